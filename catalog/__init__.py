@@ -1,0 +1,1 @@
+"""What is in a dataset, and finding it: diversity, STAC items, search, subsets."""

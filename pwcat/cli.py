@@ -1,0 +1,83 @@
+"""The one command, ``pwcat``. Its subcommands live in the four wings and are imported only when they are called.
+
+This module alone may look up to the other packages, and does so by name, so that ``pwcat --help`` imports none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+import click
+
+from pwcat.errors import PwcatError
+
+__all__ = ["main"]
+
+# name: (module, attribute, one line of help), in the order of the road
+SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": ("publish.demo", "demo", "Play the whole road in miniature on the embedded archive."),
+    "archive": ("pwcat.archive.commands", "archive", "Turn a folder of scenes into a STAC API on loopback."),
+    "plan": ("pwcat.commands", "plan", "Choose sites, scenes and pixel windows; show counts and costs; stop."),
+    "build": ("catalog.commands", "build", "Materialise a recipe's chips into a cube and describe it in a catalog."),
+    "search": ("catalog.commands", "search", "Find samples by biome, land cover, continent, place, date or spectrum."),
+    "stats": ("catalog.commands", "stats", "Show the diversity of a dataset or subset."),
+    "pretrain": ("training.commands", "pretrain", "Pretrain a model from a dataset or subset."),
+    "evaluate": ("training.commands", "evaluate", "Score a pretrained model on a labelled dataset."),
+    "correlate": ("training.commands", "correlate", "Relate diversity to scores over many datasets."),
+    "publish": ("publish.commands", "publish", "Publish a dataset or a model to the Hub or to a folder."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that knows its subcommands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the subcommands, in the order of the road."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The subcommand of that name, imported now; ``None`` where there is none."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module, attribute, _ = SUBCOMMANDS[cmd_name]
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as exc:
+            if (exc.name or "").partition(".")[0] in {"pwcat", "catalog", "training", "publish"}:
+                raise
+            raise PwcatError(
+                f"`pwcat {cmd_name}` needs the package {exc.name!r}, which is not installed: "
+                "pip install 'pwcat[all]' brings everything"
+            ) from exc
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of subcommands without importing one."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in SUBCOMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pwcat")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is done, to stderr.")
+def cli(verbose: bool) -> None:
+    """Decide where geospatial foundation models should be pretrained, and let others rerun the answer."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line: a :class:`PwcatError` is one line on stderr and exit code 2, Ctrl-C is exit code 130."""
+    try:
+        cli(standalone_mode=False)
+    except PwcatError as exc:
+        click.echo(f"pwcat: {exc}", err=True)
+        sys.exit(2)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("pwcat: interrupted; nothing half-written is left, and the same command goes on from here", err=True)
+        sys.exit(130)

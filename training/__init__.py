@@ -1,0 +1,1 @@
+"""Models from a dataset: pretraining, evaluation, correlation, reports."""
