@@ -220,10 +220,7 @@ def _commit(target: _Target, changed: Sequence[str], stale: Sequence[str], *, he
             what=f"send files to {target.repo}",
         )
         logger.info("sent %s", ", ".join(addition.path_in_repo for addition in batch))
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
-        *additions,
-        *(CommitOperationDelete(path) for path in stale),
-    ]
+    deletions = [CommitOperationDelete(path) for path in stale]
 
     def commit() -> str:
         info = target.api.create_commit(
