@@ -29,7 +29,7 @@ _PUBLIC: dict[str, str] = {
     "publish_model": "publish.weights",
 }
 
-__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 - the names are the keys above
+__all__ = [*_PUBLIC, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

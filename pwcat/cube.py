@@ -1,0 +1,309 @@
+"""The cube: a dataset's chips in one Zarr v3 store. Dimension names and meanings are fixed here, once.
+
+=============  ==========================  ========================================================================
+array          dimensions                  meaning
+=============  ==========================  ========================================================================
+chips          sample, time, band, y, x    uint16; reflectance is ``chips * scale + offset``; 0 is no data
+id             sample                      sample id, as in the plan
+lon, lat       sample                      the site, EPSG:4326, degrees
+epsg           sample                      CRS of the chip's own pixel grid
+x0, y0         sample                      upper-left corner of the chip in that CRS, metres
+datetime       sample, time                acquisition, seconds since 1970-01-01 UTC
+scene_id       sample, time                STAC item id
+boa_offset     sample, time                DN that harmonisation subtracted
+valid_fraction sample                      share of pixels that have data in every band and date
+band           band                        band names
+wavelength_nm  band                        centre wavelength, nanometres; NaN where unknown
+gsd_m          band                        native ground sampling, metres; NaN where unknown
+=============  ==========================  ========================================================================
+
+One chip is one chunk, and a power of two of chips one shard. A shard is written whole, by one writer, in one rename.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from pwcat.atomic import replacing
+from pwcat.errors import CubeError
+
+__all__ = [
+    "DIMS",
+    "Cube",
+    "CubeSpec",
+    "create_cube",
+    "encode_shard",
+    "open_cube",
+    "shard_path",
+    "write_coordinates",
+    "write_shard",
+]
+
+DIMS = ("sample", "time", "band", "y", "x")
+DTYPE = "uint16"
+NODATA = 0
+SCALE = 0.0001
+OFFSET = 0.0
+
+# Centre wavelength (nm, Sentinel-2A) and native ground sampling (m): ESA, Sentinel-2 MSI spatial and spectral resolutions.
+SENTINEL2_BANDS: Mapping[str, tuple[float, float]] = {
+    "B01": (442.7, 60),
+    "B02": (492.4, 10),
+    "B03": (559.8, 10),
+    "B04": (664.6, 10),
+    "B05": (704.1, 20),
+    "B06": (740.5, 20),
+    "B07": (782.8, 20),
+    "B08": (832.8, 10),
+    "B8A": (864.7, 20),
+    "B09": (945.1, 60),
+    "B10": (1373.5, 60),
+    "B11": (1613.7, 20),
+    "B12": (2202.4, 20),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubeSpec:
+    """Shape and layout of a cube."""
+
+    num_samples: int
+    num_times: int
+    bands: tuple[str, ...]
+    size_px: int
+    shard_size: int
+
+    @property
+    def chip_shape(self) -> tuple[int, int, int, int]:
+        """``(time, band, y, x)``."""
+        return self.num_times, len(self.bands), self.size_px, self.size_px
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards, the last one perhaps partly filled."""
+        return -(-self.num_samples // self.shard_size)
+
+    def layout(self, num_samples: int) -> dict[str, Any]:
+        """Keyword arguments of :func:`zarr.create_array` for that many samples."""
+        return {
+            "shape": (num_samples, *self.chip_shape),
+            "dtype": DTYPE,
+            "chunks": (1, *self.chip_shape),
+            "shards": (self.shard_size, *self.chip_shape),
+            "compressors": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=2),
+            "fill_value": NODATA,
+            "dimension_names": DIMS,
+            "config": {"write_empty_chunks": True},
+        }
+
+
+@contextmanager
+def _no_spec_warning() -> Iterator[None]:
+    # zarr-python says of its variable-length strings that the v3 specification has not named them yet. Every reader we
+    # promise (xarray through zarr-python) knows them; the pixels need none.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        yield
+
+
+def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) -> None:
+    """Write the empty store: metadata only, no pixels.
+
+    Args:
+        path: the store; existing metadata is replaced by the same.
+        spec: shape and layout.
+        attributes: recipe hash, versions, licence and what else belongs to the whole; scale, offset and nodata are added.
+    """
+    group = zarr.open_group(path, mode="a", zarr_format=3)
+    group.attrs.update({"scale": SCALE, "offset": OFFSET, "nodata": NODATA, **attributes})
+    if "chips" not in group:
+        zarr.create_array(store=path, name="chips", **spec.layout(spec.num_samples))
+    group["chips"].attrs.update({"long_name": "surface reflectance, scaled", "units": "1e-4", "coordinates": "lon lat"})
+    known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in spec.bands]
+    _write_array(path, "band", np.array(spec.bands, dtype=object), ("band",), {"long_name": "band name"})
+    _write_array(path, "wavelength_nm", np.array([k[0] for k in known]), ("band",), {"units": "nm"})
+    _write_array(path, "gsd_m", np.array([k[1] for k in known], dtype=np.float64), ("band",), {"units": "m"})
+
+
+def shard_path(path: Path, shard: int) -> Path:
+    """The file of one shard of ``chips``."""
+    return path / "chips" / "c" / str(shard) / "0" / "0" / "0" / "0"
+
+
+def encode_shard(spec: CubeSpec, shard: int, chips: NDArray[np.uint16]) -> bytes:
+    """The bytes of one whole shard, encoded in memory by zarr itself, so that its file can appear in one rename.
+
+    Args:
+        spec: shape and layout of the cube.
+        shard: number of the shard.
+        chips: ``(samples of the shard, time, band, y, x)``.
+
+    Raises:
+        CubeError: the chips are not those of a shard of this cube.
+    """
+    rows = min(spec.shard_size, spec.num_samples - shard * spec.shard_size)
+    if chips.shape != (rows, *spec.chip_shape) or chips.dtype != np.uint16:
+        raise CubeError(f"shard {shard} holds uint16 {(rows, *spec.chip_shape)}, got {chips.dtype} {chips.shape}")
+    store = MemoryStore()
+    array = zarr.create_array(store=store, **spec.layout(rows))
+    array[...] = chips
+    buffer = asyncio.run(store.get("c/0/0/0/0/0", prototype=default_buffer_prototype()))
+    assert buffer is not None, "empty chunks are written too"
+    return buffer.to_bytes()
+
+
+def write_shard(path: Path, shard: int, payload: bytes) -> None:
+    """Put the bytes of :func:`encode_shard` in their place in the store, whole or not at all."""
+    target = shard_path(path, shard)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        temporary.write_bytes(payload)
+
+
+def write_coordinates(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays that describe the samples; names and dimensions as in the table of this module."""
+    attributes: dict[str, dict[str, Any]] = {
+        "lon": {"units": "degrees_east", "standard_name": "longitude"},
+        "lat": {"units": "degrees_north", "standard_name": "latitude"},
+        "x0": {"units": "m"},
+        "y0": {"units": "m"},
+        "datetime": {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "standard_name": "time"},
+        "boa_offset": {"units": "1e-4"},
+    }
+    for name, values in columns.items():
+        _write_array(path, name, values, DIMS[: values.ndim], attributes.get(name, {}))
+    with _no_spec_warning():
+        zarr.consolidate_metadata(path, zarr_format=3)
+
+
+def _write_array(
+    path: Path, name: str, values: NDArray[Any], dims: tuple[str, ...], attributes: Mapping[str, Any]
+) -> None:
+    with _no_spec_warning():
+        dtype: Any = str if values.dtype == object else values.dtype
+        array = zarr.create_array(
+            store=path,
+            name=name,
+            shape=values.shape,
+            dtype=dtype,
+            chunks=values.shape,
+            dimension_names=dims,
+            overwrite=True,
+        )
+        array[...] = values
+        array.attrs.update(attributes)
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A cube to read from. Opening it reads metadata alone."""
+
+    path: Path
+
+    @cached_property
+    def _chips(self) -> zarr.Array[Any]:
+        array = zarr.open_array(self.path / "chips", mode="r")
+        if array.metadata.dimension_names != DIMS:  # type: ignore[union-attr]
+            raise CubeError(f"{self.path}: chips has the dimensions {array.metadata.dimension_names}, not {DIMS}")  # type: ignore[union-attr]
+        return array
+
+    @cached_property
+    def attrs(self) -> dict[str, Any]:
+        """What the store says of itself: scale, offset, nodata, recipe hash, versions, licence."""
+        return dict(zarr.open_group(self.path, mode="r").attrs)
+
+    @cached_property
+    def bands(self) -> tuple[str, ...]:
+        """Band names, in order."""
+        with _no_spec_warning():
+            return tuple(np.asarray(zarr.open_array(self.path / "band", mode="r")[...]).tolist())
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples, those without data included."""
+        return int(self._chips.shape[0])
+
+    @property
+    def num_times(self) -> int:
+        """Dates a sample."""
+        return int(self._chips.shape[1])
+
+    @property
+    def size_px(self) -> int:
+        """Side of a chip in pixels."""
+        return int(self._chips.shape[4])
+
+    @property
+    def shard_size(self) -> int:
+        """Samples a shard."""
+        return int((self._chips.shards or self._chips.chunks)[0])
+
+    @property
+    def chip_shape(self) -> tuple[int, int, int, int]:
+        """``(time, band, y, x)``."""
+        time, band, y, x = (int(n) for n in self._chips.shape[1:])
+        return time, band, y, x
+
+    def read(self, index: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
+        """Chips of some samples in the order asked for, ``(n, time, band, y, x)``.
+
+        Chips are read one by one by a few threads: zarr-python's fancy index of a sharded array is about a hundred times
+        slower than the disk.
+
+        Raises:
+            CubeError: a sample is not in the cube.
+        """
+        index = np.asarray(index, dtype=np.int64)
+        if index.size and (index.min() < 0 or index.max() >= self.num_samples):
+            raise CubeError(
+                f"{self.path}: samples are 0 to {self.num_samples - 1}, asked for {index.min()} to {index.max()}"
+            )
+        chips = np.empty((len(index), *self.chip_shape), dtype=np.uint16)
+
+        def fetch(row: int) -> None:
+            chips[row] = self._chips[int(index[row])]
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(fetch, range(len(index))))
+        return chips
+
+    def read_shard(self, shard: int) -> NDArray[np.uint16]:
+        """All chips of one shard, ``(samples of the shard, time, band, y, x)``."""
+        start = shard * self.shard_size
+        return np.asarray(self._chips[start : min(start + self.shard_size, self.num_samples)], dtype=np.uint16)
+
+    def to_xarray(self) -> xr.Dataset:
+        """The cube as a lazy dataset: one Dask chunk a shard."""
+        with _no_spec_warning():
+            dataset = xr.open_zarr(self.path, consolidated=False, chunks=None)
+        dataset = dataset.assign(chips=dataset["chips"].chunk({"sample": self.shard_size}))
+        return dataset.set_coords([name for name in dataset.variables if name != "chips"])
+
+
+def open_cube(path: str | Path) -> Cube:
+    """The cube in a folder.
+
+    Raises:
+        CubeError: there is none.
+    """
+    path = Path(path)
+    if not (path / "chips" / "zarr.json").is_file():
+        raise CubeError(f"{path}: no cube there (looked for chips/zarr.json)")
+    return Cube(path)

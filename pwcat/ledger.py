@@ -1,0 +1,60 @@
+"""The ledger: what happened to each sample. One Parquet file a shard, written before the shard itself appears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pwcat.atomic import replacing
+
+__all__ = ["LEDGER_SCHEMA", "Status", "ledger_path", "read_ledger", "write_ledger"]
+
+# written: has pixels; empty: its scene has no data there; failed: its scene could not be read, and a rerun tries again
+Status = Literal["written", "empty", "failed"]
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("status", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("attempts", pa.int32()),
+        pa.field("bytes", pa.int64()),
+        pa.field("seconds", pa.float64()),
+        pa.field("valid_fraction", pa.float64()),
+        pa.field("boa_offset", pa.list_(pa.int32())),
+    ]
+)
+
+
+def ledger_path(folder: Path, shard: int) -> Path:
+    """The ledger of one shard, in a collection's folder."""
+    return folder / "ledger" / f"shard-{shard:06d}.parquet"
+
+
+def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]], *, plan_hash: str, shard_sha256: str) -> None:
+    """Write the ledger of one shard, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    notes = {"pwcat:plan": plan_hash, "pwcat:shard_sha256": shard_sha256}
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=LEDGER_SCHEMA.with_metadata(notes))
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_ledger(folder: Path) -> pa.Table:
+    """The ledgers of all shards in a collection's folder, in cube order."""
+    paths = sorted((folder / "ledger").glob("shard-*.parquet"))
+    tables = [pq.read_table(path).replace_schema_metadata(None) for path in paths]
+    return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
+
+
+def ledger_settles(path: Path, *, plan_hash: str) -> bool:
+    """Whether a shard's ledger is of this plan and leaves nothing to try again."""
+    if not path.is_file():
+        return False
+    table = pq.read_table(path, columns=["status"])
+    notes = pq.read_schema(path).metadata or {}
+    return notes.get(b"pwcat:plan", b"").decode() == plan_hash and "failed" not in table["status"].to_pylist()

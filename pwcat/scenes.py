@@ -1,0 +1,302 @@
+"""Scenes: asking a STAC API, freezing the answer, and choosing which scene serves which site."""
+
+from __future__ import annotations
+
+import calendar
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pystac_client
+import shapely
+import stac_geoparquet.arrow
+from numpy.typing import NDArray
+from pyproj import Transformer
+from pystac_client.exceptions import APIError
+
+from pwcat.errors import SourceError
+from pwcat.providers import OpenSource
+from pwcat.recipe import Chip, When
+
+__all__ = ["Placement", "Scene", "date_windows", "place_chips", "read_scenes", "search_scenes", "write_scenes"]
+
+log = logging.getLogger(__name__)
+
+# How far a footprint, kept in degrees and rounded by its provider, may fall short of the pixels it stands for.
+FOOTPRINT_TOLERANCE_PX = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One STAC item that can be cut into chips.
+
+    Attributes:
+        item: the STAC item as a dict, hrefs frozen.
+        epsg: projected CRS of the pixel grid.
+        left: easting of the grid's upper-left corner, metres.
+        top: northing of it.
+        width_m: extent to the east.
+        height_m: extent to the south.
+        footprint: where it has data, EPSG:4326.
+    """
+
+    item: Mapping[str, Any]
+    id: str
+    time: datetime
+    cloud_cover: float
+    epsg: int
+    left: float
+    top: float
+    width_m: float
+    height_m: float
+    footprint: shapely.Geometry
+
+    @classmethod
+    def from_item(cls, item: Mapping[str, Any], *, source: OpenSource, bands: Sequence[str]) -> Scene:
+        """A scene from a STAC item of any version.
+
+        Raises:
+            SourceError: the item lacks a band, a date, or a pixel grid in a projected CRS.
+        """
+        properties, assets = item["properties"], item["assets"]
+        keys = [source.band_asset(band, assets) for band in bands]
+        epsg, transform, shape = _finest_grid(item, keys)
+        when = properties.get("datetime") or properties.get("start_datetime")
+        if when is None or item.get("geometry") is None:
+            raise SourceError("it has no datetime" if when is None else "it has no geometry")
+        return cls(
+            item=item,
+            id=item["id"],
+            time=datetime.fromisoformat(when).astimezone(UTC),
+            cloud_cover=float(properties.get("eo:cloud_cover") or 0.0),
+            epsg=epsg,
+            left=float(transform[2]),
+            top=float(transform[5]),
+            width_m=float(transform[0] * shape[1]),
+            height_m=float(-transform[4] * shape[0]),
+            footprint=shapely.geometry.shape(item["geometry"]),
+        )
+
+
+def _finest_grid(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[int, list[float], list[int]]:
+    """EPSG code, affine transform and shape of the finest of the assets; the item's own fields where assets say none."""
+    grids = []
+    for key in keys:
+        fields = {**item["properties"], **item["assets"][key]}
+        if fields.get("proj:transform") and fields.get("proj:shape"):
+            grids.append((fields["proj:transform"], fields["proj:shape"], fields))
+    if not grids:
+        raise SourceError("it says no pixel grid (proj:transform and proj:shape)")
+    transform, shape, fields = min(grids, key=lambda grid: abs(grid[0][0]))
+    code = str(fields.get("proj:code") or fields.get("proj:epsg") or "")
+    epsg = code.upper().removeprefix("EPSG:")
+    if not epsg.isdigit() or epsg == "4326":
+        raise SourceError(f"its pixel grid is in {code or 'no CRS'}: chips are cut from projected grids in metres")
+    if transform[1] or transform[3]:
+        raise SourceError("its pixel grid is rotated")
+    return int(epsg), list(transform), list(shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DateWindow:
+    """A span of days, both ends included, and the moment in it that is wanted most."""
+
+    start: date
+    end: date
+
+    def holds(self, time: datetime) -> bool:
+        """Whether a moment lies in the span (UTC days)."""
+        return self.start <= time.astimezone(UTC).date() <= self.end
+
+    @property
+    def wanted(self) -> datetime:
+        """The middle."""
+        first = datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
+        return first + (self.end - self.start + timedelta(days=1)) / 2
+
+
+def date_windows(when: When) -> list[DateWindow]:
+    """The windows in which each site wants one scene, in order.
+
+    Raises:
+        SourceError: a wanted month lies outside the span.
+    """
+    if when.months is not None:
+        return [_month_window(month, when) for month in when.months]
+    count = when.dates_per_site or 1
+    days = (when.end - when.start).days + 1
+    edges = [when.start + timedelta(days=round(days * k / count)) for k in range(count + 1)]
+    return [DateWindow(start=a, end=b - timedelta(days=1)) for a, b in pairwise(edges)]
+
+
+def _month_window(month: int, when: When) -> DateWindow:
+    for year in range(when.start.year, when.end.year + 1):
+        first = date(year, month, 1)
+        last = date(year, month, calendar.monthrange(year, month)[1])
+        if when.start <= first and last <= when.end:
+            return DateWindow(start=first, end=last)
+    raise SourceError(f"when.months: no whole month {month} lies between {when.start} and {when.end}")
+
+
+def search_scenes(
+    source: OpenSource, when: When, *, bands: Sequence[str], sites: NDArray[np.float64] | None = None
+) -> list[Scene]:
+    """Scenes of the collection in the span and under the cloud limit, by id, each once.
+
+    Items that cannot be cut into chips are left out and logged with their reason.
+
+    Args:
+        source: the open source.
+        when: span and cloud limit.
+        bands: that a scene must have.
+        sites: ``(n, 2)`` longitudes and latitudes that a scene must hold one of; all of the collection where ``None``.
+
+    Raises:
+        SourceError: the API does not answer, or refuses.
+    """
+    span = f"{when.start.isoformat()}T00:00:00Z/{when.end.isoformat()}T23:59:59Z"
+    scenes: dict[str, Scene] = {}
+    for intersects in _questions(sites):
+        for item in ask(source, datetime=span, intersects=intersects):
+            frozen = _freeze(item, source)
+            try:
+                scene = Scene.from_item(frozen, source=source, bands=bands)
+            except SourceError as exc:
+                log.warning("scene %s is left out: %s", item.get("id"), exc)
+                continue
+            if scene.cloud_cover <= when.max_cloud_cover:
+                scenes[scene.id] = scene  # APIs repeat items across pages
+    return [scenes[key] for key in sorted(scenes)]
+
+
+def _questions(sites: NDArray[np.float64] | None, *, sites_per_query: int = 100) -> Iterator[dict[str, Any] | None]:
+    if sites is None:
+        yield None
+        return
+    for start in range(0, len(sites), sites_per_query):
+        part = sites[start : start + sites_per_query]
+        yield {"type": "MultiPoint", "coordinates": part.tolist()}
+
+
+def ask(source: OpenSource, *, collection: str | None = None, **query: Any) -> Iterator[dict[str, Any]]:
+    """Items of a collection as dicts, page by page.
+
+    Raises:
+        SourceError: the API does not answer, or refuses.
+    """
+    try:
+        client = pystac_client.Client.open(source.url)
+        search = client.search(collections=[collection or source.collection], limit=250, **query)
+        yield from search.items_as_dicts()
+    except (APIError, OSError) as exc:
+        raise SourceError(f"{source.provider} ({source.url}) did not answer a search: {exc}") from exc
+
+
+def _freeze(item: dict[str, Any], source: OpenSource) -> dict[str, Any]:
+    """The item without links and with unsigned hrefs, so that the same answer is the same bytes."""
+    assets = {key: {**asset, "href": source.freeze(asset["href"])} for key, asset in item["assets"].items()}
+    return {**item, "assets": assets, "links": []}
+
+
+def write_scenes(path: Path, scenes: Iterable[Scene]) -> None:
+    """Freeze scenes to STAC GeoParquet."""
+    items = [dict(scene.item) for scene in scenes]
+    table = stac_geoparquet.arrow.parse_stac_items_to_arrow(items).read_all()
+    stac_geoparquet.arrow.to_parquet(table, path)
+
+
+def read_scenes(
+    path: Path, *, source: OpenSource, bands: Sequence[str], ids: Iterable[str] | None = None
+) -> list[Scene]:
+    """Scenes of a frozen answer, in its order; only those of ``ids`` where given."""
+    table = pq.read_table(path)
+    if ids is not None:
+        table = table.filter(pa.compute.is_in(table["id"], pa.array(list(ids))))
+    items = stac_geoparquet.arrow.stac_table_to_items(table)
+    return [Scene.from_item(item, source=source, bands=bands) for item in items]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where a site's chip lies: one scene a date window, all on one pixel grid.
+
+    Attributes:
+        scenes: one a date window, in order.
+        epsg: CRS of ``x0`` and ``y0``.
+        x0: easting of the chip's upper-left corner, metres, on the scenes' pixel grid.
+        y0: northing of it.
+    """
+
+    scenes: tuple[Scene, ...]
+    epsg: int
+    x0: float
+    y0: float
+
+
+def place_chips(
+    sites: NDArray[np.float64], scenes: Sequence[Scene], windows: Sequence[DateWindow], chip: Chip
+) -> list[Placement | None]:
+    """The placement of each site's chip; ``None`` where no scene holds the whole chip in every date window.
+
+    Within a window the scene nearest to its middle is taken, then the less cloudy, then the one first by id.
+    """
+    offers: list[list[tuple[Scene, float, float]]] = [[] for _ in sites]
+    for scene, rows in _scenes_at(sites, scenes):
+        x0, y0, whole = _fit(sites[rows], scene, chip)
+        for row, x, y in zip(rows[whole], x0[whole], y0[whole], strict=True):
+            offers[row].append((scene, float(x), float(y)))
+    return [_choose(offer, windows) for offer in offers]
+
+
+def _scenes_at(sites: NDArray[np.float64], scenes: Sequence[Scene]) -> Iterator[tuple[Scene, NDArray[np.int64]]]:
+    if not scenes or not len(sites):
+        return
+    tree = shapely.STRtree([scene.footprint for scene in scenes])
+    site_index, scene_index = tree.query(shapely.points(sites), predicate="intersects")
+    for number in np.unique(scene_index):
+        yield scenes[number], np.sort(site_index[scene_index == number])
+
+
+def _fit(
+    sites: NDArray[np.float64], scene: Scene, chip: Chip
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Upper-left corners of the chips around sites, snapped to the scene's grid, and whether the scene holds all of each."""
+    to_grid = Transformer.from_crs("EPSG:4326", f"EPSG:{scene.epsg}", always_xy=True)
+    x, y = to_grid.transform(sites[:, 0], sites[:, 1])
+    step, side = chip.resolution_m, chip.size_px * chip.resolution_m
+    x0 = scene.left + np.round((np.asarray(x) - side / 2 - scene.left) / step) * step
+    y0 = scene.top - np.round((scene.top - np.asarray(y) - side / 2) / step) * step
+    on_grid = (x0 >= scene.left) & (x0 + side <= scene.left + scene.width_m)
+    on_grid &= (y0 <= scene.top) & (y0 - side >= scene.top - scene.height_m)
+    outline = shapely.transform(scene.footprint, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1])))
+    outline = shapely.buffer(outline, FOOTPRINT_TOLERANCE_PX * step)
+    shapely.prepare(outline)
+    return x0, y0, on_grid & shapely.covers(outline, shapely.box(x0, y0 - side, x0 + side, y0))
+
+
+def _choose(offers: list[tuple[Scene, float, float]], windows: Sequence[DateWindow]) -> Placement | None:
+    grids: dict[tuple[int, float, float], list[Scene]] = {}
+    for scene, x0, y0 in offers:
+        grids.setdefault((scene.epsg, x0, y0), []).append(scene)
+    served = []
+    for (epsg, x0, y0), scenes in grids.items():
+        chosen = [_best(scenes, window) for window in windows]
+        if all(scene is not None for scene in chosen):
+            best = tuple(scene for scene in chosen if scene is not None)
+            served.append((_rank(best[0], windows[0]), Placement(scenes=best, epsg=epsg, x0=x0, y0=y0)))
+    return min(served, key=lambda pair: pair[0])[1] if served else None
+
+
+def _best(scenes: Sequence[Scene], window: DateWindow) -> Scene | None:
+    return min((s for s in scenes if window.holds(s.time)), key=lambda s: _rank(s, window), default=None)
+
+
+def _rank(scene: Scene, window: DateWindow) -> tuple[float, float, str]:
+    return abs((scene.time - window.wanted).total_seconds()), scene.cloud_cover, scene.id
