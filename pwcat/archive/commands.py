@@ -1,0 +1,78 @@
+"""``pwcat archive``: make, extend and serve an embedded archive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+__all__ = ["archive"]
+
+
+@click.group()
+def archive() -> None:
+    """Turn a folder of scenes into a STAC API on loopback."""
+
+
+@archive.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--seed", default=0, show_default=True, help="Same seed and options, same bytes.")
+@click.option("--places", default=4, show_default=True, help="Places a continent to pretrain on.")
+@click.option("--test-places", default=2, show_default=True, help="Places a continent held out.")
+@click.option("--dates", default=2, show_default=True, help="Scenes a place.")
+@click.option("--size-px", default=512, show_default=True, help="Side of a scene in pixels of 10 m.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def synth(directory: Path, seed: int, places: int, test_places: int, dates: int, size_px: int, as_json: bool) -> None:
+    """Make synthetic Sentinel-2-like scenes, with land cover, on six continents; or complete what was interrupted."""
+    from pwcat.archive import synthesise_archive
+    from pwcat.archive.synth import SynthOptions
+
+    options = SynthOptions(seed=seed, places=places, test_places=test_places, dates=dates, size_px=size_px)
+    with _progress() as bar:
+        task = bar.add_task("Places", total=None)
+        synthesise_archive(
+            directory, options=options, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    _show(directory, as_json)
+
+
+@archive.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=0, show_default=True, help="Port to listen on; 0 takes a free one.")
+def serve(directory: Path, host: str, port: int) -> None:
+    """Serve an archive as a STAC API until Ctrl-C; the folder is read once, at the start."""
+    from pwcat.archive.server import run_server
+
+    run_server(directory, host=host, port=port)
+
+
+def _progress() -> Progress:
+    """A progress bar on stderr, quiet when that is not a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _show(directory: Path, as_json: bool) -> None:
+    """Print what an archive holds, and what to try next."""
+    rows = []
+    for path in sorted(directory.glob("*/collection.json")):
+        files = [file for file in path.parent.rglob("*") if file.is_file()]
+        items = sum(1 for file in files if file.suffix == ".json" and file.stem == file.parent.name)
+        megabytes = round(sum(file.stat().st_size for file in files) / 1e6, 1)
+        rows.append({"collection": path.parent.name, "items": items, "megabytes": megabytes})
+    if as_json:
+        click.echo(json.dumps({"archive": str(directory), "collections": rows}))
+        return
+    table = Table("Collection", "Items", "MB", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(str(row["collection"]), str(row["items"]), str(row["megabytes"]))
+    Console().print(table)
+    click.echo(f"Next: pwcat archive serve {directory}")
