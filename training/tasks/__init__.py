@@ -1,1 +1,42 @@
-"""."""
+"""Downstream tasks, by name. To add one: write a class that meets :class:`Task`, and name it in ``TASKS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from pwcat.errors import TrainingError
+from training.tasks.labels import Labels
+from training.tasks.landcover import LandcoverTask
+
+if TYPE_CHECKING:
+    from catalog.subset import Subset
+
+__all__ = ["TASKS", "Labels", "Task", "make_task"]
+
+
+class Task(Protocol):
+    """A classification of chips."""
+
+    name: str
+
+    def labels(self, subset: Subset) -> Labels:
+        """The labels of a subset's samples.
+
+        Raises:
+            TrainingError: fewer than two classes are left to tell apart.
+        """
+
+
+TASKS: dict[str, Callable[[], Task]] = {"landcover": LandcoverTask}
+
+
+def make_task(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        TrainingError: the name is unknown.
+    """
+    if name not in TASKS:
+        raise TrainingError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
+    return TASKS[name]()

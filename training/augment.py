@@ -1,0 +1,102 @@
+"""Crops and flips of scaled images, on their device, drawn from a generator.
+
+Shapes: B batch, C bands, H W pixels in, S pixels a side out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pwcat.errors import TrainingError
+
+__all__ = ["Crop", "Flip", "augment", "center_crop"]
+
+Crop = Literal["resized", "random", "center"]
+Flip = Literal["none", "horizontal", "both"]
+ASPECT = (3 / 4, 4 / 3)  # of torchvision's RandomResizedCrop, which SatMAE uses
+
+
+def augment(
+    x_BCHW: Tensor, *, size: int, crop: Crop, flip: Flip, min_scale: float, generator: torch.Generator
+) -> Tensor:
+    """Images cut to (B, C, size, size) and flipped, each by its own draw.
+
+    Args:
+        x_BCHW: images scaled to 0..1.
+        size: side of what comes back, in pixels.
+        crop: "resized" cuts a part of the area and resizes it (bicubic); "random" and "center" cut without resizing.
+        flip: "horizontal" flips half of the images left to right; "both" also flips half top to bottom.
+        min_scale: smallest part of the area that "resized" cuts.
+        generator: where the draws come from.
+    """
+    if crop == "resized":
+        return _resized(x_BCHW, size=size, flip=flip, min_scale=min_scale, generator=generator)
+    cut = center_crop(x_BCHW, size=size) if crop == "center" else _random_crop(x_BCHW, size=size, generator=generator)
+    return _flip(cut, flip=flip, generator=generator)
+
+
+def center_crop(x_BCHW: Tensor, *, size: int) -> Tensor:
+    """The middle of the images, (B, C, size, size).
+
+    Raises:
+        TrainingError: the images are smaller.
+    """
+    height, width = x_BCHW.shape[-2:]
+    _check_size(height, width, size)
+    top, left = (height - size) // 2, (width - size) // 2
+    return x_BCHW[..., top : top + size, left : left + size]
+
+
+def _check_size(height: int, width: int, size: int) -> None:
+    if min(height, width) < size:
+        raise TrainingError(
+            f"chips are {height} x {width} pixels, but the model reads {size} x {size}: choose larger chips, or "
+            f"pretrain with model.image_size at most {min(height, width)}"
+        )
+
+
+def _random_crop(x_BCHW: Tensor, *, size: int, generator: torch.Generator) -> Tensor:
+    batch, _, height, width = x_BCHW.shape
+    _check_size(height, width, size)
+    if height == width == size:
+        return x_BCHW
+    top_B = torch.randint(height - size + 1, (batch,), generator=generator)
+    left_B = torch.randint(width - size + 1, (batch,), generator=generator)
+    steps_S = torch.arange(size)
+    rows_BS = (top_B[:, None] + steps_S).to(x_BCHW.device)
+    columns_BS = (left_B[:, None] + steps_S).to(x_BCHW.device)
+    images_B = torch.arange(batch, device=x_BCHW.device)[:, None, None]
+    cut_BSSC = x_BCHW.permute(0, 2, 3, 1)[images_B, rows_BS[:, :, None], columns_BS[:, None, :]]
+    return cut_BSSC.permute(0, 3, 1, 2).contiguous()
+
+
+def _flip(x_BCHW: Tensor, *, flip: Flip, generator: torch.Generator) -> Tensor:
+    for axis in {"none": [], "horizontal": [3], "both": [3, 2]}[flip]:
+        turned_B = (torch.rand(len(x_BCHW), generator=generator) < 0.5).to(x_BCHW.device)
+        x_BCHW = torch.where(turned_B.view(-1, 1, 1, 1), x_BCHW.flip(axis), x_BCHW)
+    return x_BCHW
+
+
+def _resized(x_BCHW: Tensor, *, size: int, flip: Flip, min_scale: float, generator: torch.Generator) -> Tensor:
+    """A part of each image, of random area, aspect and place, resized and flipped in one bicubic sampling."""
+    batch = len(x_BCHW)
+    draw_B4 = torch.rand(batch, 4, generator=generator)
+    area_B = min_scale + (1 - min_scale) * draw_B4[:, 0]
+    aspect_B = torch.exp(math.log(ASPECT[0]) + (math.log(ASPECT[1]) - math.log(ASPECT[0])) * draw_B4[:, 1])
+    # shares of the side; a cut that would not fit is narrowed to the side, where torchvision draws again
+    width_B = (area_B * aspect_B).sqrt().clamp(max=1)
+    height_B = (area_B / aspect_B).sqrt().clamp(max=1)
+    theta_B23 = torch.zeros(batch, 2, 3)
+    theta_B23[:, 0, 0], theta_B23[:, 1, 1] = width_B, height_B
+    theta_B23[:, 0, 2] = (1 - width_B) * (2 * draw_B4[:, 2] - 1)
+    theta_B23[:, 1, 2] = (1 - height_B) * (2 * draw_B4[:, 3] - 1)
+    grid = functional.affine_grid(
+        theta_B23.to(x_BCHW.device), [batch, x_BCHW.shape[1], size, size], align_corners=False
+    )
+    cut = functional.grid_sample(x_BCHW, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)
+    return _flip(cut, flip=flip, generator=generator)

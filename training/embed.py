@@ -1,0 +1,91 @@
+"""Embeddings of a subset by a frozen model, kept beside the run so that they are computed once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pwcat.atomic import replacing
+from pwcat.errors import TrainingError
+from training.augment import center_crop
+from training.checkpoint import weights_hash
+from training.loader import DEFAULT_BLOCK, band_indices, read_blocks
+from training.models import Model
+from training.normalize import unit_of
+
+if TYPE_CHECKING:
+    from catalog.subset import Subset
+
+__all__ = ["check_data", "embed_subset"]
+
+# Part of the name of a kept embedding: to be raised when the way from chip to embedding changes.
+PREPROCESSING = "first-time, normalised, centre-cropped, v1"
+
+
+def check_data(model: Model, subset: Subset, *, other_units: bool = False) -> None:
+    """Make sure that a model can read a subset as what it was trained on.
+
+    Args:
+        model: a model with its normalisation.
+        subset: the samples.
+        other_units: let values of another unit pass.
+
+    Raises:
+        TrainingError: bands are missing, or values have another unit than in pretraining.
+    """
+    if model.normalization is None:
+        raise TrainingError(
+            "the model has no normalisation, so chips cannot be scaled for it: evaluate a pretrained run"
+        )
+    band_indices(subset, model.bands)
+    trained, here = model.normalization.unit, unit_of(subset)
+    if trained != here and not other_units:
+        raise TrainingError(
+            f"the model was trained on values in {trained!r}, but these data are in {here!r}: convert them, or say that "
+            "this is meant (other_units=True, --other-units)"
+        )
+
+
+def embed_subset(
+    model: Model, subset: Subset, *, cache_dir: Path | None = None, device: str = "cpu", other_units: bool = False
+) -> np.ndarray:
+    """Embeddings of a subset's samples in its order, (N, D) float32.
+
+    Args:
+        model: a model with its normalisation; it is left on ``device``, in eval mode.
+        subset: the samples; of several times the first is taken, and larger chips are cut to their middle.
+        cache_dir: where embeddings are kept, by hashes of weights, normalisation, samples and preprocessing.
+        device: torch device.
+        other_units: let values of another unit than in pretraining pass.
+    """
+    check_data(model, subset, other_units=other_units)
+    path = cache_dir / f"{_key(model, subset)}.npy" if cache_dir else None
+    if path and path.is_file():
+        return np.asarray(np.load(path, allow_pickle=False))
+    embeddings = _compute(model, subset, device=device)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part, part.open("wb") as file:
+            np.save(file, embeddings)
+    return embeddings
+
+
+@torch.inference_mode()
+def _compute(model: Model, subset: Subset, *, device: str) -> np.ndarray:
+    model.to(device)
+    model.eval()
+    blocks = read_blocks(subset, bands=model.bands, block=DEFAULT_BLOCK)
+    chips = (torch.from_numpy(block).to(device) for block in blocks)
+    return np.concatenate(
+        [model.embed(center_crop(block, size=model.image_size)).float().cpu().numpy() for block in chips]
+    )
+
+
+def _key(model: Model, subset: Subset) -> str:
+    normalization = model.normalization.to_json() if model.normalization else None
+    parts = [weights_hash(model), subset.hash, repr(normalization), PREPROCESSING]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,356 @@
+"""Scores of a pretrained model on a labelled subset: frozen embeddings, probes, resampled and split in space."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from pwcat.atomic import replacing
+from pwcat.errors import TrainingError
+from pwcat.splits import spatial_split
+from training.checkpoint import load_model_folder, weights_hash
+from training.embed import embed_subset
+from training.models import Model, build_model
+from training.normalize import measure
+from training.probes import Probe, make_probes
+from training.recipe import TrainRecipe
+from training.scores import Score, score, score_by
+from training.tasks import Labels, Task, make_task
+
+if TYPE_CHECKING:
+    from catalog.subset import Subset
+
+__all__ = ["Measure", "ProbeScores", "Scores", "Summary", "evaluate", "load_scores"]
+
+SCORES = "scores.json"
+TRAIN_SHARE = 0.8  # of the training samples, drawn anew for each of several repeats
+VALIDATION_SHARE = 0.2  # of the drawn training samples, to choose a penalty on
+CONTINENT = "div:continent"
+
+Split = Literal["column", "blocks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One figure over the repeats.
+
+    Attributes:
+        mean: over the repeats.
+        sd: standard deviation over the repeats (n - 1); ``None`` of one repeat.
+        ci_low: lower bound of the 95 % bootstrap interval over test samples, mean over the repeats.
+        ci_high: upper bound, likewise.
+        values: the figure of each repeat.
+    """
+
+    mean: float
+    sd: float | None
+    ci_low: float
+    ci_high: float
+    values: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Accuracy and macro F1 over the repeats, and how many samples were tested on (mean over the repeats)."""
+
+    accuracy: Measure
+    macro_f1: Measure
+    num_test: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeScores:
+    """What one probe gave: over all test samples, within each continent, and what it chose in each repeat."""
+
+    probe: str
+    overall: Summary
+    by_continent: dict[str, Summary]
+    chosen: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """An evaluation; the fields are those of ``scores.json``.
+
+    Attributes:
+        run: name of the run's folder; ``None`` of the control.
+        control: whether the weights are random: the row "none" of a table.
+        weights_hash: hash of the weights.
+        task: name of the task.
+        data: hash, number of samples and collections of the labelled subset.
+        split: how train and test are told apart: "column" reads ``pwcat:split``, "blocks" takes places.
+        block_km: side of a place, for "blocks" and for the validation part.
+        seed: fixes every draw.
+        repeats: how often train samples (and places, for "blocks") were drawn.
+        num_train: training samples of the first repeat.
+        num_test: test samples of the first repeat.
+        classes: samples of each class.
+        dropped: samples of each class that was too rare.
+        unlabelled: samples without a label.
+        results: one for each probe.
+    """
+
+    run: str | None
+    control: bool
+    weights_hash: str
+    task: str
+    data: dict[str, Any]
+    split: str
+    block_km: float
+    seed: int
+    repeats: int
+    num_train: int
+    num_test: int
+    classes: dict[str, int]
+    dropped: dict[str, int]
+    unlabelled: int
+    results: list[ProbeScores]
+
+    def result(self, probe: str) -> ProbeScores:
+        """What the probe of this name gave.
+
+        Raises:
+            TrainingError: that probe was not used.
+        """
+        for result in self.results:
+            if result.probe == probe:
+                return result
+        raise TrainingError(f"no probe {probe!r} in these scores; there are {', '.join(r.probe for r in self.results)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Scores:
+        """From what :meth:`to_json` gave."""
+        results = [
+            ProbeScores(
+                probe=result["probe"],
+                overall=_summary_from(result["overall"]),
+                by_continent={name: _summary_from(summary) for name, summary in result["by_continent"].items()},
+                chosen=result["chosen"],
+            )
+            for result in values["results"]
+        ]
+        return cls(**{**values, "results": results})
+
+
+def evaluate(
+    run_dir: str | Path | None,
+    subset: Subset,
+    *,
+    task: str | Task = "landcover",
+    probes: Sequence[str] = ("knn", "linear"),
+    seed: int = 0,
+    repeats: int = 5,
+    split: Split = "column",
+    block_km: float = 100.0,
+    test_fraction: float = 0.3,
+    control: TrainRecipe | None = None,
+    out_dir: str | Path | None = None,
+    device: str = "cpu",
+    other_units: bool = False,
+) -> Scores:
+    """Score a pretrained model, or random weights, on a labelled subset and write ``scores.json`` in the run's folder.
+
+    Train and test are apart in space: by the subset's ``pwcat:split``, which was made of whole blocks, or by blocks drawn
+    here. Each of several repeats draws four fifths of the training samples (and with "blocks" new test blocks), so that
+    mean ± sd say what the choice of samples does; one repeat uses them all.
+
+    Args:
+        run_dir: folder of a run, or a model folder; ``None`` for the control.
+        subset: labelled samples; not those pretrained on, if the score is to say something.
+        task: name of a task, or a task.
+        probes: names of probes: "knn" (5 and 20 neighbours), "linear".
+        seed: fixes every draw.
+        repeats: how many draws.
+        split: "column" or "blocks".
+        block_km: side of a block, kilometres.
+        test_fraction: share of samples in the test blocks, for "blocks".
+        control: with ``run_dir=None``, the recipe whose architecture is scored with fresh weights (of its seed); chips are
+            scaled by the statistics of the labelled subset.
+        out_dir: where scores and embeddings are written; the run's folder by default, nowhere for a control without it.
+        device: torch device.
+        other_units: let values of another unit than in pretraining pass.
+
+    Raises:
+        TrainingError: the data do not fit the model, or too few labelled samples are left on one side.
+    """
+    model = _model(run_dir, subset, control)
+    folder = Path(out_dir) if out_dir else Path(run_dir) if run_dir else None
+    chosen_task, chosen_probes = make_task(task) if isinstance(task, str) else task, make_probes(probes)
+    labels = chosen_task.labels(subset)
+    cache = folder / "embeddings" if folder else None
+    features = embed_subset(model, subset, cache_dir=cache, device=device, other_units=other_units)[labels.rows]
+    draws = [
+        _draw(subset, labels, split=split, block_km=block_km, test_fraction=test_fraction, seed=seed, repeat=repeat)
+        for repeat in range(repeats)
+    ]
+    if repeats > 1:
+        draws = [_thin(train, test, np.random.default_rng([seed, n])) for n, (train, test) in enumerate(draws)]
+    continents = _continents(subset, labels)
+    scores = Scores(
+        run=Path(run_dir).name if run_dir else None,
+        control=run_dir is None,
+        weights_hash=weights_hash(model),
+        task=chosen_task.name,
+        data={"hash": subset.hash, "num_samples": len(subset), "collections": [c.name for c in subset.collections]},
+        split=split,
+        block_km=block_km,
+        seed=seed,
+        repeats=repeats,
+        num_train=len(draws[0][0]),
+        num_test=len(draws[0][1]),
+        classes=labels.classes,
+        dropped=labels.dropped,
+        unlabelled=labels.unlabelled,
+        results=[
+            _score_probe(
+                probe,
+                features,
+                labels,
+                draws,
+                continents,
+                lonlat=subset.lonlat[labels.rows],
+                block_km=block_km,
+                seed=seed,
+            )
+            for probe in chosen_probes
+        ],
+    )
+    if folder:
+        _write(scores, folder)
+    return scores
+
+
+def load_scores(run_dir: str | Path) -> list[Scores]:
+    """The scores in a run's folder, one for each task, labelled subset and split; none where it was not evaluated."""
+    path = Path(run_dir) / SCORES
+    if not path.is_file():
+        return []
+    return [Scores.from_json(values) for values in json.loads(path.read_text())]
+
+
+def _model(run_dir: str | Path | None, subset: Subset, control: TrainRecipe | None) -> Model:
+    if run_dir is not None:
+        return load_model_folder(run_dir)
+    if control is None:
+        raise TrainingError("nothing to evaluate: give a run folder, or a recipe as `control` for random weights")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(control.seed)
+        model = build_model(control.architecture, control.model)
+    model.normalization = measure(subset, bands=model.bands)
+    model.eval()
+    return model
+
+
+def _draw(
+    subset: Subset, labels: Labels, *, split: Split, block_km: float, test_fraction: float, seed: int, repeat: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions among the labelled samples of the train and of the test side."""
+    if split == "blocks":
+        sides = spatial_split(
+            subset.lonlat[labels.rows], val_fraction=test_fraction, block_km=block_km, seed=seed + repeat
+        )
+    else:
+        sides = subset.column("pwcat:split")[labels.rows]
+    train, test = np.flatnonzero(sides == "train"), np.flatnonzero(sides == "val")
+    if len(np.unique(labels.values[train])) < 2 or not len(test):
+        raise TrainingError(
+            f"{len(train)} training samples of {len(np.unique(labels.values[train]))} classes and {len(test)} test samples "
+            f"are left by split={split!r}, and two classes to learn and one sample to test on are needed: evaluate on "
+            "more samples, or use split='blocks' with a smaller block_km"
+        )
+    return train, test
+
+
+def _thin(train: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return np.sort(rng.permutation(train)[: max(1, round(TRAIN_SHARE * len(train)))]), test
+
+
+def _continents(subset: Subset, labels: Labels) -> np.ndarray:
+    if CONTINENT not in subset.table.column_names:
+        return np.full(len(labels.rows), None, dtype=object)
+    return subset.column(CONTINENT)[labels.rows]
+
+
+def _score_probe(
+    probe: Probe,
+    features_ND: np.ndarray,
+    labels: Labels,
+    draws: list[tuple[np.ndarray, np.ndarray]],
+    continents_N: np.ndarray,
+    *,
+    lonlat: np.ndarray,
+    block_km: float,
+    seed: int,
+) -> ProbeScores:
+    overall: list[Score] = []
+    within: dict[str, list[Score]] = {}
+    chosen = []
+    for repeat, (train, test) in enumerate(draws):
+        rng = np.random.default_rng([seed, repeat, 1])
+        predicted, choice = probe.fit_predict(
+            features_ND[train],
+            labels.values[train],
+            features_ND[test],
+            validation_N=_validation(lonlat[train], block_km=block_km, seed=seed + repeat, rng=rng),
+        )
+        overall.append(score(labels.values[test], predicted, rng=rng))
+        for name, part in score_by(continents_N[test], labels.values[test], predicted, rng=rng).items():
+            within.setdefault(name, []).append(part)
+        chosen.append(choice)
+    by_continent = {name: _summarise(scores) for name, scores in sorted(within.items())}
+    return ProbeScores(probe=probe.name, overall=_summarise(overall), by_continent=by_continent, chosen=chosen)
+
+
+def _validation(lonlat: np.ndarray, *, block_km: float, seed: int, rng: np.random.Generator) -> np.ndarray:
+    """A mask of about a fifth of the samples, in whole blocks; of single samples where all lie in one block."""
+    mask = spatial_split(lonlat, val_fraction=VALIDATION_SHARE, block_km=block_km, seed=seed) == "val"
+    if not mask.any():
+        mask[rng.permutation(len(mask))[: max(1, round(VALIDATION_SHARE * len(mask)))]] = True
+    return np.asarray(mask, dtype=bool)
+
+
+def _summarise(scores: list[Score]) -> Summary:
+    return Summary(
+        accuracy=_measure([s.accuracy for s in scores]),
+        macro_f1=_measure([s.macro_f1 for s in scores]),
+        num_test=float(np.mean([s.num_samples for s in scores])),
+    )
+
+
+def _measure(estimates: Sequence[Any]) -> Measure:
+    values = [estimate.value for estimate in estimates]
+    return Measure(
+        mean=float(np.mean(values)),
+        sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        ci_low=float(np.mean([estimate.ci_low for estimate in estimates])),
+        ci_high=float(np.mean([estimate.ci_high for estimate in estimates])),
+        values=values,
+    )
+
+
+def _summary_from(values: Mapping[str, Any]) -> Summary:
+    return Summary(
+        accuracy=Measure(**values["accuracy"]), macro_f1=Measure(**values["macro_f1"]), num_test=values["num_test"]
+    )
+
+
+def _write(scores: Scores, folder: Path) -> None:
+    """Add the scores to the folder's, in place of earlier ones of the same task, data and split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = [old for old in load_scores(folder) if _key(old) != _key(scores)]
+    with replacing(folder / SCORES) as part:
+        part.write_text(json.dumps([each.to_json() for each in [*kept, scores]], indent=2) + "\n")
+
+
+def _key(scores: Scores) -> tuple[str, str, str]:
+    return scores.task, scores.data["hash"], scores.split

@@ -1,0 +1,107 @@
+"""Transformer blocks and fixed position codes that masked autoencoders share.
+
+Shapes: B batch, L tokens, D width, H heads, K = D / H, N = code length.
+Names of the parameters are those of timm's vision transformer, so that released weights load by name.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["LAYER_NORM_EPS", "Block", "fixed", "grid_code", "initialise_linear", "line_code"]
+
+LAYER_NORM_EPS = 1e-6  # SatMAE and MAE
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens."""
+
+    def __init__(self, dim: int, *, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Tokens mixed by attention, (B, L, D)."""
+        batch, length, dim = x_BLD.shape
+        qkv_3BHLK = self.qkv(x_BLD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        mixed_BHLK = functional.scaled_dot_product_attention(*qkv_3BHLK.unbind(0))
+        return cast(Tensor, self.proj(mixed_BHLK.transpose(1, 2).reshape(batch, length, dim)))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, dim: int, *, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Tokens changed one by one, (B, L, D)."""
+        return cast(Tensor, self.fc2(functional.gelu(self.fc1(x_BLD))))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then MLP, each added to its input."""
+
+    def __init__(self, dim: int, *, heads: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(dim, heads=heads)
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(dim, hidden=int(dim * mlp_ratio))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Tokens after the block, (B, L, D)."""
+        x_BLD = x_BLD + self.attn(self.norm1(x_BLD))
+        return x_BLD + cast(Tensor, self.mlp(self.norm2(x_BLD)))
+
+
+def line_code(positions_L: np.ndarray, *, dim: int) -> np.ndarray:
+    """Sine-cosine code of positions on a line, (L, dim) float64: all sines, then all cosines, base 10000.
+
+    Args:
+        positions_L: positions, in steps (patches, or the index of a band group).
+        dim: length of the code; even.
+
+    Source: Vaswani et al. (2017), section 3.5, in the layout of MAE (sines and cosines not interleaved).
+    """
+    frequencies = 10000.0 ** (-np.arange(dim // 2, dtype=np.float64) / (dim / 2))
+    angles = np.outer(positions_L.astype(np.float64), frequencies)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
+def grid_code(side: int, *, dim: int) -> np.ndarray:
+    """Code of a square grid of patches and, before it, of the class token, (1 + side * side, dim) float64.
+
+    The first half of a code tells the column, the second half the row; the class token's code is zero.
+
+    Args:
+        side: patches along one side; patches are counted row by row.
+        dim: length of the code; divisible by four.
+    """
+    row, column = np.divmod(np.arange(side * side), side)
+    patches = np.concatenate([line_code(column, dim=dim // 2), line_code(row, dim=dim // 2)], axis=1)
+    return np.concatenate([np.zeros((1, dim)), patches])
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Set linear layers to Xavier-uniform weights and zero biases; use with ``nn.Module.apply``.
+
+    Layer norms are left at ones and zeros, as torch makes them. Source: MAE, after the JAX vision transformer.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def fixed(code: np.ndarray) -> Tensor:
+    """A code as a float32 tensor with a leading batch axis of one."""
+    return torch.from_numpy(code).float().unsqueeze(0)

@@ -1,0 +1,326 @@
+"""Group-channel SatMAE: a masked autoencoder whose tokens are patches of one group of bands each.
+
+After Cong et al. (2022), "SatMAE: Pre-training Transformers for Temporal and Multi-Spectral Satellite Imagery", section
+3.4, as *Pretrain Where?* (Kaur et al., 2026) uses it. Written anew; names of parameters are those of the released
+weights, so that these load by name.
+
+Shapes: B batch, C bands, H W pixels, G groups of bands, P patches of one group, L = G * P tokens, V visible tokens,
+D width of the encoder, E width of the decoder, Q = patch_size ** 2 pixels of a patch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import ConfigDict
+from torch import Tensor, nn
+
+from pwcat.errors import TrainingError
+from training.models.blocks import LAYER_NORM_EPS, Block, fixed, grid_code, initialise_linear, line_code
+from training.normalize import Normalization
+
+__all__ = ["SatMAE", "SatMAEConfig"]
+
+# The ten Sentinel-2 bands of the papers, in their order, and SatMAE's three groups of them (SatMAE, section 5.2).
+BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+GROUPS = (("B02", "B03", "B04", "B08"), ("B05", "B06", "B07", "B8A"), ("B11", "B12"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SatMAEConfig:
+    """Everything that fixes a SatMAE but its weights. The defaults are SatMAE-B at 96 pixels and patches of 8.
+
+    Attributes:
+        image_size: side of the input, in pixels.
+        patch_size: side of a patch, in pixels.
+        bands: names of the input bands, in order.
+        groups: groups of bands; every band is in exactly one.
+        dim: width of the encoder.
+        depth: blocks of the encoder.
+        heads: attention heads of the encoder.
+        group_dim: the part of ``dim`` that codes the group; the rest codes the place.
+        decoder_dim: width of the decoder.
+        decoder_depth: blocks of the decoder.
+        decoder_heads: attention heads of the decoder.
+        decoder_group_dim: the part of ``decoder_dim`` that codes the group.
+        mask_ratio: share of tokens hidden, over all groups together.
+        norm_pix_loss: compare with each patch standardised over all bands of its place.
+        head_order: "band" lets each head predict the bands of its own group. "released" repeats the published code,
+            which joins the heads' outputs in the order of the groups and reads them in the order of the bands, so that
+            with the default groups the fourth output of the first head stands for B05 and the third of the second for
+            B08. Weights published by SatMAE and by Pretrain Where? want "released"; their encoders fit both.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    image_size: int = 96
+    patch_size: int = 8
+    bands: tuple[str, ...] = BANDS
+    groups: tuple[tuple[str, ...], ...] = GROUPS
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    group_dim: int = 256
+    decoder_dim: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    decoder_group_dim: int = 128
+    mask_ratio: float = 0.75
+    norm_pix_loss: bool = False
+    head_order: Literal["band", "released"] = "band"
+
+    def __post_init__(self) -> None:
+        if faults := self._faults():
+            raise TrainingError("this SatMAE cannot be built: " + "; ".join(faults))
+
+    def _faults(self) -> list[str]:
+        grouped = [band for group in self.groups for band in group]
+        checks = {
+            f"patch_size {self.patch_size} must divide image_size {self.image_size}": self.patch_size > 0
+            and self.image_size % self.patch_size == 0,
+            f"groups {self.groups} must hold each of the bands {self.bands} exactly once": bool(self.groups)
+            and all(self.groups)
+            and sorted(grouped) == sorted(set(self.bands)),
+            f"bands {self.bands} must differ from each other": len(set(self.bands)) == len(self.bands),
+            f"heads {self.heads} must divide dim {self.dim}": self.heads > 0 and self.dim % self.heads == 0,
+            f"decoder_heads {self.decoder_heads} must divide decoder_dim {self.decoder_dim}": self.decoder_heads > 0
+            and self.decoder_dim % self.decoder_heads == 0,
+            f"group_dim {self.group_dim} must be even and leave a multiple of 4 of dim {self.dim}": _splits(
+                self.dim, self.group_dim
+            ),
+            f"decoder_group_dim {self.decoder_group_dim} must be even and leave a multiple of 4 of decoder_dim "
+            f"{self.decoder_dim}": _splits(self.decoder_dim, self.decoder_group_dim),
+            f"mask_ratio {self.mask_ratio} must be above 0 and below 1": 0 < self.mask_ratio < 1,
+        }
+        return [text for text, holds in checks.items() if not holds]
+
+    @property
+    def grid_side(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one group, P."""
+        return self.grid_side**2
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all groups, L."""
+        return self.num_patches * len(self.groups)
+
+    @property
+    def num_visible(self) -> int:
+        """Tokens that the encoder sees in pretraining, V."""
+        return int(self.num_tokens * (1 - self.mask_ratio))
+
+    @property
+    def group_indices(self) -> list[list[int]]:
+        """Indices into ``bands`` of each group."""
+        return [[self.bands.index(band) for band in group] for group in self.groups]
+
+
+def _splits(dim: int, group_dim: int) -> bool:
+    return 0 < group_dim < dim and group_dim % 2 == 0 and (dim - group_dim) % 4 == 0
+
+
+class SatMAE(nn.Module):
+    """Group-channel masked autoencoder. Input is scaled to 0..1 by its :class:`~training.normalize.Normalization`."""
+
+    architecture: ClassVar[str] = "satmae"
+    config_class: ClassVar[type[SatMAEConfig]] = SatMAEConfig
+
+    pos_embed: Tensor
+    channel_embed: Tensor
+    decoder_pos_embed: Tensor
+    decoder_channel_embed: Tensor
+
+    def __init__(self, config: SatMAEConfig, *, normalization: Normalization | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.normalization = normalization
+        self._build_encoder(config)
+        self._build_decoder(config)
+        self._initialise()
+
+    def _build_encoder(self, c: SatMAEConfig) -> None:
+        self.patch_embed = nn.ModuleList(_PatchEmbed(len(group), c.dim, c.patch_size) for group in c.groups)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, c.dim))
+        self.register_buffer("pos_embed", torch.zeros(1, 1 + c.num_patches, c.dim - c.group_dim))
+        self.register_buffer("channel_embed", torch.zeros(1, len(c.groups), c.group_dim))
+        self.blocks = nn.ModuleList(Block(c.dim, heads=c.heads) for _ in range(c.depth))
+        self.norm = nn.LayerNorm(c.dim, eps=LAYER_NORM_EPS)
+
+    def _build_decoder(self, c: SatMAEConfig) -> None:
+        self.decoder_embed = nn.Linear(c.dim, c.decoder_dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, c.decoder_dim))
+        self.register_buffer(
+            "decoder_pos_embed", torch.zeros(1, 1 + c.num_patches, c.decoder_dim - c.decoder_group_dim)
+        )
+        # one row more than groups: the class token has a code of its own here
+        self.register_buffer("decoder_channel_embed", torch.zeros(1, len(c.groups) + 1, c.decoder_group_dim))
+        self.decoder_blocks = nn.ModuleList(Block(c.decoder_dim, heads=c.decoder_heads) for _ in range(c.decoder_depth))
+        self.decoder_norm = nn.LayerNorm(c.decoder_dim, eps=LAYER_NORM_EPS)
+        self.decoder_pred = nn.ModuleList(nn.Linear(c.decoder_dim, len(group) * c.patch_size**2) for group in c.groups)
+
+    def _initialise(self) -> None:
+        c = self.config
+        for name, dim, rows in (
+            ("", c.dim - c.group_dim, len(c.groups)),
+            ("decoder_", c.decoder_dim - c.decoder_group_dim, len(c.groups) + 1),
+        ):
+            place, group = self.get_buffer(f"{name}pos_embed"), self.get_buffer(f"{name}channel_embed")
+            place.copy_(fixed(grid_code(c.grid_side, dim=dim)))
+            group.copy_(fixed(line_code(torch.arange(rows).numpy(), dim=group.shape[-1])))
+        self.apply(initialise_linear)
+        for embed in self.patch_embed.children():
+            assert isinstance(embed, _PatchEmbed)
+            nn.init.xavier_uniform_(embed.proj.weight.view(c.dim, -1))  # as a linear layer over the patch
+        nn.init.normal_(self.cls_token, std=0.02)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    @classmethod
+    def tiny(cls, *, normalization: Normalization | None = None, **changes: Any) -> SatMAE:
+        """A SatMAE for a CPU: 0.8 million parameters, patches of 16. ``changes`` replace fields of its config."""
+        fields: dict[str, Any] = {
+            "patch_size": 16, "dim": 96, "depth": 3, "heads": 3, "group_dim": 32,
+            "decoder_dim": 64, "decoder_depth": 1, "decoder_heads": 2, "decoder_group_dim": 16,
+        }  # fmt: skip
+        return cls(SatMAEConfig(**{**fields, **changes}), normalization=normalization)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the input bands, in order."""
+        return self.config.bands
+
+    @property
+    def image_size(self) -> int:
+        """Side of the input, in pixels."""
+        return self.config.image_size
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of an embedding, D."""
+        return self.config.dim
+
+    def forward(self, x_BCHW: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss (a scalar), prediction (B, C, P, Q) and mask (B, G, P; 1 is hidden) of a masked reconstruction.
+
+        Args:
+            x_BCHW: images scaled to 0..1, float.
+            generator: where the masks are drawn from; torch's own where none is given.
+        """
+        keep_BV, mask_BL = self.draw_mask(x_BCHW.shape[0], generator=generator, device=x_BCHW.device)
+        latent = self._encode_visible(self.tokens(x_BCHW), keep_BV)
+        pred_BCPQ = self._decode(latent, keep_BV)
+        mask_BGP = mask_BL.view(-1, len(self.config.groups), self.config.num_patches)
+        return self.loss(x_BCHW, pred_BCPQ, mask_BGP), pred_BCPQ, mask_BGP
+
+    def encode(self, x_BCHW: Tensor) -> Tensor:
+        """Embeddings (B, D): the mean over the encoder's patch tokens of all groups, without masking; no class token.
+
+        Mean pooling, as SatMAE's own finetuning and the public probes of it do: in pretraining the class token takes
+        part in no loss of its own.
+        """
+        tokens_BLD = self._encode(self.tokens(x_BCHW))
+        return tokens_BLD[:, 1:].mean(dim=1)
+
+    def embed(self, chips_BCHW: Tensor) -> Tensor:
+        """Embeddings (B, D) of chips in digital numbers (uint16), scaled by the normalisation of the pretraining."""
+        if self.normalization is None:
+            raise TrainingError("this model has no normalisation to scale chips with: scale them and call encode()")
+        return self.encode(self.normalization.apply(chips_BCHW))
+
+    def tokens(self, x_BCHW: Tensor) -> Tensor:
+        """All patch tokens with their codes, (B, L, D): groups one after the other, patches row by row."""
+        groups = zip(self.patch_embed, self.config.group_indices, strict=True)
+        x_BGPD = torch.stack([embed(x_BCHW[:, bands]) for embed, bands in groups], dim=1)
+        return (x_BGPD + _join(self.pos_embed[:, 1:], self.channel_embed)).flatten(1, 2)
+
+    def draw_mask(
+        self, batch: int, *, generator: torch.Generator | None, device: torch.device | str
+    ) -> tuple[Tensor, Tensor]:
+        """Indices of the visible tokens (B, V) and the mask (B, L; 1 is hidden), uniform over tokens of all groups."""
+        # drawn where the generator lives, so that a CPU generator gives a GPU run the masks of a CPU run
+        source = generator.device if generator is not None else device
+        noise_BL = torch.rand(batch, self.config.num_tokens, generator=generator, device=source).to(device)
+        keep_BV = noise_BL.argsort(dim=1)[:, : self.config.num_visible]
+        return keep_BV, torch.ones_like(noise_BL).scatter_(1, keep_BV, 0.0)
+
+    def loss(self, x_BCHW: Tensor, pred_BCPQ: Tensor, mask_BGP: Tensor) -> Tensor:
+        """Mean over hidden tokens of the squared error, in float32: a token is the mean over its bands and pixels.
+
+        So every hidden token weighs the same, whatever the number of its bands.
+        """
+        error_BCP = (pred_BCPQ.float() - self.target(x_BCHW)).square().mean(dim=-1)
+        error_BGP = torch.stack([error_BCP[:, bands].mean(dim=1) for bands in self.config.group_indices], dim=1)
+        return (error_BGP * mask_BGP).sum() / mask_BGP.sum()
+
+    def target(self, x_BCHW: Tensor) -> Tensor:
+        """What is to be predicted, (B, C, P, Q) float32; with ``norm_pix_loss`` standardised over bands and pixels."""
+        side, size = self.config.grid_side, self.config.patch_size
+        rows = x_BCHW.float().reshape(*x_BCHW.shape[:2], side, size, side, size)  # B C, row of patches, p, column, q
+        target_BCPQ = rows.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+        if not self.config.norm_pix_loss:
+            return target_BCPQ
+        mean = target_BCPQ.mean(dim=(1, 3), keepdim=True)
+        var = target_BCPQ.var(dim=(1, 3), keepdim=True)
+        return (target_BCPQ - mean) / (var + 1e-6).sqrt()
+
+    def _encode(self, tokens_BLD: Tensor) -> Tensor:
+        x = torch.cat([self.cls_token.expand(len(tokens_BLD), -1, -1), tokens_BLD], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return cast(Tensor, self.norm(x))
+
+    def _encode_visible(self, tokens_BLD: Tensor, keep_BV: Tensor) -> Tensor:
+        return self._encode(tokens_BLD.gather(1, keep_BV.unsqueeze(-1).expand(-1, -1, tokens_BLD.shape[-1])))
+
+    def _decode(self, latent: Tensor, keep_BV: Tensor) -> Tensor:
+        x = self.decoder_embed(latent)  # B, 1 + V, E
+        full_BLE = self.mask_token.to(x.dtype).expand(len(x), self.config.num_tokens, -1)
+        full_BLE = full_BLE.scatter(1, keep_BV.unsqueeze(-1).expand(-1, -1, x.shape[-1]), x[:, 1:])
+        x = torch.cat([x[:, :1], full_BLE], dim=1) + self._decoder_code()
+        for block in self.decoder_blocks:
+            x = block(x)
+        return self._predict(self.decoder_norm(x)[:, 1:])
+
+    def _decoder_code(self) -> Tensor:
+        cls = torch.cat([self.decoder_pos_embed[:, :1], self.decoder_channel_embed[:, -1:]], dim=-1)
+        tokens = _join(self.decoder_pos_embed[:, 1:], self.decoder_channel_embed[:, :-1]).flatten(1, 2)
+        return torch.cat([cls, tokens], dim=1)
+
+    def _predict(self, x_BLE: Tensor) -> Tensor:
+        c, batch = self.config, len(x_BLE)
+        x_BGPE = x_BLE.reshape(batch, len(c.groups), c.num_patches, -1)
+        heads = [
+            head(x_BGPE[:, g]).view(batch, c.num_patches, -1, c.patch_size**2).transpose(1, 2)
+            for g, head in enumerate(self.decoder_pred)
+        ]
+        pred_BCPQ = torch.cat(heads, dim=1)
+        if c.head_order == "released":
+            return pred_BCPQ
+        order = [band for bands in c.group_indices for band in bands]
+        return pred_BCPQ[:, torch.tensor(order).argsort().to(pred_BCPQ.device)]
+
+
+class _PatchEmbed(nn.Module):
+    """Patches of one group of bands as tokens, (B, P, D)."""
+
+    def __init__(self, bands: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(bands, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Tokens, (B, P, D)."""
+        return cast(Tensor, self.proj(x_BCHW)).flatten(2).transpose(1, 2)
+
+
+def _join(place_1PA: Tensor, group_1GA: Tensor) -> Tensor:
+    """Codes of all tokens, (1, G, P, D): place, then group."""
+    groups, patches = group_1GA.shape[1], place_1PA.shape[1]
+    place = place_1PA.unsqueeze(1).expand(-1, groups, -1, -1)
+    group = group_1GA.unsqueeze(2).expand(-1, -1, patches, -1)
+    return torch.cat([place, group], dim=-1)

@@ -1,0 +1,172 @@
+"""Training recipes: one YAML document that says everything about a pretraining but the data.
+
+Shipped ones are in ``training/recipes`` and are called by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from pwcat.errors import RecipeError
+from training.augment import Crop, Flip
+from training.models import ARCHITECTURES, config_faults
+
+__all__ = ["Augment", "Optimizer", "TrainRecipe", "list_train_recipes", "load_train_recipe", "parse_train_recipe"]
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augment(_Section):
+    """How an image is cut and flipped each time it is seen."""
+
+    crop: Crop = Field(
+        default="random", description="resized: part of the area, resized; random, center: cut, not resized"
+    )
+    flip: Flip = Field(default="both", description="none, horizontal, or both axes")
+    min_scale: float = Field(default=0.2, gt=0, le=1, description="smallest part of the area that a resized crop cuts")
+
+
+class Optimizer(_Section):
+    """AdamW and its schedule: linear warm-up, then half a cosine to zero, by step."""
+
+    base_lr: float = Field(
+        default=1e-4, gt=0, description="learning rate for 256 samples a step; the rate grows with them"
+    )
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's two decay rates")
+    weight_decay: float = Field(default=0.05, ge=0, description="none is put on biases and norms")
+    warmup_epochs: float = Field(default=5, ge=0, description="epochs of linear warm-up from zero")
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest norm of all gradients together; null: no limit"
+    )
+
+
+class TrainRecipe(_Section):
+    """Everything that fixes a pretraining, given the data."""
+
+    name: str = Field(min_length=1, description="short name, as in file names")
+    title: str = Field(default="", description="one line for people")
+    architecture: str = Field(default="satmae", description="name of a registered architecture")
+    model: dict[str, Any] = Field(default_factory=dict, description="fields of the architecture's config")
+    epochs: int = Field(gt=0, description="times that every sample is seen")
+    batch_size: int = Field(gt=0, description="samples on the device at once")
+    accumulate: int = Field(default=1, gt=0, description="batches whose gradients make one step")
+    optimizer: Optimizer = Field(default=Optimizer(), description="AdamW and its schedule")
+    augment: Augment = Field(default=Augment(), description="crops and flips")
+    seed: int = Field(default=0, ge=0, description="fixes weights, order, crops and masks")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 on CUDA, else float32"
+    )
+    checkpoint_every_epochs: int = Field(
+        default=5, gt=0, description="epochs between checkpoints; the last has one anyway"
+    )
+    memory_budget_mb: float = Field(default=2048, gt=0, description="chips beyond this many MB are streamed, not held")
+    window_chips: int = Field(default=8192, gt=0, description="chips shuffled together while streaming")
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ARCHITECTURES:
+            raise ValueError(f"{name!r} is none of {', '.join(ARCHITECTURES)}")
+        return name
+
+    @field_validator("model")
+    @classmethod
+    def _buildable(cls, model: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        architecture = info.data.get("architecture")
+        if faults := config_faults(architecture, model) if architecture else []:
+            raise ValueError("; ".join(faults))
+        return model
+
+    @field_validator("optimizer")
+    @classmethod
+    def _warms_up_in_time(cls, optimizer: Optimizer, info: ValidationInfo) -> Optimizer:
+        epochs = info.data.get("epochs")
+        if epochs is not None and optimizer.warmup_epochs >= epochs:
+            raise ValueError(f"warmup_epochs {optimizer.warmup_epochs:g} must be below epochs {epochs}")
+        return optimizer
+
+    @property
+    def effective_batch(self) -> int:
+        """Samples a step."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate: ``base_lr * effective_batch / 256`` (Goyal et al., 2017, as MAE and SatMAE use it)."""
+        return self.optimizer.base_lr * self.effective_batch / 256
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON of the recipe, hex."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def list_train_recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_train_recipe(name_or_path: str | Path, *, overrides: Mapping[str, str] | None = None) -> TrainRecipe:
+    """A recipe, shipped (by name) or from a file, with some values replaced.
+
+    Args:
+        name_or_path: name of a shipped recipe, or path of a YAML file.
+        overrides: dotted key to new value as YAML text, such as ``{"model.depth": "2"}``.
+
+    Raises:
+        RecipeError: there is no such recipe, it is no YAML mapping, or it has faults; all are listed.
+    """
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = FOLDER / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise RecipeError(
+            f"no training recipe {str(name_or_path)!r}: give the path of a YAML file, or one of "
+            + ", ".join(list_train_recipes())
+        )
+    try:
+        document = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as exc:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path} must hold a mapping of keys to values, but holds {type(document).__name__}")
+    for key, text in (overrides or {}).items():
+        _set(document, key, yaml.safe_load(text))
+    return parse_train_recipe(document, origin=path.name)
+
+
+def parse_train_recipe(document: Mapping[str, Any], *, origin: str = "recipe") -> TrainRecipe:
+    """A recipe from its document.
+
+    Raises:
+        RecipeError: every fault, each with the path of its key.
+    """
+    try:
+        return TrainRecipe.model_validate(document)
+    except ValidationError as exc:
+        faults = [": ".join(filter(None, [".".join(map(str, f["loc"])), _plain(f["msg"])])) for f in exc.errors()]
+        raise RecipeError(f"{origin} cannot be used for training: " + "; ".join(faults)) from exc
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _set(document: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        document = document.setdefault(parent, {})
+        if not isinstance(document, dict):
+            raise RecipeError(f"--set {key}: {parent!r} is a single value, not a section")
+    document[last] = value
