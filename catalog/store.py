@@ -1,0 +1,190 @@
+"""The catalog's folder: datasets made, described and listed there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pystac
+
+from catalog.extension import CLASS_LAYERS, SCHEMA_URI, statistics_of
+from catalog.items import PROJECTION_URI, STAC_VERSION, make_items, write_items
+from pwcat.atomic import replacing
+from pwcat.cube import Cube, open_cube
+from pwcat.errors import CatalogError
+from pwcat.ledger import read_ledger
+from pwcat.materialize import BuildReport, build_cube
+from pwcat.plan import FrozenPlan, make_plan, read_plan, write_plan
+from pwcat.providers import OpenSource, open_source
+from pwcat.recipe import Recipe, load_recipe
+
+__all__ = ["Built", "build", "describe", "freeze_plan", "write_catalog"]
+
+CATALOG_ID = "pwcat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What :func:`build` leaves behind: the collection's folder and what happened."""
+
+    folder: Path
+    report: BuildReport
+
+
+def build(
+    recipe: str | Path,
+    *,
+    catalog: str | Path,
+    scheduler: str | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Built:
+    """Play a recipe: plan it, materialise its chips, describe them, and list them in a catalog.
+
+    What is there already is kept: a frozen plan of the same recipe is not made again, and shards that are done stay.
+
+    Args:
+        recipe: path of the recipe.
+        catalog: folder of the catalog; the dataset gets a folder of its name in it.
+        scheduler: address of a Dask scheduler; threads of this process where ``None``.
+        progress: called with the stage (plan, build, describe), samples done and samples in all.
+
+    Raises:
+        PwcatError: of the part that failed.
+    """
+    path = Path(recipe)
+    loaded = load_recipe(path)
+    with open_source(loaded.source, base_dir=path.parent) as source:
+        folder = freeze_plan(loaded, catalog=Path(catalog), base_dir=path.parent, source=source, progress=progress)
+        done = 0
+
+        def count(samples: int, size: int) -> None:
+            nonlocal done
+            done += samples
+            progress("build", done, loaded.num_samples)
+
+        report = build_cube(folder, source=source, scheduler=scheduler, progress=count)
+    progress("describe", 0, loaded.num_samples)
+    describe(folder)
+    write_catalog(Path(catalog))
+    progress("describe", loaded.num_samples, loaded.num_samples)
+    return Built(folder=folder, report=report)
+
+
+def freeze_plan(
+    recipe: Recipe,
+    *,
+    catalog: Path,
+    base_dir: Path,
+    source: OpenSource,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+) -> Path:
+    """Make and write the plan of a recipe unless its very plan is there; return the collection's folder.
+
+    Raises:
+        CatalogError: the folder holds the plan of another recipe.
+    """
+    folder = catalog / recipe.name
+    progress("plan", 0, recipe.num_samples)
+    if (folder / "plan.parquet").is_file():
+        there = read_plan(folder)
+        if there.recipe.hash != recipe.hash:
+            raise CatalogError(
+                f"{folder}: holds the plan of another recipe of this name ({there.recipe.hash[:12]}, not "
+                f"{recipe.hash[:12]}). Remove the folder, or give the recipe another name"
+            )
+    else:
+        write_plan(make_plan(recipe, base_dir=base_dir, source=source), folder)
+    progress("plan", recipe.num_samples, recipe.num_samples)
+    return folder
+
+
+def describe(folder: Path) -> None:
+    """Write ``items.parquet``, ``stats.json`` and ``collection.json`` of a materialised collection.
+
+    Raises:
+        CatalogError: no sample of it has pixels.
+    """
+    plan, ledger, cube = read_plan(folder), read_ledger(folder), open_cube(folder / "cube.zarr")
+    items = make_items(plan, ledger, cube)
+    if not len(items):
+        raise CatalogError(f"{folder}: no sample has pixels; the ledger says why: {folder / 'ledger'}")
+    write_items(folder / "items.parquet", items)
+    statistics = statistics_of(items, layers={name: plan.layers.get(name) for name in CLASS_LAYERS})
+    recipe = plan.recipe
+    summary = {"name": recipe.name, "num_samples": len(items), "recipe_hash": recipe.hash, "statistics": statistics}
+    _write_json(folder / "stats.json", summary)
+    _write_json(folder / "collection.json", _collection(plan, items, cube, statistics).to_dict(include_self_link=False))
+
+
+def _collection(plan: FrozenPlan, items: pa.Table, cube: Cube, statistics: dict[str, Any]) -> pystac.Collection:
+    recipe = plan.recipe
+    collection = pystac.Collection(
+        id=recipe.name,
+        title=recipe.title,
+        description=f"{recipe.title}. {len(items)} samples, made by pwcat from a recipe ({recipe.hash[:12]}).",
+        license=recipe.license,
+        extent=_extent(items),
+        stac_extensions=[PROJECTION_URI, SCHEMA_URI],
+        providers=[pystac.Provider(name=recipe.attribution, roles=[pystac.ProviderRole.PRODUCER])]
+        if recipe.attribution
+        else None,
+        summaries=pystac.Summaries(
+            {
+                "bands": [{"name": band} for band in cube.bands],
+                **{f"div:{name}": sorted(statistics[name]["counts"]) for name in CLASS_LAYERS},
+            },
+            maxcount=2000,
+        ),
+        extra_fields={
+            "div:statistics": statistics,
+            "pwcat:recipe_hash": recipe.hash,
+            "pwcat:version": version("pwcat"),
+            "pwcat:chip": {"shape": list(cube.chip_shape), "resolution_m": recipe.chip.resolution_m},
+        },
+    )
+    for key, href, kind, roles, title in _ASSETS:
+        collection.add_asset(key, pystac.Asset(href=href, media_type=kind, roles=roles, title=title))
+    collection.add_link(pystac.Link("parent", "../catalog.json", media_type=pystac.MediaType.JSON))
+    collection.add_link(pystac.Link("root", "../catalog.json", media_type=pystac.MediaType.JSON))
+    return collection
+
+
+_PARQUET = "application/vnd.apache.parquet"
+_ASSETS = (
+    ("cube", "./cube.zarr", "application/vnd+zarr; version=3", ["data"], "Chips as a Zarr datacube"),
+    ("items", "./items.parquet", _PARQUET, ["stac-items"], "Items as STAC GeoParquet"),
+    ("plan", "./plan.parquet", _PARQUET, ["metadata"], "Samples, scenes and pixel windows"),
+    ("scenes", "./scenes.parquet", _PARQUET, ["source"], "The frozen STAC answer"),
+    ("recipe", "./recipe.yaml", "application/yaml", ["metadata"], "The recipe it was made from"),
+    ("stats", "./stats.json", "application/json", ["metadata"], "Diversity statistics"),
+)
+
+
+def _extent(items: pa.Table) -> pystac.Extent:
+    boxes = items["bbox"].combine_chunks()
+    west, south = (pa.compute.min(boxes.field(k)).as_py() for k in (0, 1))
+    east, north = (pa.compute.max(boxes.field(k)).as_py() for k in (2, 3))
+    first, last = pa.compute.min_max(items["datetime"]).as_py().values()
+    return pystac.Extent(pystac.SpatialExtent([[west, south, east, north]]), pystac.TemporalExtent([[first, last]]))
+
+
+def write_catalog(root: Path) -> None:
+    """Write ``catalog.json`` anew from the collections that lie in the folder."""
+    catalog = pystac.Catalog(id=CATALOG_ID, description="Datasets made by pwcat, with their diversity.")
+    for path in sorted(root.glob("*/collection.json")):
+        href = f"./{path.parent.name}/collection.json"
+        title = json.loads(path.read_text(encoding="utf-8")).get("title")
+        catalog.add_link(pystac.Link("child", href, media_type=pystac.MediaType.JSON, title=title))
+    document = catalog.to_dict(include_self_link=False)
+    document["stac_version"] = STAC_VERSION
+    _write_json(root / "catalog.json", document)
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
