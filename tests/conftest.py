@@ -1,0 +1,79 @@
+"""What many tests share: a small synthetic archive, a small catalog built from it, and the real data kit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+
+
+@pytest.fixture(scope="session")
+def kit() -> Path:
+    """The real data kit: beside the project, or at $PWCAT_KIT."""
+    path = Path(os.environ.get("PWCAT_KIT", Path(__file__).parents[2] / "shared" / "kit"))
+    if not path.is_dir():
+        pytest.skip(f"the real data kit is not there: no folder {path}; set PWCAT_KIT")
+    return path
+
+
+@pytest.fixture(scope="session")
+def archive_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic archive: two places a continent and a held-out one, two dates each, 384 px."""
+    from pwcat.archive import SynthOptions, synthesise_archive
+
+    folder = tmp_path_factory.mktemp("archive")
+    synthesise_archive(folder, options=SynthOptions(places=2, test_places=1, dates=2, size_px=384, seed=0))
+    return folder
+
+
+def recipe_document(archive: Path, **changes: object) -> dict[str, object]:
+    """A recipe over the synthetic archive; top-level keys can be changed."""
+    layers = archive / "regions"
+    document: dict[str, object] = {
+        "name": "everywhere",
+        "title": "Everywhere, in miniature",
+        "license": "CC0-1.0",
+        "num_samples": 48,
+        "seed": 0,
+        "sampler": {"strategy": "uniform", "domain": "scenes"},
+        "source": {"provider": "archive", "path": str(archive), "collection": "s2-l2a-synthetic"},
+        "when": {"start": "2021-01-01", "end": "2024-12-31", "max_cloud_cover": 60},
+        "chip": {"size_px": 32, "bands": BANDS},
+        "regions": {
+            "continent": {"path": str(layers / "continent.fgb"), "field": "continent"},
+            "biome": {"path": str(layers / "biome.fgb"), "field": "biome"},
+            "landcover": {"collection": "landcover-synthetic"},
+        },
+        "split": {"val_fraction": 0.2, "block_km": 20},
+    }
+    return {**document, **changes}
+
+
+@pytest.fixture(scope="session")
+def write_recipe(archive_dir: Path):
+    """Write a recipe over the synthetic archive into a folder, with some top-level keys changed, and return its path."""
+
+    def write(folder: Path, **changes: object) -> Path:
+        document = recipe_document(archive_dir, **changes)
+        path = folder / f"{document['name']}.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def tiny_catalog(tmp_path_factory: pytest.TempPathFactory, write_recipe) -> Path:
+    """A real catalog of two collections, `everywhere` (48 chips) and `europe` (32), 12 bands of 32 px. Do not change it."""
+    from catalog.store import build
+
+    folder = tmp_path_factory.mktemp("recipes")
+    root = tmp_path_factory.mktemp("catalog")
+    build(write_recipe(folder), catalog=root)
+    europe = {"strategy": "one_hot", "layer": "continent", "value": "Europe", "domain": "scenes"}
+    build(write_recipe(folder, name="europe", title="Europe", num_samples=32, seed=1, sampler=europe), catalog=root)
+    return root
