@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pwcat.errors import ArchiveError
 
 if TYPE_CHECKING:
+    from pwcat.archive.add import add_scenes
     from pwcat.archive.synth import SynthOptions
 
 __all__ = ["SynthOptions", "add_scenes", "serve_archive", "synthesise_archive"]

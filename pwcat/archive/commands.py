@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pwcat.errors import ArchiveError
+
 __all__ = ["archive"]
 
 
@@ -38,6 +40,58 @@ def synth(directory: Path, seed: int, places: int, test_places: int, dates: int,
             directory, options=options, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     _show(directory, as_json)
+
+
+@archive.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--collection", required=True, help="Collection to add to.")
+@click.option("--datetime", "moment", help="Date of the files, as 2021-06-01; default: what each file says.")
+@click.option("--processing-baseline", help="Of Sentinel-2, as 04.00: from 04.00 on, DN carry an offset of 1000.")
+@click.option("--bands", help="Names of the bands in the files' order, as B02,B03,B04.")
+@click.option("--cloud-cover", type=float, help="Percentage.")
+@click.option("--license", "license_", default="other", show_default=True, help="SPDX name, for a new collection.")
+@click.option("--link", is_flag=True, help="Link to the files as they are instead of writing COGs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def add(
+    directory: Path,
+    files: tuple[Path, ...],
+    collection: str,
+    moment: str | None,
+    processing_baseline: str | None,
+    bands: str | None,
+    cloud_cover: float | None,
+    license_: str,
+    link: bool,
+    as_json: bool,
+) -> None:
+    """Add GeoTIFFs to an archive, made where there is none; pixels stay as they are, and twice is as good as once."""
+    from pwcat.archive.add import add_scenes, parse_when
+
+    try:
+        when = parse_when(moment) if moment else None
+    except ValueError as exc:
+        raise ArchiveError(f"--datetime {moment!r} is no date; write it as 2021-06-01 or 2021-06-01T10:30:00Z") from exc
+    with _progress() as bar:
+        task = bar.add_task("Items", total=None)
+        report = add_scenes(
+            directory,
+            files,
+            collection=collection,
+            when=when,
+            processing_baseline=processing_baseline,
+            bands=tuple(name.strip() for name in bands.split(",")) if bands else (),
+            cloud_cover=cloud_cover,
+            license=license_,
+            link=link,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for path, reason in report.failed:
+        click.echo(f"pwcat: {path}: {reason}", err=True)
+    if report.added or report.kept:
+        _show(directory, as_json)
+    if report.failed:
+        raise ArchiveError(f"{len(report.failed)} of {len(files)} files were not added; the rest is in the archive")
 
 
 @archive.command()

@@ -7,20 +7,20 @@ to a temporary name and renamed, so that a name that is there is a file that is 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pystac
-import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
+from rasterio.shutil import copy
 from rasterio.transform import Affine, array_bounds
 from rasterio.warp import transform_geom
 from shapely.geometry import box, mapping, shape
@@ -33,9 +33,11 @@ __all__ = [
     "EXTENSIONS",
     "Grid",
     "band_fields",
+    "everywhere",
     "make_item",
     "raster_asset",
     "read_items",
+    "read_json",
     "replacing",
     "write_catalog",
     "write_cog",
@@ -88,7 +90,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
-        os.replace(part, path)
+        part.replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
             part.unlink()
@@ -102,16 +104,22 @@ def write_cog(path: Path, pixels: NDArray[Any], *, grid: Grid, nodata: float | N
     """
     halvings = max(0, int(np.floor(np.log2(max(min(grid.shape) / 128, 1)))))
     predictor = "FLOATING_POINT" if pixels.dtype.kind == "f" else "NO" if pixels.dtype.itemsize == 1 else "STANDARD"
-    with (
-        replacing(path) as part,
-        rasterio.open(
-            part, "w", driver="COG", count=1, dtype=pixels.dtype, height=grid.shape[0], width=grid.shape[1],
-            crs=grid.crs, transform=grid.transform, nodata=nodata, compress="DEFLATE", predictor=predictor,
-            blocksize=512, overview_count=halvings, overviews="AUTO",
-            overview_resampling=(Resampling.nearest if categorical else Resampling.average).name,
-        ) as target,
-    ):  # fmt: skip
-        target.write(pixels, 1)
+    profile = {"count": 1, "dtype": pixels.dtype, "height": grid.shape[0], "width": grid.shape[1]}
+    # A plain copy first: rasterio lets go of the interpreter's lock in copy(), not where it closes a COG it writes.
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", crs=grid.crs, transform=grid.transform, nodata=nodata, **profile) as plain:
+            plain.write(pixels, 1)
+        with replacing(path) as part, memory.open() as plain:
+            copy(
+                plain,
+                part,
+                driver="COG",
+                compress="DEFLATE",
+                predictor=predictor,
+                blocksize=512,
+                overview_count=halvings,
+                overview_resampling="NEAREST" if categorical else "AVERAGE",
+            )
 
 
 def band_fields(name: str, *, dtype: str, nodata: float | None, gsd_m: float | None = None) -> dict[str, Any]:
@@ -132,7 +140,13 @@ def band_fields(name: str, *, dtype: str, nodata: float | None, gsd_m: float | N
 
 
 def raster_asset(
-    href: str, *, title: str, grid: Grid, bands: Sequence[Mapping[str, Any]], cog: bool = True, **fields: Any
+    href: str,
+    *,
+    title: str,
+    grid: Grid,
+    bands: Sequence[Mapping[str, Any]],
+    cog: bool = True,
+    fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> pystac.Asset:
     """A raster asset with its grid; ``href`` is relative to the item."""
     return pystac.Asset(
@@ -140,7 +154,7 @@ def raster_asset(
         title=title,
         media_type=pystac.MediaType.COG if cog else pystac.MediaType.GEOTIFF,
         roles=["data"],
-        extra_fields=grid.fields() | fields | {"bands": [dict(band) for band in bands]},
+        extra_fields=grid.fields() | dict(fields) | {"bands": [dict(band) for band in bands]},
     )
 
 
@@ -175,8 +189,10 @@ def make_item(
         item.add_asset(key, asset)
     item.collection_id = collection
     for rel, target in (
-        ("root", "../../catalog.json"), ("parent", "../collection.json"), ("collection", "../collection.json")
-    ):  # fmt: skip
+        ("root", "../../catalog.json"),
+        ("parent", "../collection.json"),
+        ("collection", "../collection.json"),
+    ):
         item.add_link(pystac.Link(rel, target, JSON))
     return item
 
@@ -205,6 +221,12 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as exc:
         raise ArchiveError(f"cannot read {path}: {exc}; the archive is damaged, make it anew") from exc
     return document
+
+
+def everywhere() -> pystac.Extent:
+    """The extent of a collection whose items are not known yet: the whole earth, at any time."""
+    any_time: list[list[datetime | None]] = [[None, None]]
+    return pystac.Extent(pystac.SpatialExtent([[-180.0, -90.0, 180.0, 90.0]]), pystac.TemporalExtent(any_time))
 
 
 def write_collection(directory: Path, collection: pystac.Collection) -> None:

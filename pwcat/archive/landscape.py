@@ -62,18 +62,34 @@ _CHARACTERS: Mapping[str, Character] = MappingProxyType(
 
 # Ours: shares of land covers by biome before the continent bends them; they need not add to one.
 _MIXES: Mapping[str, Mapping[str, float]] = MappingProxyType({
-    world.MOIST: {"tree_cover": 0.72, "grassland": 0.10, "cropland": 0.10, "water": 0.04, "built_up": 0.02, "wetland": 0.02},
-    world.DRY: {"tree_cover": 0.35, "shrubland": 0.20, "grassland": 0.15, "cropland": 0.25, "built_up": 0.03, "water": 0.02},
+    world.MOIST: {
+        "tree_cover": 0.72, "grassland": 0.10, "cropland": 0.10, "water": 0.04, "built_up": 0.02, "wetland": 0.02,
+    },
+    world.DRY: {
+        "tree_cover": 0.35, "shrubland": 0.20, "grassland": 0.15, "cropland": 0.25, "built_up": 0.03, "water": 0.02,
+    },
     world.PINE: {"tree_cover": 0.55, "grassland": 0.15, "cropland": 0.15, "shrubland": 0.12, "built_up": 0.03},
     world.BROADLEAF: {"tree_cover": 0.38, "cropland": 0.32, "grassland": 0.18, "built_up": 0.07, "water": 0.05},
-    world.CONIFER: {"tree_cover": 0.62, "grassland": 0.18, "bare": 0.09, "water": 0.04, "cropland": 0.04, "snow_ice": 0.03},
+    world.CONIFER: {
+        "tree_cover": 0.62, "grassland": 0.18, "bare": 0.09, "water": 0.04, "cropland": 0.04, "snow_ice": 0.03,
+    },
     world.BOREAL: {"tree_cover": 0.60, "wetland": 0.13, "water": 0.12, "grassland": 0.10, "shrubland": 0.05},
-    world.SAVANNA: {"grassland": 0.40, "shrubland": 0.22, "tree_cover": 0.18, "cropland": 0.16, "water": 0.02, "built_up": 0.02},
-    world.STEPPE: {"grassland": 0.50, "cropland": 0.36, "shrubland": 0.06, "built_up": 0.03, "water": 0.03, "tree_cover": 0.02},
+    world.SAVANNA: {
+        "grassland": 0.40, "shrubland": 0.22, "tree_cover": 0.18, "cropland": 0.16, "water": 0.02, "built_up": 0.02,
+    },
+    world.STEPPE: {
+        "grassland": 0.50, "cropland": 0.36, "shrubland": 0.06, "built_up": 0.03, "water": 0.03, "tree_cover": 0.02,
+    },
     world.FLOODED: {"wetland": 0.42, "grassland": 0.28, "water": 0.17, "tree_cover": 0.11, "cropland": 0.02},
-    world.MONTANE: {"grassland": 0.52, "bare": 0.22, "shrubland": 0.13, "cropland": 0.06, "snow_ice": 0.04, "water": 0.03},
-    world.TUNDRA: {"moss_lichen": 0.46, "grassland": 0.17, "water": 0.12, "wetland": 0.11, "bare": 0.11, "snow_ice": 0.03},
-    world.MEDITERRANEAN: {"shrubland": 0.30, "cropland": 0.32, "tree_cover": 0.20, "built_up": 0.07, "grassland": 0.09, "water": 0.02},
+    world.MONTANE: {
+        "grassland": 0.52, "bare": 0.22, "shrubland": 0.13, "cropland": 0.06, "snow_ice": 0.04, "water": 0.03,
+    },
+    world.TUNDRA: {
+        "moss_lichen": 0.46, "grassland": 0.17, "water": 0.12, "wetland": 0.11, "bare": 0.11, "snow_ice": 0.03,
+    },
+    world.MEDITERRANEAN: {
+        "shrubland": 0.30, "cropland": 0.32, "tree_cover": 0.20, "built_up": 0.07, "grassland": 0.09, "water": 0.02,
+    },
     world.DESERT: {"bare": 0.72, "shrubland": 0.20, "grassland": 0.06, "cropland": 0.02},
     world.MANGROVE: {"mangroves": 0.48, "water": 0.27, "tree_cover": 0.10, "wetland": 0.10, "cropland": 0.05},
 })  # fmt: skip

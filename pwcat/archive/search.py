@@ -26,7 +26,7 @@ __all__ = ["BadRequest", "ItemIndex", "Query", "parse_datetime"]
 
 # Names a filter may use beside the properties of the items.
 _CORE_NAMES = frozenset({"id", "collection", "geometry", "bbox", "datetime", "stac_version"})
-Item = Mapping[str, Any]
+Item = dict[str, Any]
 
 
 class BadRequest(ValueError):

@@ -81,16 +81,25 @@ class Api:
         """The landing page: what this is, what it conforms to, where to go on."""
         base = _base(request)
         links = [
-            _link("self", base, JSON), _link("root", base, JSON),
-            _link("data", f"{base}/collections", JSON), _link("conformance", f"{base}/conformance", JSON),
+            _link("self", base, JSON),
+            _link("root", base, JSON),
+            _link("data", f"{base}/collections", JSON),
+            _link("conformance", f"{base}/conformance", JSON),
             _link("search", f"{base}/search", GEOJSON, method="GET"),
             _link("search", f"{base}/search", GEOJSON, method="POST"),
             *(_link("child", f"{base}/collections/{quote(name)}", JSON) for name in self.index.collections),
-        ]  # fmt: skip
-        return JSONResponse({
-            "type": "Catalog", "stac_version": "1.1.0", "id": "pwcat-archive", "title": "Embedded archive",
-            "description": "Scenes of an embedded pwcat archive.", "conformsTo": CONFORMANCE, "links": links,
-        })  # fmt: skip
+        ]
+        return JSONResponse(
+            {
+                "type": "Catalog",
+                "stac_version": "1.1.0",
+                "id": "pwcat-archive",
+                "title": "Embedded archive",
+                "description": "Scenes of an embedded pwcat archive.",
+                "conformsTo": CONFORMANCE,
+                "links": links,
+            }
+        )
 
     def conformance(self, request: Request) -> Response:
         """The conformance classes."""
@@ -124,10 +133,8 @@ class Api:
 
     async def search(self, request: Request) -> Response:
         """Item search, by GET or POST."""
-        if request.method == "POST":
-            asked = _read_body(await request.body())
-        else:
-            asked = _read_query(request, SEARCH_NAMES)
+        posted = request.method == "POST"
+        asked = _read_body(await request.body()) if posted else _read_query(request, SEARCH_NAMES)
         return self._answer(request, _read_page(asked, self.index), "/search", asked)
 
     def asset(self, request: Request) -> Response:
@@ -146,9 +153,11 @@ class Api:
     def _collection(self, name: str, base: str) -> dict[str, Any]:
         here = f"{base}/collections/{quote(name)}"
         links = [
-            _link("self", here, JSON), _link("root", base, JSON), _link("parent", base, JSON),
+            _link("self", here, JSON),
+            _link("root", base, JSON),
+            _link("parent", base, JSON),
             _link("items", f"{here}/items", GEOJSON),
-        ]  # fmt: skip
+        ]
         return {**self.index.collections[name], "links": links}
 
     def _answer(self, request: Request, page: Page, path: str, asked: Mapping[str, Any]) -> Response:
@@ -160,19 +169,20 @@ class Api:
         if page.start + len(shown) < len(found) and shown:
             token = str(page.start + len(shown))
             if request.method == "POST":
-                links.append(
-                    _link("next", f"{base}{path}", GEOJSON, method="POST", merge=True, body={"token": token})
-                )  # fmt: skip
+                links.append(_link("next", f"{base}{path}", GEOJSON, method="POST", merge=True, body={"token": token}))
             else:
                 raw = {k: v for k, v in request.query_params.items() if k != "token"} | {"token": token}
                 links.append(_link("next", f"{base}{path}?{urlencode(raw)}", GEOJSON, method="GET"))
         return JSONResponse(
             {
-                "type": "FeatureCollection", "features": [_absolute(item, base) for item in shown], "links": links,
-                "numberMatched": len(found), "numberReturned": len(shown),
+                "type": "FeatureCollection",
+                "features": [_absolute(item, base) for item in shown],
+                "links": links,
+                "numberMatched": len(found),
+                "numberReturned": len(shown),
             },
             media_type=GEOJSON,
-        )  # fmt: skip
+        )
 
 
 def build_app(directory: Path) -> Starlette:
@@ -380,9 +390,11 @@ def _absolute(item: Mapping[str, Any], base: str) -> dict[str, Any]:
         for key, asset in item["assets"].items()
     }
     links = [
-        _link("self", f"{home}/items/{item_id}", GEOJSON), _link("root", base, JSON),
-        _link("parent", home, JSON), _link("collection", home, JSON),
-    ]  # fmt: skip
+        _link("self", f"{home}/items/{item_id}", GEOJSON),
+        _link("root", base, JSON),
+        _link("parent", home, JSON),
+        _link("collection", home, JSON),
+    ]
     return {**item, "links": links, "assets": assets}
 
 

@@ -238,19 +238,20 @@ def _write_scene(
         fields |= {"unit": "1", "raster:scale": 0.0001, "raster:offset": -shot.offset / 10_000}
         title = f"{band.name}, {round(band.centre_um * 1000)} nm, {band.gsd_m} m"
         assets[band.name] = folder.raster_asset(
-            f"./{band.name}.tif", title=title, grid=at, bands=[fields], gsd=band.gsd_m
-        )  # fmt: skip
+            f"./{band.name}.tif", title=title, grid=at, bands=[fields], fields={"gsd": band.gsd_m}
+        )
     at = _coarser(grid, 20)
     folder.write_cog(home / "SCL.tif", scene.scl, grid=at, nodata=0, categorical=True)
     classes = [{"value": value, "name": label} for value, label in SCL_CLASSES]
     assets["SCL"] = folder.raster_asset(
-        "./SCL.tif", title="Scene classification, 20 m", grid=at, gsd=20,
-        bands=[folder.band_fields("SCL", dtype="uint8", nodata=0, gsd_m=20)], **{"classification:classes": classes}
-    )  # fmt: skip
+        "./SCL.tif",
+        title="Scene classification, 20 m",
+        grid=at,
+        bands=[folder.band_fields("SCL", dtype="uint8", nodata=0, gsd_m=20)],
+        fields={"gsd": 20, "classification:classes": classes},
+    )
     size = grid.shape[0] * 10
-    footprint = affinity.affine_transform(
-        scene.footprint, [size, 0, 0, -size, grid.transform.c, grid.transform.f]
-    )  # fmt: skip
+    footprint = affinity.affine_transform(scene.footprint, [size, 0, 0, -size, grid.transform.c, grid.transform.f])
     properties = _about(place, square) | {
         "platform": "sentinel-2a" if place.number % 2 else "sentinel-2b",
         "constellation": "sentinel-2",
@@ -261,9 +262,15 @@ def _write_scene(
         "s2:nodata_pixel_percentage": scene.nodata_percentage,
     }
     item = folder.make_item(
-        name, collection=collection, when=shot.when, grid=grid, properties=properties, assets=assets,
-        extensions=("proj", "eo", "raster", "classification", "grid"), footprint=footprint,
-    )  # fmt: skip
+        name,
+        collection=collection,
+        when=shot.when,
+        grid=grid,
+        properties=properties,
+        assets=assets,
+        extensions=("proj", "eo", "raster", "classification", "grid"),
+        footprint=footprint,
+    )
     folder.write_item(directory, item)
 
 
@@ -275,15 +282,22 @@ def _write_landcover(
     pixels = codes[landscape.cover[:size, :size]]
     folder.write_cog(directory / LANDCOVER / name / "map.tif", pixels, grid=grid, nodata=0, categorical=True)
     asset = folder.raster_asset(
-        "./map.tif", title="Land cover, 10 m", grid=grid, gsd=10,
-        bands=[folder.band_fields("map", dtype="uint8", nodata=0, gsd_m=10)], **{"classification:classes": _classes()}
-    )  # fmt: skip
+        "./map.tif",
+        title="Land cover, 10 m",
+        grid=grid,
+        bands=[folder.band_fields("map", dtype="uint8", nodata=0, gsd_m=10)],
+        fields={"gsd": 10, "classification:classes": _classes()},
+    )
     span = {"start_datetime": "2021-01-01T00:00:00Z", "end_datetime": "2023-12-31T23:59:59Z"}
     item = folder.make_item(
-        name, collection=LANDCOVER, when=datetime(2021, 1, 1, tzinfo=UTC), grid=grid,
-        properties=_about(place, square) | span | {"gsd": 10}, assets={"map": asset},
+        name,
+        collection=LANDCOVER,
+        when=datetime(2021, 1, 1, tzinfo=UTC),
+        grid=grid,
+        properties=_about(place, square) | span | {"gsd": 10},
+        assets={"map": asset},
         extensions=("proj", "raster", "classification", "grid"),
-    )  # fmt: skip
+    )
     folder.write_item(directory, item)
 
 
@@ -300,9 +314,15 @@ def _about(place: Place, square: str) -> dict[str, Any]:
 
 def _classes() -> list[dict[str, Any]]:
     return [
-        {"value": cover.code, "name": cover.name, "title": cover.title, "description": cover.title, "color_hint": cover.colour}
+        {
+            "value": cover.code,
+            "name": cover.name,
+            "title": cover.title,
+            "description": cover.title,
+            "color_hint": cover.colour,
+        }
         for cover in COVERS
-    ]  # fmt: skip
+    ]
 
 
 def _collections(options: SynthOptions) -> Iterator[pystac.Collection]:
@@ -337,7 +357,7 @@ def _collections(options: SynthOptions) -> Iterator[pystac.Collection]:
         yield pystac.Collection(
             name,
             f"{about} {made}",
-            pystac.Extent(pystac.SpatialExtent([[-180, -90, 180, 90]]), pystac.TemporalExtent([[None, None]])),
+            folder.everywhere(),
             title=title,
             license="CC0-1.0",
             providers=[pystac.Provider("pwcat", roles=[pystac.ProviderRole.PRODUCER, pystac.ProviderRole.PROCESSOR])],

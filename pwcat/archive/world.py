@@ -65,7 +65,8 @@ _OUTLINES: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "89.5 22.4,86.2 21,81.6 17.2,79.8 13.5,78.6 9.6,77.4 8.8,75 13.5,73.4 19,73.3 21.6,70.2 21.6,69.6 23.6,67.2 25.6,"
         "61.5 25.8,57.4 27.4,54 27.2,51.4 28.8,48.6 30.8,47.6 29.4,49 27,51 24.2,54.5 23.8,56 24.8,58.2 23.2,57 19,52 16.4,"
         "45 13.4,43.6 13.6,43 16.5,39.6 21.5,35.6 28,34.8 31.3,36.3 35.5,36.5 37.1,31 37.1,28 37.4,27 39.5,30 40.7,36 41,"
-        "41.5 41,44.5 42,47 41.8,48.6 40.6,48.4 38.6,51.5 36.3,54.2 36.8,54.4 40,54.8 42.5,53.6 45.8,53.2 48.4,58.4 50.8,60.6 55",
+        "41.5 41,44.5 42,47 41.8,48.6 40.6,48.4 38.6,51.5 36.3,54.2 36.8,54.4 40,54.8 42.5,53.6 45.8,53.2 48.4,"
+        "58.4 50.8,60.6 55",
         "109.8 1,110.6 -2.6,114.4 -3.4,116 -2,117.4 1,117.2 5.6,115.4 4.6,113.4 2.8",
         "97 4.4,100.6 1.6,103.4 -1,105.4 -4.8,103.6 -4.6,101.6 -2.4,99 1.6",
         "136.2 36,139.2 37.6,140.2 40.2,141.4 39.6,140.6 37,139.4 35.8,137 35.2,132.4 34.5,133 35.2",
@@ -107,7 +108,8 @@ _OUTLINES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 
 # Biomes as boxes "west south east north"; the first that covers a point wins, what none covers goes by latitude.
 _BIOME_BOXES: tuple[tuple[str, str], ...] = (
-    (MANGROVE, "88 21.5 92.5 22.6,4.5 4.2 8.5 5.6,-51.5 -1.2 -46 0.6,-81.6 25 -80 26.4,141 -13.4 144 -11,130.5 -13.2 136 -11.8"),
+    (MANGROVE, "88 21.5 92.5 22.6,4.5 4.2 8.5 5.6,-51.5 -1.2 -46 0.6,"
+               "-81.6 25 -80 26.4,141 -13.4 144 -11,130.5 -13.2 136 -11.8"),
     (FLOODED, "-59 -20.5 -55 -16,29 6 32.5 10,21.5 -20.5 24 -18,-62 -36 -59 -33"),
     (MONTANE, "78 28.5 102 38,-72 -23 -65.5 -11,36.5 6.5 40.5 13.5,27 -31 30 -28,84 48 95 52,141 -6.6 146 -5"),
     (MEDITERRANEAN, "-10 36 3.5 41.5,10.5 36 18 43,19 36 28 41,-10 31 11 37.5,-123 32.5 -117 40,-73 -38 -70 -31,"
@@ -154,10 +156,14 @@ class Place:
 @cache
 def continent_shapes() -> Mapping[str, MultiPolygon]:
     """Outlines of the six continents, EPSG:4326, coarse and ours."""
-    return MappingProxyType({
-        name: MultiPolygon([Polygon([tuple(map(float, pair.split())) for pair in ring.split(",")]) for ring in rings])
-        for name, rings in _OUTLINES.items()
-    })  # fmt: skip
+    return MappingProxyType(
+        {
+            name: MultiPolygon(
+                [Polygon([tuple(map(float, pair.split())) for pair in ring.split(",")]) for ring in rings]
+            )
+            for name, rings in _OUTLINES.items()
+        }
+    )
 
 
 @cache
@@ -226,9 +232,7 @@ def _draw_place(
         point = _draw_point(rng, _inland(continent, biome))
         if all(math.dist((point.x, point.y), (other.lon, other.lat)) > 1 for other in places):
             lon, lat = round(point.x, 4), round(point.y, 4)
-            return Place(
-                number=len(places), lon=lon, lat=lat, continent=continent, biome=biome, held_out=held_out
-            )  # fmt: skip
+            return Place(number=len(places), lon=lon, lat=lat, continent=continent, biome=biome, held_out=held_out)
     raise AssertionError(f"no room for another place in {continent}")
 
 
