@@ -130,7 +130,8 @@ def _pearson(x_N: np.ndarray, ys_RN: np.ndarray) -> np.ndarray:
     x = x_N - x_N.mean(axis=-1, keepdims=True)
     y = ys_RN - ys_RN.mean(axis=-1, keepdims=True)
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
-    return np.divide((x * y).sum(axis=-1), norm, out=np.full(len(ys_RN), np.nan), where=norm > 0)
+    rho_R: np.ndarray = np.divide((x * y).sum(axis=-1), norm, out=np.full(len(ys_RN), np.nan), where=norm > 0)
+    return rho_R
 
 
 def _interval(x_N: np.ndarray, y_N: np.ndarray, rng: np.random.Generator) -> tuple[float, float, int]:

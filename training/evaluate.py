@@ -278,7 +278,7 @@ def _thin(train: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> tupl
 def _continents(subset: Subset, labels: Labels) -> np.ndarray:
     if CONTINENT not in subset.table.column_names:
         return np.full(len(labels.rows), None, dtype=object)
-    return subset.column(CONTINENT)[labels.rows]
+    return np.asarray(subset.column(CONTINENT)[labels.rows])
 
 
 def _score_probe(

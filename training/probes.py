@@ -30,7 +30,9 @@ STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 class Probe(Protocol):
     """A classifier on embeddings."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name in tables, with its settings."""
 
     def fit_predict(
         self,
@@ -76,7 +78,7 @@ class KNNProbe:
         codes = torch.from_numpy(codes_N)
         parts = [
             _vote(functional.normalize(part, dim=1) @ reference.T, codes, k=k, classes=len(classes))
-            for part in _tensor(test_MD).split(CHUNK)
+            for part in torch.split(_tensor(test_MD), CHUNK)
         ]
         return classes[torch.cat(parts).numpy()], {"k": k}
 
@@ -130,7 +132,8 @@ def _fit_predict(
     mean, std = train_ND.mean(axis=0), train_ND.std(axis=0)
     std = np.where(std > 0, std, 1)
     weights, bias = fit_logistic((train_ND - mean) / std, codes_N, strength=strength, classes=classes)
-    return (((test_MD - mean) / std) @ weights.T + bias).argmax(axis=1)
+    scores_MK: np.ndarray = ((test_MD - mean) / std) @ weights.T + bias
+    return np.asarray(scores_MK.argmax(axis=1))
 
 
 def fit_logistic(

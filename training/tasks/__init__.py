@@ -18,7 +18,9 @@ __all__ = ["TASKS", "Labels", "Task", "make_task"]
 class Task(Protocol):
     """A classification of chips."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name in scores and tables."""
 
     def labels(self, subset: Subset) -> Labels:
         """The labels of a subset's samples.

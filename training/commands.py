@@ -1,0 +1,195 @@
+"""``pwcat pretrain``, ``pwcat evaluate`` and ``pwcat correlate``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from training.correlation import Correlation, correlate_table, read_table
+from training.evaluate import Scores, Summary
+from training.evaluate import evaluate as evaluate_run
+from training.pretrain import Step
+from training.pretrain import pretrain as pretrain_model
+from training.probes import PROBES
+from training.recipe import load_train_recipe
+from training.run import Run
+from training.tasks import TASKS
+
+__all__ = ["correlate", "evaluate", "pretrain"]
+
+SPLIT_HELP = "How train and test are told apart: the catalog's split, or places drawn here."
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True))
+@click.option("--recipe", "name", required=True, help="Name of a shipped training recipe, or path of a YAML file.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Replace a value, such as model.depth=2.")
+@click.option("--seed", type=int, help="Replace the recipe's seed.")
+@click.option("--device", help="Torch device, such as cuda or cpu; the fastest there is by default.")
+@click.option("--restart", is_flag=True, help="Start over, replacing a run that is in the folder.")
+@as_json
+def pretrain(
+    data: str,
+    name: str,
+    out: Path,
+    sets: tuple[str, ...],
+    seed: int | None,
+    device: str | None,
+    restart: bool,
+    as_json: bool,
+) -> None:
+    """Pretrain a model from DATA: a subset file, a collection folder or a catalog folder."""
+    from catalog.subset import load_subset
+
+    overrides = dict(_pair(text) for text in sets) | ({} if seed is None else {"seed": str(seed)})
+    recipe = load_train_recipe(name, overrides=overrides)
+    with _progress(recipe.name) as progress:
+        run = pretrain_model(load_subset(data), recipe, out, resume=not restart, device=device, progress=progress)
+    if as_json:
+        click.echo(json.dumps({"path": str(run.path), **_run_values(run)}))
+        return
+    if run.reused:
+        click.echo(f"{run.path} was finished already with this recipe and these data; nothing was repeated.")
+    _print_rows(run.recipe["name"], {**_run_values(run), "checkpoint": run.checkpoint})
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True))
+@click.argument("data", type=click.Path(exists=True))
+@click.option(
+    "--task", default="landcover", show_default=True, type=click.Choice(sorted(TASKS)), help="What to predict."
+)
+@click.option(
+    "--probe", "probes", multiple=True, type=click.Choice(sorted(PROBES)), help="May be repeated; all by default."
+)
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Draws of training samples.")
+@click.option("--split", default="column", show_default=True, type=click.Choice(["column", "blocks"]), help=SPLIT_HELP)
+@click.option(
+    "--block-km", default=100.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Side of a place."
+)
+@click.option("--seed", default=0, show_default=True, type=int, help="Fixes every draw.")
+@click.option("--device", default="cpu", show_default=True, help="Torch device.")
+@click.option("--other-units", is_flag=True, help="Let data of another unit than in pretraining pass.")
+@as_json
+def evaluate(run: str, data: str, probes: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Score the pretrained model of RUN on DATA: a labelled subset file, collection folder or catalog folder."""
+    from catalog.subset import load_subset
+
+    scores = evaluate_run(run, load_subset(data), probes=probes or tuple(PROBES), **options)
+    click.echo(json.dumps(scores.to_json())) if as_json else _print_scores(scores)
+
+
+@click.command()
+@click.argument("table", type=click.Path(exists=True, dir_okay=False))
+@click.option("--score", default="score", show_default=True, help="Column of the score.")
+@click.option(
+    "--by", default="continent,biome,landcover,spectral", show_default=True, help="Columns of diversity, by commas."
+)
+@click.option("--seed", default=0, show_default=True, type=int, help="Fixes the bootstrap.")
+@as_json
+def correlate(table: str, score: str, by: str, seed: int, as_json: bool) -> None:
+    """Relate diversity to scores in TABLE, a CSV of one dataset a row: Spearman's rho, p and interval."""
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    results = correlate_table(read_table(table), score=score, by=names, rng=np.random.default_rng(seed))
+    if as_json:
+        click.echo(json.dumps([_finite(asdict(result)) for result in results]))
+    else:
+        _print_correlations(results, score=score)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (equals and key):
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--set")
+    return key, value
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[Step], None]]:
+    """A bar with loss and samples a second, on stderr; nothing where that is not a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(
+            "{task.completed}/{task.total} steps  loss {task.fields[loss]:.4f}  {task.fields[rate]:.0f} samples/s"
+        ),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(name, total=None, loss=float("nan"), rate=0.0)
+
+        def show(step: Step) -> None:
+            bar.update(task, completed=step.step, total=step.total_steps, loss=step.loss, rate=step.samples_per_second)
+
+        yield show
+
+
+def _run_values(run: Run) -> dict[str, Any]:
+    return {
+        "samples": run.data["num_samples"],
+        "steps": run.steps,
+        "finished": run.finished,
+        "loss": run.final_loss,
+        "seconds": run.seconds,
+        "samples_per_second": run.samples_per_second,
+        "device": run.device,
+        "parameters": run.num_parameters,
+        "reused": run.reused,
+    }
+
+
+def _print_rows(title: str, rows: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False, title_justify="left")
+    for key, value in rows.items():
+        table.add_row(key.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+def _print_scores(scores: Scores) -> None:
+    table = Table(
+        title=f"{scores.task}: {scores.num_train} train, {scores.num_test} test samples", title_justify="left"
+    )
+    for heading in ("probe", "where", "accuracy", "95 %", "macro F1", "test samples"):
+        table.add_column(heading, justify="left" if heading in {"probe", "where"} else "right")
+    for result in scores.results:
+        for where, summary in {"all": result.overall, **result.by_continent}.items():
+            table.add_row(result.probe if where == "all" else "", where, *_cells(summary))
+    Console().print(table)
+    if scores.dropped:
+        click.echo("left out, too few samples: " + ", ".join(f"{name} ({n})" for name, n in scores.dropped.items()))
+    if scores.unlabelled:
+        click.echo(f"left out, no label: {scores.unlabelled}")
+
+
+def _cells(summary: Summary) -> tuple[str, ...]:
+    accuracy, f1 = summary.accuracy, summary.macro_f1
+    spread = [f"±{measure.sd:.3f}" if measure.sd is not None else "" for measure in (accuracy, f1)]
+    interval = f"{accuracy.ci_low:.3f} to {accuracy.ci_high:.3f}"
+    return f"{accuracy.mean:.3f}{spread[0]}", interval, f"{f1.mean:.3f}{spread[1]}", f"{summary.num_test:g}"
+
+
+def _print_correlations(results: list[Correlation], *, score: str) -> None:
+    table = Table(title=f"Spearman's rho with {score}", title_justify="left")
+    for heading in ("by", "rho", "95 %", "p", "p by", "datasets"):
+        table.add_column(heading, justify="left" if heading in {"by", "p by"} else "right")
+    for r in results:
+        table.add_row(r.by, f"{r.rho:.3f}", f"{r.ci_low:.2f} to {r.ci_high:.2f}", f"{r.p:.4f}", r.method, str(r.n))
+    Console().print(table)
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with ``None`` for NaN, which JSON does not know."""
+    return {key: None if isinstance(value, float) and value != value else value for key, value in values.items()}

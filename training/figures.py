@@ -1,0 +1,239 @@
+"""Figures of a study: functions that take data and return a matplotlib ``Figure``; nothing is shown or saved here.
+
+Colours are Okabe and Ito's, told apart by the colour-blind; every dataset also has a marker of its own. Backgrounds are
+clear and lines take ``INK``, so that a page can set both (see :mod:`training.report`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from training.correlation import Correlation
+
+__all__ = [
+    "INK",
+    "bar_figure",
+    "chips_figure",
+    "color_limits",
+    "heat_figure",
+    "map_figure",
+    "scatter_figure",
+    "style_of",
+]
+
+INK = "#3c3c3d"  # a grey that nothing else uses: a page replaces it by its own text colour
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8A8A", "#B8A800")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+STRETCH = (2, 98)  # percentiles of each band that true colour spans
+MANY = 5000  # points beyond which a map is drawn as pixels, not as shapes
+
+
+def style_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each dataset; they repeat after eight."""
+    return {name: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+
+
+def map_figure(places: Mapping[str, np.ndarray], *, land: gpd.GeoDataFrame | None = None) -> Figure:
+    """A world map of samples, a colour and a marker a dataset.
+
+    Args:
+        places: for each dataset (n, 2) longitudes and latitudes, EPSG:4326.
+        land: polygons to draw beneath, EPSG:4326; only a grid without them.
+    """
+    figure, axes = _figure(9.6, 4.9)
+    if land is not None:
+        land.plot(ax=axes, facecolor=INK, edgecolor="none", alpha=0.13, aspect=None)
+    styles, total = style_of(list(places)), sum(map(len, places.values()))
+    for name, lonlat in places.items():
+        color, marker = styles[name]
+        axes.scatter(
+            *lonlat.T, s=15 if total < 2000 else 4, c=color, marker=marker, alpha=0.8, linewidths=0,
+            label=f"{name} ({len(lonlat):,})", rasterized=total > MANY,
+        )  # fmt: skip
+    axes.set(xlabel="", ylabel="")  # geopandas names the axes; degrees with N and E say the same
+    axes.set(xlim=(-180, 180), ylim=(-60, 84), xticks=range(-180, 181, 60), yticks=range(-60, 81, 30))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}°{'W' if value < 0 else 'E' if value else ''}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}°{'S' if value < 0 else 'N' if value else ''}")
+    axes.set_aspect("equal")
+    axes.grid(True, color=INK, alpha=0.12, linewidth=0.6)
+    axes.legend(
+        ncols=4,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.08),
+        frameon=False,
+        labelcolor=INK,
+        markerscale=1.6,
+        fontsize=10,
+    )
+    return figure
+
+
+def color_limits(chips_by_dataset: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Lowest and highest shown value of each band over all datasets, (2, 3): one stretch for all, so that they compare.
+
+    Args:
+        chips_by_dataset: (n, 3, H, W) digital numbers of red, green and blue; 0 is no data.
+    """
+    bands = [np.concatenate([chips[:, band].ravel() for chips in chips_by_dataset.values()]) for band in range(3)]
+    held = [band[band > 0] for band in bands]
+    return np.array([np.percentile(band, STRETCH) if len(band) else (0, 1) for band in held]).T
+
+
+def chips_figure(chips_NCHW: np.ndarray, *, limits: np.ndarray) -> Figure:
+    """A row of chips in true colour, each pixel a square.
+
+    Args:
+        chips_NCHW: (n, 3, H, W) digital numbers of red, green and blue.
+        limits: what :func:`color_limits` gave.
+    """
+    low, high = limits[:, :, None, None]
+    shown = np.clip((chips_NCHW - low) / np.maximum(high - low, 1), 0, 1)
+    figure = Figure(figsize=(1.2 * len(shown), 1.2), facecolor="none")
+    for column, image in enumerate(shown):
+        axes = figure.add_axes((column / len(shown), 0, 0.97 / len(shown), 1))
+        axes.imshow(image.transpose(1, 2, 0), interpolation="none")
+        axes.set_axis_off()
+    return figure
+
+
+def bar_figure(
+    values: Mapping[str, float],
+    *,
+    label: str,
+    intervals: Mapping[str, tuple[float, float]],
+    maximum: float | None = None,
+) -> Figure:
+    """Horizontal bars of one measure by dataset, with its interval; a dataset without a value gets no bar.
+
+    Args:
+        values: the measure of each dataset, the first on top.
+        label: what it is, with its unit.
+        intervals: lower and upper bound, where known.
+        maximum: the highest possible value, drawn as a line.
+    """
+    figure, axes = _figure(4.6, 0.34 * len(values) + 0.9)
+    styles = style_of(list(values))
+    for row, (name, value) in enumerate(values.items()):
+        if not np.isfinite(value):
+            axes.annotate(
+                "no value", (0, row), xytext=(4, 0), textcoords="offset points", va="center", color=INK, fontsize=9
+            )
+            continue
+        axes.barh(row, value, color=styles[name][0], height=0.66)
+        low, high = intervals.get(name, (value, value))
+        if high > low:
+            axes.plot([low, high], [row, row], color=INK, linewidth=1.3)
+        axes.annotate(
+            f"{value:.2f}", (max(value, high), row), xytext=(4, 0), textcoords="offset points", va="center", color=INK,
+            fontsize=9,
+        )  # fmt: skip
+    if maximum is not None:
+        axes.axvline(maximum, color=INK, linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(values)), list(values))
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    top = max(
+        [*(v for v in values.values() if np.isfinite(v)), *(high for _, high in intervals.values()), maximum or 0]
+    )
+    axes.set_xlim(0, 1.18 * top if top > 0 else 1)
+    return figure
+
+
+def scatter_figure(
+    points: Mapping[str, tuple[float, float]], *, xlabel: str, ylabel: str, correlation: Correlation | None
+) -> Figure:
+    """Diversity against score, a point a dataset, with Spearman's rho and p above.
+
+    Args:
+        points: diversity and score of each dataset.
+        xlabel: what the diversity is, with its unit.
+        ylabel: what the score is.
+        correlation: of these points.
+    """
+    figure, axes = _figure(4.6, 3.5)
+    styles = style_of(list(points))
+    for name, (x, y) in points.items():
+        axes.scatter(x, y, s=52, color=styles[name][0], marker=styles[name][1], linewidths=0, zorder=3)
+    axes.margins(x=0.26, y=0.14)
+    _label_points(axes, points)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(True, color=INK, alpha=0.12, linewidth=0.6)
+    if correlation is not None:
+        text = (
+            f"Spearman {correlation.rho:.2f}, p = {correlation.p:.3f}"
+            if np.isfinite(correlation.rho)
+            else "Spearman undefined: no spread"
+        )
+        axes.set_title(f"{text}   (n = {correlation.n})", loc="left", fontsize=11, color=INK)
+    return figure
+
+
+def _label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each name beside its point, on the first of four sides where it covers no name written before."""
+    finite = {name: point for name, point in points.items() if np.isfinite(point).all()}
+    to_axes = axes.transData + axes.transAxes.inverted()
+    written: list[tuple[float, float, float, float]] = []
+    for name, point in sorted(finite.items(), key=lambda item: -item[1][1]):
+        x, y = to_axes.transform(point)
+        width, height = 0.024 * len(name) + 0.02, 0.06  # of the axes, about, at this size of letters
+        sides = [(0.022, 0.0), (-0.022 - width, 0.0), (0.01, 0.055), (0.01, -0.055)]
+        boxes = [(x + dx, y + dy, x + dx + width, y + dy + height) for dx, dy in sides]
+        box = next((box for box in boxes if not any(_overlap(box, other) for other in written)), boxes[0])
+        written.append(box)
+        axes.text(box[0], box[1], name, transform=axes.transAxes, va="center", color=INK, fontsize=9)
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def heat_figure(values_RC: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], label: str) -> Figure:
+    """A matrix of scores as shades with their numbers; empty where there is none.
+
+    Args:
+        values_RC: the scores; NaN is none.
+        rows: what was pretrained on.
+        columns: where it was tested.
+        label: what the numbers are.
+    """
+    figure, axes = _figure(1.05 * len(columns) + 1.8, 0.42 * len(rows) + 1.3)
+    image = axes.imshow(np.ma.masked_invalid(values_RC), cmap="cividis", aspect="auto")
+    low, high = np.nanmin(values_RC), np.nanmax(values_RC)
+    for (row, column), value in np.ndenumerate(values_RC):
+        if np.isfinite(value):
+            dark = (value - low) < 0.55 * (high - low) or high == low
+            axes.text(
+                column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color="white" if dark else "black"
+            )
+    axes.set_xticks(range(len(columns)), list(columns))
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.tick_params(length=0)
+    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
+    bar.set_label(label, color=INK)
+    bar.ax.tick_params(colors=INK, labelsize=9)
+    bar.outline.set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure (inches) with one axes, clear, with ink for everything that is not data."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    axes: Any = figure.add_subplot(facecolor="none")
+    axes.tick_params(colors=INK, labelsize=10)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    for side, spine in axes.spines.items():
+        spine.set_color(INK)
+        spine.set_linewidth(0.8)
+        spine.set_visible(side in {"left", "bottom"})
+    return figure, axes
