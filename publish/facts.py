@@ -1,0 +1,147 @@
+"""What a publication says of itself: every number and name in the card, the STAC collection and Croissant comes from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import shapely
+
+from catalog.subset import Subset
+from publish.shards import split_names
+
+__all__ = ["Band", "DatasetFacts", "dataset_facts", "software_versions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """One band; wavelength (nm) and native ground sampling (m) are ``None`` where the cube does not know them."""
+
+    name: str
+    wavelength_nm: float | None
+    gsd_m: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFacts:
+    """Recorded facts of one dataset.
+
+    Attributes:
+        name: Short name, as of a folder.
+        title: One line.
+        repo: ``organisation/name`` on the Hub, if it goes there.
+        version: Name of the release, if it has one.
+        whole: Whether it is one whole collection, rather than a choice from one or several.
+        licenses: SPDX identifiers, one a collection, without repeats.
+        subset_hash: Hash of the exact set of samples.
+        recipes: The resolved recipe of each collection, by name.
+        recipe_hashes: Their hashes, by name of the collection.
+        num_samples: Chips.
+        splits: Chips of each split.
+        bands: In the order of the band axis.
+        chip_shape: ``(time, band, y, x)``.
+        resolution_m: Ground sampling of the chips.
+        scale: Reflectance is pixels times this.
+        bbox: ``(west, south, east, north)``, EPSG:4326.
+        interval: First and last acquisition, ISO 8601.
+        statistics: As ``Subset.stats()`` gives them.
+        mean_valid_fraction: Mean share of pixels with data.
+    """
+
+    name: str
+    title: str
+    repo: str | None
+    version: str | None
+    whole: bool
+    licenses: tuple[str, ...]
+    subset_hash: str
+    recipes: Mapping[str, Mapping[str, Any]]
+    recipe_hashes: Mapping[str, str]
+    num_samples: int
+    splits: Mapping[str, int]
+    bands: tuple[Band, ...]
+    chip_shape: tuple[int, int, int, int]
+    resolution_m: float
+    scale: float
+    bbox: tuple[float, float, float, float]
+    interval: tuple[str, str]
+    statistics: Mapping[str, Any]
+    mean_valid_fraction: float
+
+    @property
+    def is_copernicus(self) -> bool:
+        """Whether the pixels are Copernicus Sentinel data; those of a local archive are so only if attributed so."""
+        return any(_is_copernicus(recipe) for recipe in self.recipes.values())
+
+
+def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> DatasetFacts:
+    """The facts of a subset."""
+    collections = subset.collections
+    recipes = {c.name: c.recipe for c in collections}
+    first = collections[0]
+    whole = len(collections) == 1 and len(subset) == first.stats["num_samples"]
+    short = first.name if whole else f"{first.name}-subset"
+    splits = subset.column("pwcat:split")
+    times = subset.table["datetime"].to_pandas()
+    return DatasetFacts(
+        name=repo.rpartition("/")[2] if repo else short,
+        title=" and ".join(str(recipe["title"]) for recipe in recipes.values()) + ("" if whole else " (subset)"),
+        repo=repo,
+        version=release,
+        whole=whole,
+        licenses=_distinct(recipe["license"] for recipe in recipes.values()),
+        subset_hash=subset.hash,
+        recipes=recipes,
+        recipe_hashes={c.name: c.recipe_hash for c in collections},
+        num_samples=len(subset),
+        splits={split: int((splits == split).sum()) for split in split_names(subset)},
+        bands=_bands(subset),
+        chip_shape=subset.chip_shape,
+        resolution_m=float(first.recipe["chip"]["resolution_m"]),
+        scale=float(first.cube.attrs["scale"]),
+        bbox=_bbox(subset),
+        interval=(_iso(times.min()), _iso(times.max())),
+        statistics=subset.stats(),
+        mean_valid_fraction=float(np.mean(subset.column("div:valid_fraction").astype(np.float64))),
+    )
+
+
+def _is_copernicus(recipe: Mapping[str, Any]) -> bool:
+    source = recipe["source"]
+    named = source["provider"] != "archive" and "sentinel" in str(source["collection"]).lower()
+    return named or "copernicus" in str(recipe.get("attribution") or "").lower()
+
+
+def _distinct(values: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(value) for value in values if value))
+
+
+def _bands(subset: Subset) -> tuple[Band, ...]:
+    known = subset.collections[0].cube.to_xarray()
+
+    def number(name: str, i: int) -> float | None:
+        value = float(known[name].values[i])
+        return value if np.isfinite(value) else None
+
+    return tuple(
+        Band(name=name, wavelength_nm=number("wavelength_nm", i), gsd_m=number("gsd_m", i))
+        for i, name in enumerate(subset.bands)
+    )
+
+
+def _bbox(subset: Subset) -> tuple[float, float, float, float]:
+    geometry = shapely.from_wkb(subset.table["geometry"].to_numpy(zero_copy_only=False))
+    west, south, east, north = (float(bound) for bound in shapely.total_bounds(geometry))
+    return west, south, east, north
+
+
+def _iso(moment: Any) -> str:
+    return str(moment.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what the bytes of a publication hang on."""
+    return {name: version(name) for name in ("pwcat", "pyarrow", "numpy", "pillow")}

@@ -1,0 +1,160 @@
+"""The light tables beside the chips: STAC items that say where each chip lies, and a few thumbnails to look at."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.subset import Subset
+from publish.manifest import FileRecord, describe_file
+from publish.shards import Shard
+
+__all__ = ["ITEMS_PATH", "PREVIEW_PATH", "PREVIEW_SAMPLES", "write_items", "write_preview"]
+
+ITEMS_PATH = "items/items.geoparquet"
+PREVIEW_PATH = "preview/preview-00000-of-00001.parquet"
+PREVIEW_SAMPLES = 64
+THUMBNAIL_PX = 128
+MIN_PREVIEW_PX = 16  # below this a thumbnail shows nothing: pixel time series have no preview
+
+# Sentinel-2 in true colour, black at 0 and white at a reflectance of 0.3, as ESA's true-colour images about do.
+TRUE_COLOUR = ("B04", "B03", "B02")
+WHITE_DN = 3000
+
+Bytes = NDArray[np.uint8]
+
+
+def write_items(subset: Subset, folder: Path, shards: list[Shard]) -> FileRecord:
+    """The record of the samples' file, STAC GeoParquet: the catalog's columns, and the shard and row of each chip."""
+    table = _locate(subset.table, shards).drop_columns(["pwcat:index"])
+    table = _replace(table, "assets", _assets(table["pwcat:shard"]))
+    table = _replace(table, "links", _links(len(table)))
+    path = folder / ITEMS_PATH
+    path.parent.mkdir()
+    metadata = {b"geo": json.dumps(_geo_metadata(subset)).encode()}
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        path,
+        compression="zstd",
+        row_group_size=16_384,
+        write_page_index=True,
+        use_content_defined_chunking=True,
+    )
+    return describe_file(path, rows=len(table))
+
+
+def _locate(table: pa.Table, shards: list[Shard]) -> pa.Table:
+    """The table with the shard and the row within it of each sample."""
+    path = np.empty(len(table), dtype=object)
+    row = np.empty(len(table), dtype=np.int64)
+    for shard in shards:
+        path[shard.rows] = shard.path
+        row[shard.rows] = np.arange(len(shard.rows))
+    return table.append_column("pwcat:shard", pa.array(path, pa.string())).append_column("pwcat:row", pa.array(row))
+
+
+def _assets(shard_paths: pa.ChunkedArray) -> pa.Array:
+    """Each item's asset: the shard that holds its chip. The catalog's own assets are paths of the machine it lies on."""
+    rows = [
+        {"chips": {"href": f"../{path}", "type": "application/vnd.apache.parquet", "roles": ["data"]}}
+        for path in shard_paths.to_pylist()
+    ]
+    asset = pa.struct([("href", pa.string()), ("type", pa.string()), ("roles", pa.list_(pa.string()))])
+    return pa.array(rows, pa.struct([("chips", asset)]))
+
+
+def _links(count: int) -> pa.Array:
+    link = pa.struct([("href", pa.string()), ("rel", pa.string()), ("type", pa.string())])
+    row = [{"href": "../stac/collection.json", "rel": "collection", "type": "application/json"}]
+    return pa.array([row] * count, pa.list_(link))
+
+
+def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name not in table.column_names:
+        return table.append_column(name, values)
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def _geo_metadata(subset: Subset) -> dict[str, Any]:
+    """GeoParquet 1.1 metadata. Without a CRS, which then is OGC:CRS84: longitude and latitude in that order."""
+    geometry = shapely.from_wkb(subset.table["geometry"].to_numpy(zero_copy_only=False))
+    column = {
+        "encoding": "WKB",
+        "geometry_types": sorted({shape.geom_type for shape in geometry}),
+        "bbox": shapely.total_bounds(geometry).tolist(),
+        "covering": {"bbox": {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}},
+    }
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+def _preview_schema() -> pa.Schema:
+    """The columns of the preview; ``datasets`` shows ``thumbnail`` as an image."""
+    texts = ("continent", "biome", "landcover", "split")
+    fields = [
+        ("id", pa.string()),
+        ("thumbnail", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("lon", pa.float64()),
+        ("lat", pa.float64()),
+        ("datetime", pa.timestamp("us", tz="UTC")),
+        *((name, pa.string()) for name in texts),
+        ("spectral_entropy", pa.float64()),
+    ]
+    return pa.schema(fields)
+
+
+def write_preview(subset: Subset, folder: Path) -> FileRecord | None:
+    """The record of a file of up to 64 thumbnails, spread evenly over the subset; ``None`` where chips are too small."""
+    if min(subset.chip_shape[-2:]) < MIN_PREVIEW_PX:
+        return None
+    rows = np.unique(np.linspace(0, len(subset) - 1, min(len(subset), PREVIEW_SAMPLES)).round().astype(np.int64))
+    chosen = subset.select(rows)
+    chips = chosen.read(np.arange(len(rows)))
+    images = [_png(image) for image in _true_colour(chips, subset.bands)]
+    columns = {name: chosen.table[f"div:{name}"] for name in ("continent", "biome", "landcover", "spectral_entropy")}
+    columns |= {
+        "id": chosen.table["id"],
+        "thumbnail": [{"bytes": png, "path": None} for png in images],
+        "lon": chosen.lonlat[:, 0],
+        "lat": chosen.lonlat[:, 1],
+        "datetime": chosen.table["datetime"],
+        "split": chosen.table["pwcat:split"],
+    }
+    schema = _preview_schema()
+    arrays = [_cast(columns[field.name], field.type) for field in schema]
+    path = folder / PREVIEW_PATH
+    path.parent.mkdir()
+    pq.write_table(pa.table(arrays, schema=schema), path, compression="zstd", write_page_index=True)
+    return describe_file(path, rows=len(rows))
+
+
+def _cast(values: Any, dtype: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    return values.cast(dtype) if isinstance(values, pa.ChunkedArray) else pa.array(values, dtype)
+
+
+def _true_colour(chips: NDArray[np.uint16], bands: tuple[str, ...]) -> Bytes:
+    """The first date of chips ``(n, time, band, y, x)`` as ``(n, y, x, 3)``, 8 bits a channel."""
+    first = chips[:, 0].astype(np.float32)
+    if set(TRUE_COLOUR) <= set(bands):
+        channels, low, high = [bands.index(name) for name in TRUE_COLOUR], 0.0, float(WHITE_DN)
+    else:
+        channels = [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
+        low, high = (float(v) for v in np.percentile(first[:, channels], (2, 98)))
+    scaled = (first[:, channels] - low) / max(high - low, 1.0)
+    return np.moveaxis((np.clip(scaled, 0, 1) * 255).round().astype(np.uint8), 1, -1)
+
+
+def _png(image: Bytes) -> bytes:
+    picture = Image.fromarray(image)
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,72 @@
+"""The STAC collection of a publication: what it holds, where and when, with the shards and tables as its assets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from publish.facts import DatasetFacts
+from publish.items import ITEMS_PATH
+from publish.shards import Shard
+
+__all__ = ["stac_collection"]
+
+PARQUET = "application/vnd.apache.parquet"
+# Fields of the catalog's collection that describe its own files, or what this module states anew.
+REPLACED = {"type", "stac_version", "id", "title", "description", "license", "extent", "links", "assets", "summaries"}
+
+
+def stac_collection(
+    facts: DatasetFacts, shards: list[Shard], *, parents: list[dict[str, Any]], description: str
+) -> dict[str, Any]:
+    """The collection as JSON values.
+
+    Args:
+        facts: Recorded facts.
+        shards: Its files of chips.
+        parents: The catalog's collections that the samples come from, as dictionaries; what they say of extensions,
+            providers and their own fields is kept where all of them say the same.
+        description: Some sentences.
+    """
+    kept = {
+        key: value
+        for key, value in parents[0].items()
+        if key not in REPLACED and not key.startswith("cube:") and all(parent.get(key) == value for parent in parents)
+    }
+    if "div:statistics" in parents[0]:
+        kept["div:statistics"] = dict(facts.statistics)
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        **kept,
+        "stac_extensions": _extensions(parents, kept),
+        "id": facts.name,
+        "title": facts.title,
+        "description": description,
+        "license": facts.licenses[0] if len(facts.licenses) == 1 else "other",
+        "extent": {"spatial": {"bbox": [list(facts.bbox)]}, "temporal": {"interval": [list(facts.interval)]}},
+        "links": [{"rel": "license", "href": "../LICENSES.md", "type": "text/markdown"}],
+        "summaries": _summaries(facts),
+        "assets": _assets(shards),
+    }
+
+
+def _extensions(parents: list[dict[str, Any]], kept: dict[str, Any]) -> list[str]:
+    used = {key.partition(":")[0] for key in kept if ":" in key}
+    names = {url for parent in parents for url in parent.get("stac_extensions", [])}
+    return sorted(url for url in names if any(f"/{prefix}" in url for prefix in used) or "diversity" in url)
+
+
+def _summaries(facts: DatasetFacts) -> dict[str, Any]:
+    return {"gsd": [facts.resolution_m], "bands": [{"name": band.name} for band in facts.bands]}
+
+
+def _assets(shards: list[Shard]) -> dict[str, Any]:
+    tables = {
+        "items": {"href": f"../{ITEMS_PATH}", "type": PARQUET, "roles": ["metadata", "collection-mirror"]},
+        "statistics": {"href": "../stats/diversity.json", "type": "application/json", "roles": ["metadata"]},
+    }
+    chips = {
+        f"{shard.split}-{shard.number:05d}": {"href": f"../{shard.path}", "type": PARQUET, "roles": ["data"]}
+        for shard in shards
+    }
+    return {**tables, **chips}
