@@ -149,8 +149,9 @@ def _sample(href: str, grids: NDArray[np.float64]) -> NDArray[np.int64]:
     with rasterio.open(href) as raster:
         to_raster = Transformer.from_crs("EPSG:4326", raster.crs, always_xy=True)
         x, y = to_raster.transform(grids[..., 0], grids[..., 1])
-        fractional_columns, fractional_rows = ~raster.transform * (np.asarray(x), np.asarray(y))
-        columns, rows = np.floor(fractional_columns).astype(np.int64), np.floor(fractional_rows).astype(np.int64)
+        back = ~raster.transform
+        columns = np.floor(back.a * x + back.b * y + back.c).astype(np.int64)
+        rows = np.floor(back.d * x + back.e * y + back.f).astype(np.int64)
         inside = (columns >= 0) & (columns < raster.width) & (rows >= 0) & (rows < raster.height)
         values = np.full(columns.shape, -1, dtype=np.int64)
         if raster.width * raster.height <= WHOLE_RASTER_PIXELS:
