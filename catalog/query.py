@@ -275,7 +275,9 @@ def _run(members: Sequence[Collection], conditions: Sequence[Condition], limit: 
     paths = [str(member.items_path) for member in members]
     try:
         with duckdb.connect() as connection:
-            table = connection.sql(f'{sql} ORDER BY collection, "pwcat:index"', params=[paths, *values]).to_arrow_table()
+            table = connection.sql(
+                f'{sql} ORDER BY collection, "pwcat:index"', params=[paths, *values]
+            ).to_arrow_table()
     except duckdb.Error as exc:
         raise CatalogError(f"the query cannot be answered: {str(exc).splitlines()[0]}") from exc
     # DuckDB hands times over in the machine's own zone; the instants are the same.

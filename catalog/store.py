@@ -19,11 +19,11 @@ from pwcat.cube import Cube, open_cube
 from pwcat.errors import CatalogError
 from pwcat.ledger import read_ledger
 from pwcat.materialize import BuildReport, build_cube
-from pwcat.plan import FrozenPlan, make_plan, read_plan, write_plan
-from pwcat.providers import OpenSource, open_source
-from pwcat.recipe import Recipe, load_recipe
+from pwcat.plan import FrozenPlan, freeze_plan, read_plan
+from pwcat.providers import open_source
+from pwcat.recipe import load_recipe
 
-__all__ = ["Built", "build", "describe", "freeze_plan", "write_catalog"]
+__all__ = ["Built", "build", "describe", "write_catalog"]
 
 CATALOG_ID = "pwcat"
 
@@ -59,7 +59,9 @@ def build(
     path = Path(recipe)
     loaded = load_recipe(path)
     with open_source(loaded.source, base_dir=path.parent) as source:
-        folder = freeze_plan(loaded, catalog=Path(catalog), base_dir=path.parent, source=source, progress=progress)
+        progress("plan", 0, loaded.num_samples)
+        folder = freeze_plan(loaded, catalog=Path(catalog), base_dir=path.parent, source=source)
+        progress("plan", loaded.num_samples, loaded.num_samples)
         done = 0
 
         def count(samples: int, size: int) -> None:
@@ -73,34 +75,6 @@ def build(
     write_catalog(Path(catalog))
     progress("describe", loaded.num_samples, loaded.num_samples)
     return Built(folder=folder, report=report)
-
-
-def freeze_plan(
-    recipe: Recipe,
-    *,
-    catalog: Path,
-    base_dir: Path,
-    source: OpenSource,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
-) -> Path:
-    """Make and write the plan of a recipe unless its very plan is there; return the collection's folder.
-
-    Raises:
-        CatalogError: the folder holds the plan of another recipe.
-    """
-    folder = catalog / recipe.name
-    progress("plan", 0, recipe.num_samples)
-    if (folder / "plan.parquet").is_file():
-        there = read_plan(folder)
-        if there.recipe.hash != recipe.hash:
-            raise CatalogError(
-                f"{folder}: holds the plan of another recipe of this name ({there.recipe.hash[:12]}, not "
-                f"{recipe.hash[:12]}). Remove the folder, or give the recipe another name"
-            )
-    else:
-        write_plan(make_plan(recipe, base_dir=base_dir, source=source), folder)
-    progress("plan", recipe.num_samples, recipe.num_samples)
-    return folder
 
 
 def describe(folder: Path) -> None:

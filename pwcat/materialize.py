@@ -29,7 +29,7 @@ from pwcat.plan import FrozenPlan, read_plan, shard_size
 from pwcat.providers import OpenSource
 from pwcat.readers import read_chips
 from pwcat.recipe import Chip
-from pwcat.scenes import Scene, read_scenes
+from pwcat.scenes import Scene
 
 __all__ = ["BuildReport", "build_cube"]
 
@@ -184,8 +184,7 @@ def _tasks(
     columns = ["id", "scene_ids", "x0", "y0"]
     if not shards:
         return
-    read = read_scenes(plan.folder / "scenes.parquet", source=source, bands=recipe.chip.bands)
-    scenes = {scene.id: scene for scene in read}
+    scenes = {scene.id: scene for scene in plan.scenes(source)}
     for shard in shards:
         rows = plan.table.slice(shard * spec.shard_size, spec.shard_size).select(columns).to_pylist()
         named = {name for row in rows for name in row["scene_ids"]}

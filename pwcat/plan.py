@@ -22,10 +22,10 @@ from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.regions import Regions, majority, open_regions
 from pwcat.samplers import Labels, Sampler, make_sampler
-from pwcat.scenes import Placement, Scene, date_windows, place_chips, search_scenes, write_scenes
+from pwcat.scenes import Placement, Scene, date_windows, place_chips, read_scenes, search_scenes, write_scenes
 from pwcat.splits import spatial_split
 
-__all__ = ["PLAN_SCHEMA", "Plan", "make_plan", "read_plan", "write_plan"]
+__all__ = ["PLAN_SCHEMA", "FrozenPlan", "Plan", "freeze_plan", "make_plan", "read_plan", "write_plan"]
 
 FRACTIONS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("fraction", pa.float64())]))
 
@@ -80,16 +80,6 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.table)
-
-    @property
-    def num_shards(self) -> int:
-        """How many shards the cube has."""
-        return int(self.table["shard"][-1].as_py()) + 1
-
-    @property
-    def shard_size(self) -> int:
-        """Samples a shard; the last may hold fewer."""
-        return shard_size(self.recipe)
 
 
 def shard_size(recipe: Recipe) -> int:
@@ -286,6 +276,10 @@ class FrozenPlan:
     def __len__(self) -> int:
         return len(self.table)
 
+    def scenes(self, source: OpenSource) -> list[Scene]:
+        """The scenes that the table names, by id."""
+        return read_scenes(self.folder / "scenes.parquet", source=source, bands=self.recipe.chip.bands)
+
 
 def read_plan(folder: Path) -> FrozenPlan:
     """The plan in a collection's folder.
@@ -303,3 +297,26 @@ def read_plan(folder: Path) -> FrozenPlan:
         raise RecipeError(f"{folder}: recipe.yaml is not the recipe that plan.parquet was made from; plan again")
     layers = json.loads(notes.get(b"pwcat:layers", b"{}"))
     return FrozenPlan(folder=folder, recipe=recipe, table=table.replace_schema_metadata(None), layers=layers)
+
+
+def freeze_plan(recipe: Recipe, *, catalog: Path, base_dir: Path, source: OpenSource) -> Path:
+    """Make and write the plan of a recipe, unless its very plan is there; return the collection's folder.
+
+    Args:
+        recipe: what is asked.
+        catalog: the folder that gets a folder of the recipe's name.
+        base_dir: the folder that relative paths of the recipe start from.
+        source: the recipe's, open.
+
+    Raises:
+        RecipeError: the folder holds the plan of another recipe of this name.
+    """
+    folder = catalog / recipe.name
+    if not (folder / "plan.parquet").is_file():
+        write_plan(make_plan(recipe, base_dir=base_dir, source=source), folder)
+    elif (there := read_plan(folder).recipe.hash) != recipe.hash:
+        raise RecipeError(
+            f"{folder}: holds the plan of another recipe of this name ({there[:12]}, not {recipe.hash[:12]}). "
+            "Remove the folder, or give the recipe another name"
+        )
+    return folder

@@ -50,8 +50,9 @@ def require_class(value: str, classes: Iterable[str], *, layer: str) -> str:
     spelt = {_fold(name): name for name in classes}
     if _fold(value) in spelt:
         return spelt[_fold(value)]
-    close = difflib.get_close_matches(_fold(value), spelt, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(spelt[name]) for name in close)}? " if close else ""
+    parts = [name for name in spelt if _fold(value) in name]
+    close = dict.fromkeys([*parts, *difflib.get_close_matches(_fold(value), spelt, n=3, cutoff=0.5)])
+    hint = f"did you mean {' or '.join(repr(spelt[name]) for name in [*close][:3])}? " if close else ""
     raise RegionError(f"unknown {layer} {value!r}: {hint}Known: {', '.join(sorted(spelt.values()))}")
 
 

@@ -1,0 +1,202 @@
+"""Command line of the catalog: ``pwcat build``, ``search``, ``stats``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from catalog.extension import CLASS_LAYERS
+from catalog.query import open_catalog
+from catalog.store import build as build_collection
+from catalog.subset import Subset, load_subset
+from pwcat.commands import DEFAULT_CATALOG
+
+__all__ = ["build", "search", "stats"]
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    """A callback that draws a bar a stage; silent where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done)
+
+        yield show
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--catalog", type=click.Path(path_type=Path), default=DEFAULT_CATALOG, show_default=True, help="Folder.")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers see the catalog's folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def build(recipe: Path, catalog: Path, scheduler: str | None, as_json: bool) -> None:
+    """Materialise the chips of RECIPE into a Zarr cube and describe them in a catalog. Run again, it does what is missing."""
+    with _bars() as progress:
+        built = build_collection(recipe, catalog=catalog, scheduler=scheduler, progress=progress)
+    report = built.report
+    if as_json:
+        click.echo(json.dumps({"folder": str(built.folder), **vars(report)}, indent=2))
+        return
+    counts = ", ".join(f"{count:,} {status}" for status, count in sorted(report.counts.items(), reverse=True))
+    rate = report.bytes / 1e6 / report.seconds if report.seconds else 0.0
+    made = (
+        f"{report.shards_built} of {report.shards} shards made now, {rate:,.0f} MB/s"
+        if report.shards_built
+        else "all there"
+    )
+    click.echo(f"{built.folder}: {counts}; {made}")
+    for reason, count in sorted(report.reasons.items(), key=lambda item: -item[1])[:5]:
+        click.echo(f"  {count:,} x {reason}")
+    if "failed" in report.counts:
+        click.echo("  the same command tries the failed ones again")
+    click.echo(f"Next: pwcat stats {built.folder}")
+
+
+@click.command()
+@click.argument("catalog", type=click.Path(path_type=Path))
+@click.option("--biome", multiple=True, help="A biome; can be given several times.")
+@click.option("--landcover", multiple=True, help="The land cover with the largest share of a chip.")
+@click.option("--continent", multiple=True)
+@click.option("--collection", "collections", multiple=True, help="Only this dataset.")
+@click.option("--split", help="train or val.")
+@click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="Degrees, EPSG:4326.")
+@click.option("--datetime", metavar="START/END", help="A day or an interval; .. leaves an end open.")
+@click.option("--min-spectral-entropy", type=float, metavar="NATS")
+@click.option("--filter", "filter_", metavar="CQL2", help="A CQL2 text filter over the items' fields.")
+@click.option("--limit", type=int, help="At most this many, spread over the answer.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Save the answer as a subset.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one feature a sample.")
+def search(
+    catalog: Path,
+    biome: tuple[str, ...],
+    landcover: tuple[str, ...],
+    continent: tuple[str, ...],
+    collections: tuple[str, ...],
+    split: str | None,
+    bbox: tuple[float, float, float, float] | None,
+    datetime: str | None,
+    min_spectral_entropy: float | None,
+    filter_: str | None,
+    limit: int | None,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """Find samples in CATALOG, a catalog's or a collection's folder."""
+    found = open_catalog(catalog).search(
+        biome=list(biome) or None,
+        landcover=list(landcover) or None,
+        continent=list(continent) or None,
+        collections=list(collections) or None,
+        split=split,
+        bbox=bbox,
+        datetime=datetime,
+        min_spectral_entropy=min_spectral_entropy,
+        filter=filter_,
+        limit=limit,
+    )
+    if save is not None:
+        found.save(save)
+    if as_json:
+        click.echo(json.dumps({"matched": len(found), "hash": found.hash, "samples": _samples(found)}, indent=2))
+        return
+    _show_samples(found)
+    if save is not None:
+        click.echo(f"Saved to {save}. Next: pwcat stats {save}")
+
+
+def _samples(found: Subset) -> list[dict[str, Any]]:
+    columns = ["collection", "id", "pwcat:split", *(f"div:{name}" for name in CLASS_LAYERS), "div:spectral_entropy"]
+    rows = found.table.select([*columns, "datetime"]).to_pylist()
+    return [
+        {
+            **{key.rpartition(":")[2]: value for key, value in row.items()},
+            "datetime": row["datetime"].isoformat(),
+            "lon": lon,
+            "lat": lat,
+        }
+        for row, (lon, lat) in zip(rows, found.lonlat.tolist(), strict=True)
+    ]
+
+
+def _show_samples(found: Subset, *, most: int = 12) -> None:
+    table = Table(title=f"{len(found):,} samples", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("Sample", "Date"):
+        table.add_column(name, no_wrap=True)
+    for name in ("Lon", "Lat"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("Biome", "Land cover"):
+        table.add_column(name, overflow="fold")
+    table.add_column("Nats", justify="right", no_wrap=True)
+    for row in _samples(found.select(np.arange(min(most, len(found))))):
+        entropy = "" if row["spectral_entropy"] is None else f"{row['spectral_entropy']:.2f}"
+        place = (f"{row['lon']:.3f}", f"{row['lat']:.3f}")
+        table.add_row(
+            row["id"], row["datetime"][:10], *place, row["biome"] or "none", row["landcover"] or "none", entropy
+        )
+    console = Console()
+    console.print(table)
+    if len(found) > most:
+        console.print(f"and {len(found) - most:,} more; --json prints all, with continent and split", highlight=False)
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stats(data: Path, as_json: bool) -> None:
+    """Show the diversity of DATA: a catalog's or collection's folder, or a saved subset. A catalog has a row a dataset."""
+    subsets = _parts(data)
+    if as_json:
+        click.echo(json.dumps({name: part.stats() for name, part in subsets.items()}, indent=2))
+        return
+    table = Table(title="Diversity, with 95 % intervals (nats)", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("Dataset", "Samples", "Continent", "Biome", "Land cover", "Spectral"):
+        table.add_column(name, justify="left" if name == "Dataset" else "right")
+    for name, part in subsets.items():
+        numbers = part.stats()
+        table.add_row(
+            name, f"{len(part):,}", *(_entropy(numbers[layer]) for layer in CLASS_LAYERS), _mean(numbers["spectral"])
+        )
+    Console().print(table)
+
+
+def _parts(data: Path) -> dict[str, Subset]:
+    if data.is_file():
+        return {data.stem: load_subset(data)}
+    opened = open_catalog(data)
+    return {name: opened.search(collections=name) for name in opened.collections}
+
+
+def _entropy(numbers: dict[str, Any]) -> str:
+    if numbers["shannon"] is None:
+        return "none"
+    return f"{numbers['shannon']:.3f}\n[{numbers['ci_low']:.3f}, {numbers['ci_high']:.3f}]"
+
+
+def _mean(numbers: dict[str, Any]) -> str:
+    if numbers["mean"] is None:
+        return "none"
+    if numbers["ci_low"] is None:
+        return f"{numbers['mean']:.3f}"
+    return f"{numbers['mean']:.3f}\n[{numbers['ci_low']:.3f}, {numbers['ci_high']:.3f}]"
