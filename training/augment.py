@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from pwcat.errors import TrainingError
 
-__all__ = ["Crop", "Flip", "augment", "center_crop"]
+__all__ = ["Crop", "Flip", "augment", "center_crop", "check_size"]
 
 Crop = Literal["resized", "random", "center"]
 Flip = Literal["none", "horizontal", "both"]
@@ -47,12 +47,13 @@ def center_crop(x_BCHW: Tensor, *, size: int) -> Tensor:
         TrainingError: the images are smaller.
     """
     height, width = x_BCHW.shape[-2:]
-    _check_size(height, width, size)
+    check_size(height, width, size=size)
     top, left = (height - size) // 2, (width - size) // 2
     return x_BCHW[..., top : top + size, left : left + size]
 
 
-def _check_size(height: int, width: int, size: int) -> None:
+def check_size(height: int, width: int, *, size: int) -> None:
+    """Raise a :class:`TrainingError` where images of this height and width (pixels) are smaller than ``size``."""
     if min(height, width) < size:
         raise TrainingError(
             f"chips are {height} x {width} pixels, but the model reads {size} x {size}: choose larger chips, or "
@@ -62,7 +63,7 @@ def _check_size(height: int, width: int, size: int) -> None:
 
 def _random_crop(x_BCHW: Tensor, *, size: int, generator: torch.Generator) -> Tensor:
     batch, _, height, width = x_BCHW.shape
-    _check_size(height, width, size)
+    check_size(height, width, size=size)
     if height == width == size:
         return x_BCHW
     top_B = torch.randint(height - size + 1, (batch,), generator=generator)

@@ -23,7 +23,7 @@ from training.pretrain import pretrain as pretrain_model
 from training.probes import PROBES
 from training.recipe import load_train_recipe
 from training.run import Run
-from training.tasks import TASKS
+from training.tasks import TASKS, make_task
 
 __all__ = ["correlate", "evaluate", "pretrain"]
 
@@ -66,13 +66,17 @@ def pretrain(
 
 
 @click.command()
-@click.argument("run", type=click.Path(exists=True))
+@click.argument("run")
 @click.argument("data", type=click.Path(exists=True))
 @click.option(
     "--task", default="landcover", show_default=True, type=click.Choice(sorted(TASKS)), help="What to predict."
 )
 @click.option(
     "--probe", "probes", multiple=True, type=click.Choice(sorted(PROBES)), help="May be repeated; all by default."
+)
+@click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")
+@click.option(
+    "--out", "out_dir", type=click.Path(file_okay=False), help="Folder for the scores; that of the run by default."
 )
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Draws of training samples.")
 @click.option("--split", default="column", show_default=True, type=click.Choice(["column", "blocks"]), help=SPLIT_HELP)
@@ -83,11 +87,32 @@ def pretrain(
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
 @click.option("--other-units", is_flag=True, help="Let data of another unit than in pretraining pass.")
 @as_json
-def evaluate(run: str, data: str, probes: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Score the pretrained model of RUN on DATA: a labelled subset file, collection folder or catalog folder."""
+def evaluate(
+    run: str,
+    data: str,
+    task: str,
+    min_samples: int,
+    probes: tuple[str, ...],
+    control: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Score the pretrained model of RUN on DATA: a labelled subset file, collection folder or catalog folder.
+
+    RUN is the folder that `pwcat pretrain` wrote, or the word none: then random weights of --control are scored.
+    """
     from catalog.subset import load_subset
 
-    scores = evaluate_run(run, load_subset(data), probes=probes or tuple(PROBES), **options)
+    if (run == "none") != bool(control):
+        raise click.UsageError("RUN none and --control RECIPE go together")
+    scores = evaluate_run(
+        None if control else run,
+        load_subset(data),
+        task=make_task(task, min_samples=min_samples),
+        probes=probes or tuple(PROBES),
+        control=load_train_recipe(control) if control else None,
+        **options,
+    )
     click.echo(json.dumps(scores.to_json())) if as_json else _print_scores(scores)
 
 

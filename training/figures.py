@@ -48,31 +48,32 @@ def map_figure(places: Mapping[str, np.ndarray], *, land: gpd.GeoDataFrame | Non
         places: for each dataset (n, 2) longitudes and latitudes, EPSG:4326.
         land: polygons to draw beneath, EPSG:4326; only a grid without them.
     """
-    figure, axes = _figure(9.6, 4.9)
+    figure, axes = _figure(9.6, 4.7)
+    figure.set_layout_engine("none")  # an axes of fixed aspect and a legend below it are laid out by hand
+    axes.set_position((0.06, 0.18, 0.92, 0.80))
     if land is not None:
         land.plot(ax=axes, facecolor=INK, edgecolor="none", alpha=0.13, aspect=None)
     styles, total = style_of(list(places)), sum(map(len, places.values()))
     for name, lonlat in places.items():
         color, marker = styles[name]
         axes.scatter(
-            *lonlat.T, s=15 if total < 2000 else 4, c=color, marker=marker, alpha=0.8, linewidths=0,
-            label=f"{name} ({len(lonlat):,})", rasterized=total > MANY,
-        )  # fmt: skip
+            x=lonlat[:, 0],
+            y=lonlat[:, 1],
+            s=15 if total < 2000 else 4,
+            c=color,
+            marker=marker,
+            alpha=0.8,
+            linewidths=0,
+            label=f"{name} ({len(lonlat):,})",
+            rasterized=total > MANY,
+        )
     axes.set(xlabel="", ylabel="")  # geopandas names the axes; degrees with N and E say the same
     axes.set(xlim=(-180, 180), ylim=(-60, 84), xticks=range(-180, 181, 60), yticks=range(-60, 81, 30))
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}°{'W' if value < 0 else 'E' if value else ''}")
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}°{'S' if value < 0 else 'N' if value else ''}")
     axes.set_aspect("equal")
     axes.grid(True, color=INK, alpha=0.12, linewidth=0.6)
-    axes.legend(
-        ncols=4,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.08),
-        frameon=False,
-        labelcolor=INK,
-        markerscale=1.6,
-        fontsize=10,
-    )
+    figure.legend(ncols=4, loc="lower center", frameon=False, labelcolor=INK, markerscale=1.6, fontsize=10)
     return figure
 
 
@@ -177,18 +178,26 @@ def scatter_figure(
 
 
 def _label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each name beside its point, on the first of four sides where it covers no name written before."""
+    """Write each name beside its point, on the first of six sides where it covers no name written before."""
     finite = {name: point for name, point in points.items() if np.isfinite(point).all()}
+    axes.autoscale_view()  # limits are otherwise settled only when the figure is drawn
     to_axes = axes.transData + axes.transAxes.inverted()
     written: list[tuple[float, float, float, float]] = []
     for name, point in sorted(finite.items(), key=lambda item: -item[1][1]):
         x, y = to_axes.transform(point)
-        width, height = 0.024 * len(name) + 0.02, 0.06  # of the axes, about, at this size of letters
-        sides = [(0.022, 0.0), (-0.022 - width, 0.0), (0.01, 0.055), (0.01, -0.055)]
+        width, height = 0.019 * len(name), 0.062  # of the axes, about, at this size of letters
+        sides = [(0.025, 0.0), (-0.025 - width, 0.0), (0.01, 0.055), (0.01, -0.055), (-width, 0.055), (-width, -0.055)]
         boxes = [(x + dx, y + dy, x + dx + width, y + dy + height) for dx, dy in sides]
-        box = next((box for box in boxes if not any(_overlap(box, other) for other in written)), boxes[0])
+        inside = [box for box in boxes if box[0] >= 0 and box[2] <= 1] or boxes
+        free = [box for box in inside if not any(_overlap(box, other) for other in written)]
+        box = (free or inside)[0]
         written.append(box)
-        axes.text(box[0], box[1], name, transform=axes.transAxes, va="center", color=INK, fontsize=9)
+        leftward = box[0] < x - 0.02  # anchored at the end that is near the point: widths are estimates
+        text = axes.text(
+            box[2] if leftward else box[0], box[1], name, transform=axes.transAxes, va="center",
+            ha="right" if leftward else "left", color=INK, fontsize=9,
+        )  # fmt: skip
+        text.set_in_layout(False)
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pwcat.errors import TrainingError
-from training.augment import augment
+from training.augment import augment, check_size
 from training.checkpoint import latest_checkpoint, load_model_folder, load_state, save_checkpoint
 from training.loader import Batch, Loader
 from training.models import Model, build_model
@@ -83,7 +83,7 @@ def pretrain(
     run_dir, target = Path(out_dir), torch.device(device or pick_device())
     before = _earlier_run(run_dir, subset=subset, recipe=recipe) if resume else None
     if before and before.finished:
-        log.warning("%s is finished with this recipe and these data: nothing to do (resume=False repeats it)", run_dir)
+        log.info("%s is finished with this recipe and these data: nothing to do (resume=False repeats it)", run_dir)
         return replace(before, reused=True)
     trainer = _Trainer(subset, recipe, run_dir, device=target, before=before)
     return trainer.train(stop_after_steps=stop_after_steps, progress=progress)
@@ -110,6 +110,8 @@ class _Trainer:
     ) -> None:
         self.recipe, self.run_dir, self.device = recipe, run_dir, device
         self.model = _fresh_model(recipe)
+        if recipe.augment.crop != "resized":
+            check_size(*subset.chip_shape[-2:], size=self.model.image_size)
         self.loader = Loader(
             subset,
             bands=self.model.bands,

@@ -32,15 +32,18 @@ from training.figures import (
     scatter_figure,
     style_of,
 )  # fmt: skip
+from training.loader import read_chips
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
+    from catalog.subset import Subset
     from training.evaluate import Scores
 
-__all__ = ["Cell", "Dataset", "Study", "cells_of", "mean_dense_ranks", "relate", "render_report"]
+__all__ = ["Cell", "Dataset", "Study", "cells_of", "describe_dataset", "mean_dense_ranks", "relate", "render_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
+TRUE_COLOR = ("B04", "B03", "B02")
 # measure: (key of its value in stats.json, words for people)
 MEASURES = {
     "spectral": ("mean", "Spectral"),
@@ -139,6 +142,38 @@ def cells_of(scores: Sequence[Scores]) -> dict[str, Cell]:
         for each in scores
         for result in each.results
     }
+
+
+def describe_dataset(
+    subset: Subset,
+    *,
+    name: str,
+    scores: Sequence[Scores] = (),
+    statistics: Mapping[str, Any] | None = None,
+    num_chips: int = 6,
+    heat_probe: str = "linear",
+) -> Dataset:
+    """What a report tells of a subset and of the scores of the model pretrained on it.
+
+    Args:
+        subset: the samples that were pretrained on.
+        name: what to call it.
+        scores: evaluations of the model.
+        statistics: its diversity where known already; counted from the subset otherwise.
+        num_chips: chips to show, evenly spaced in the subset, which is in spatial order.
+        heat_probe: the probe whose scores within each continent are shown; of the first evaluation.
+    """
+    shown = np.unique(np.linspace(0, len(subset) - 1, num_chips).round().astype(np.int64))
+    within = next((r.by_continent for s in scores[:1] for r in s.results if r.probe == heat_probe), {})
+    return Dataset(
+        name=name,
+        num_samples=len(subset),
+        lonlat=subset.lonlat,
+        rgb=read_chips(subset, shown, bands=TRUE_COLOR),
+        statistics=subset.stats() if statistics is None else statistics,
+        scores=cells_of(scores),
+        by_continent={continent: summary.accuracy.mean for continent, summary in within.items()},
+    )
 
 
 def mean_dense_ranks(scores: Mapping[str, Sequence[float]], *, decimals: int = 2) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pwcat.errors import TrainingError
 from training.tasks.labels import Labels
@@ -30,15 +30,15 @@ class Task(Protocol):
         """
 
 
-TASKS: dict[str, Callable[[], Task]] = {"landcover": LandcoverTask}
+TASKS: dict[str, Callable[..., Task]] = {"landcover": LandcoverTask}
 
 
-def make_task(name: str) -> Task:
-    """The task of this name.
+def make_task(name: str, **options: Any) -> Task:
+    """The task of this name, with its options (such as ``min_samples``).
 
     Raises:
         TrainingError: the name is unknown.
     """
     if name not in TASKS:
         raise TrainingError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
-    return TASKS[name]()
+    return TASKS[name](**options)
