@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from publish.facts import DatasetFacts
 
-__all__ = ["dataset_front_matter", "feature_list", "hub_license", "render", "size_category"]
+__all__ = ["dataset_front_matter", "feature_list", "hub_license", "render", "size_category", "weights_front_matter"]
 
 # SPDX identifiers whose names on the Hub are not just their lower case (hub-docs, repositories-licenses).
 HUB_LICENSES: Mapping[str, str] = {
@@ -71,8 +71,13 @@ def _share(count: int, total: int) -> str:
     return f"{100 * count / total:.1f} %"
 
 
+def _measure(measure: Any) -> str:
+    """A score with its interval."""
+    return f"{measure.mean:.3f} ({measure.ci_low:.3f} to {measure.ci_high:.3f})"
+
+
 _environment.filters |= {"thousands": _thousands, "yaml": _yaml, "cell": _cell}
-_environment.globals["share"] = _share
+_environment.globals |= {"share": _share, "measure": _measure}
 
 
 def size_category(num_samples: int) -> str:
@@ -107,6 +112,17 @@ def dataset_front_matter(facts: DatasetFacts, *, schemas: Mapping[str, pa.Schema
         "dataset_info": [{"config_name": name, "features": feature_list(schema)} for name, schema in schemas.items()],
     }
     return _yaml(front)
+
+
+def weights_front_matter(name: str, *, license: str | None, architecture: str) -> str:
+    """The YAML that heads a model's card."""
+    front = {
+        **(hub_license([license]) if license else {}),
+        "library_name": "pwcat",
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["geospatial", "earth-observation", "remote-sensing", "pretraining", "safetensors", architecture],
+    }
+    return _yaml({"model_name": name, **front})
 
 
 def _config(name: str, files: Mapping[str, str], *, default: bool) -> dict[str, Any]:

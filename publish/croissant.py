@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from publish.facts import Band, DatasetFacts
+from publish.facts import Band, DatasetFacts, describe_sampling
 from publish.items import ITEMS_PATH
 from publish.manifest import describe_file
 from publish.shards import CHIP_SCHEMA, Shard
@@ -19,7 +19,7 @@ from publish.shards import CHIP_SCHEMA, Shard
 __all__ = ["croissant"]
 
 HUB = "https://huggingface.co/datasets"
-PARQUET = "application/vnd.apache.parquet"
+PARQUET = "application/x-parquet"  # as mlcroissant knows it
 
 # The context that Croissant 1.1 prescribes, and GeoCroissant's prefix.
 _CR = (
@@ -80,26 +80,13 @@ def croissant(facts: DatasetFacts, folder: Path, shards: list[Shard], *, descrip
         "temporalCoverage": "/".join(facts.interval),
         "geocr:coordinateReferenceSystem": "EPSG:4326",
         "geocr:spatialResolution": _quantity(facts.resolution_m, "m"),
-        "geocr:samplingStrategy": sampling_strategy(facts),
+        "geocr:samplingStrategy": describe_sampling(facts),
         "geocr:spatialBias": _spatial_bias(facts),
         **_bands(facts),
         "distribution": _distribution(facts, folder, shards),
         "recordSet": [_record_set(facts)],
     }
     return document
-
-
-def sampling_strategy(facts: DatasetFacts) -> str:
-    """How the places were chosen, in one sentence a collection, as the recipes say."""
-    sentences = []
-    for name, recipe in facts.recipes.items():
-        sampler = recipe["sampler"]
-        within = f" within {sampler['layer']} = {sampler['value']}" if sampler["strategy"] == "one_hot" else ""
-        place = f"{recipe['num_samples']} places by strategy {sampler['strategy']}{within}, seed {recipe['seed']}"
-        sentences.append(f"{name}: {place}, recipe {facts.recipe_hashes[name][:12]}.")
-    if not facts.whole:
-        sentences.append(f"Of these, the {facts.num_samples} samples of the set {facts.subset_hash[:12]}.")
-    return " ".join(sentences)
 
 
 def _spatial_bias(facts: DatasetFacts) -> str:

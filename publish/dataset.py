@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from catalog.subset import Subset, load_subset
 from publish.cards import dataset_front_matter, render
-from publish.croissant import croissant, sampling_strategy
-from publish.facts import DatasetFacts, dataset_facts, software_versions
+from publish.croissant import croissant
+from publish.facts import DatasetFacts, dataset_facts, describe_dataset, describe_sampling, software_versions
 from publish.items import ITEMS_PATH, PREVIEW_PATH, write_items, write_preview
 from publish.manifest import FileRecord, write_manifest
 from publish.publication import Publication, building, check_destination, deliver, is_built
@@ -180,20 +180,6 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def describe_dataset(facts: DatasetFacts) -> str:
-    """Two or three sentences for someone who has never heard of the dataset."""
-    times, bands, height, width = facts.chip_shape
-    kind = "Sentinel-2" if facts.is_copernicus else "satellite"
-    dates = "on one date" if times == 1 else f"on {times} dates each"
-    size = "single pixels" if height == width == 1 else f"{height} × {width} pixels"  # noqa: RUF001 - a product
-    return (
-        f"{facts.num_samples:,} {kind} image chips for pretraining Earth-observation models: {size} at "
-        f"{facts.resolution_m:g} m, {bands} bands, {dates}. Each says where and when it was taken, its continent, biome "
-        "and land cover, and how varied its spectrum is. The recipe that chose the places is given in full, so that the "
-        "dataset can be made again, changed, and compared with others."
-    )
-
-
 def _card_values(
     facts: DatasetFacts, folder: Path, shards: list[Shard], records: Mapping[str, FileRecord]
 ) -> dict[str, Any]:
@@ -217,13 +203,13 @@ def _card_values(
         "data_megabytes": f"{sum(records[shard.path].bytes for shard in shards) / 1e6:,.1f}",
         "layers": layers,
         "spectral": spectral if spectral["ci_low"] is not None else None,
-        "sampling": sampling_strategy(facts),
+        "sampling": describe_sampling(facts),
         "harmonised": facts.is_copernicus and all(r["chip"]["harmonise"] for r in facts.recipes.values()),
         "licenses_line": _licenses_line(facts),
         "copernicus": facts.is_copernicus,
         "years": " to ".join(years),
         "bibtex_key": facts.name.replace("-", "_").replace(".", "_"),
-        "url": f"https://huggingface.co/datasets/{facts.repo}" if facts.repo else facts.name,
+        "url": f"https://huggingface.co/datasets/{facts.repo}" if facts.repo else None,
         "versions": software_versions(),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ import shapely
 from catalog.subset import Subset
 from publish.shards import split_names
 
-__all__ = ["Band", "DatasetFacts", "dataset_facts", "software_versions"]
+__all__ = [
+    "Band",
+    "DatasetFacts",
+    "dataset_facts",
+    "describe_dataset",
+    "describe_sampling",
+    "public_recipe",
+    "software_versions",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +46,7 @@ class DatasetFacts:
         whole: Whether it is one whole collection, rather than a choice from one or several.
         licenses: SPDX identifiers, one a collection, without repeats.
         subset_hash: Hash of the exact set of samples.
-        recipes: The resolved recipe of each collection, by name.
+        recipes: The resolved recipe of each collection, by name, with no absolute paths.
         recipe_hashes: Their hashes, by name of the collection.
         num_samples: Chips.
         splits: Chips of each split.
@@ -80,7 +89,7 @@ class DatasetFacts:
 def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> DatasetFacts:
     """The facts of a subset."""
     collections = subset.collections
-    recipes = {c.name: c.recipe for c in collections}
+    recipes = {c.name: public_recipe(c.recipe) for c in collections}
     first = collections[0]
     whole = len(collections) == 1 and len(subset) == first.stats["num_samples"]
     short = first.name if whole else f"{first.name}-subset"
@@ -107,6 +116,69 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         statistics=subset.stats(),
         mean_valid_fraction=float(np.mean(subset.column("div:valid_fraction").astype(np.float64))),
     )
+
+
+DOMAINS = {
+    "land": "over land",
+    "globe": "over the whole Earth",
+    "scenes": "over the area that the source's scenes cover",
+}
+
+
+def describe_dataset(facts: DatasetFacts) -> str:
+    """A few sentences for someone who has never heard of the dataset."""
+    times, bands, height, width = facts.chip_shape
+    kind = "Sentinel-2" if facts.is_copernicus else "satellite"
+    dates = "on one date" if times == 1 else f"on {times} dates each"
+    size = "single pixels" if height == width == 1 else f"{height} × {width} pixels"  # noqa: RUF001 - a product
+    return (
+        f"{facts.num_samples:,} {kind} image chips for pretraining Earth-observation models: {size} at "
+        f"{facts.resolution_m:g} m, {bands} bands, {dates}. Each says where and when it was taken, its continent, biome "
+        "and land cover, and how varied its spectrum is. The recipe that chose the places is given in full, so that the "
+        "dataset can be made again, changed, and compared with others."
+    )
+
+
+def describe_sampling(facts: DatasetFacts) -> str:
+    """How places and scenes were chosen, in sentences, as the recipes say."""
+    sentences = [_describe_recipe(recipe) for recipe in facts.recipes.values()]
+    if not facts.whole:
+        sentences.append(f"From these, a query chose {facts.num_samples:,} samples.")
+    return " ".join(sentences)
+
+
+def _describe_recipe(recipe: Mapping[str, Any]) -> str:
+    sampler, when = recipe["sampler"], recipe["when"]
+    where = DOMAINS.get(sampler.get("domain"), "")
+    if sampler["strategy"] == "one_hot":
+        where = f"within the {sampler['layer']} {sampler['value']}"
+    dates = "one date"
+    if when.get("months"):
+        dates = f"one date in each of the months {', '.join(map(str, when['months']))}"
+    elif when.get("dates_per_site"):
+        dates = f"{when['dates_per_site']} date{'s' if when['dates_per_site'] > 1 else ''}"
+    how = (
+        "uniformly by area"
+        if sampler["strategy"] in {"uniform", "one_hot"}
+        else f"by the strategy {sampler['strategy']}"
+    )
+    return (
+        f"{recipe['num_samples']:,} places for {recipe['name']} were drawn {how} {where}, from seed {recipe['seed']}; each "
+        f"has {dates} between {when['start']} and {when['end']}, from scenes with at most {when['max_cloud_cover']:g} % cloud."
+    )
+
+
+def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe to show to others: absolute paths, which name folders of the maker's machine, become file names."""
+
+    def shorten(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: shorten(name, inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [shorten(key, inner) for inner in value]
+        return Path(value).name if key == "path" and value and Path(value).is_absolute() else value
+
+    return {name: shorten(name, value) for name, value in recipe.items()}
 
 
 def _is_copernicus(recipe: Mapping[str, Any]) -> bool:

@@ -14,6 +14,8 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalog.extension import SCHEMA_URI
+from catalog.items import PROJECTION_URI, STAC_VERSION
 from catalog.subset import Subset
 from publish.manifest import FileRecord, describe_file
 from publish.shards import Shard
@@ -38,6 +40,9 @@ def write_items(subset: Subset, folder: Path, shards: list[Shard]) -> FileRecord
     table = _locate(subset.table, shards).drop_columns(["pwcat:index"])
     table = _replace(table, "assets", _assets(table["pwcat:shard"]))
     table = _replace(table, "links", _links(len(table)))
+    for name, value in {"type": "Feature", "stac_version": STAC_VERSION}.items():
+        table = _replace(table, name, pa.array([value] * len(table)))
+    table = _replace(table, "stac_extensions", pa.array([[PROJECTION_URI, SCHEMA_URI]] * len(table)))
     path = folder / ITEMS_PATH
     path.parent.mkdir()
     metadata = {b"geo": json.dumps(_geo_metadata(subset)).encode()}

@@ -1,0 +1,201 @@
+"""A pretrained model as a folder or repository of safetensors, and the one line that loads it back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from publish.cards import render, weights_front_matter
+from publish.hub import check_repo_name, fetch_folder
+from publish.manifest import MANIFEST, check_hashes, read_manifest, write_manifest
+from publish.mlm import mlm_item
+from publish.publication import Publication, building, deliver
+from pwcat.errors import PublishError
+from training.checkpoint import CONFIG, PICKLES, WEIGHTS, load_model_folder
+from training.evaluate import SCORES, Scores, load_scores
+from training.models import Model
+from training.run import RUN, Run, load_run
+
+__all__ = ["build_model_folder", "load_model", "publish_model"]
+
+PREPROCESSING = "preprocessing.json"
+MANIFEST_VERSION = 1
+SCALING = "clip((x - (mean - 2 std)) / (4 std), 0, 1), band by band"
+
+
+def publish_model(
+    run_dir: str | Path,
+    *,
+    repo: str | None = None,
+    to: str | Path | None = None,
+    private: bool = False,
+    tag: str | None = None,
+    license: str | None = None,
+) -> Publication:
+    """What was published of a pretraining run: a folder, a repository on the Hub, or both.
+
+    Args:
+        run_dir: Folder of the run.
+        repo: ``organisation/name`` on the Hub. The token comes from ``HF_TOKEN`` or the Hub's login.
+        to: Folder to build and keep.
+        private: Make a new repository private.
+        tag: Name of the release, set once the pushed files are verified.
+        license: SPDX identifier of the weights; without it the card says that none was given.
+
+    Raises:
+        PublishError: Neither ``repo`` nor ``to`` is given, the folder is taken, or the push failed.
+        TrainingError: The folder is no run, or has no checkpoint.
+    """
+    run = load_run(run_dir)
+    return deliver(
+        lambda folder: build_model_folder(run_dir, folder, repo_id=repo, release=tag, license=license),
+        kind="model",
+        message=f"{run.recipe['architecture']} after step {run.steps} of {run.total_steps}",
+        load=lambda source: f'pwcat.load_model("{source}")',
+        repo=repo,
+        to=Path(to) if to is not None else None,
+        private=private,
+        tag=tag,
+    )
+
+
+def build_model_folder(
+    run_dir: str | Path,
+    out: str | Path,
+    *,
+    repo_id: str | None = None,
+    release: str | None = None,
+    license: str | None = None,
+) -> Path:
+    """The folder of a model: weights, configuration, preprocessing, STAC item, scores, card, manifest.
+
+    Raises:
+        PublishError: The folder holds something else.
+        TrainingError: ``run_dir`` is no run, or has no checkpoint.
+    """
+    run, out = load_run(run_dir), Path(out)
+    model = run.load_model()
+    name = repo_id.rpartition("/")[2] if repo_id else run.path.resolve().name
+    with building(out) as folder:
+        for file in (WEIGHTS, CONFIG):
+            shutil.copyfile(run.checkpoint / file, folder / file)
+        shutil.copyfile(run.path / RUN, folder / RUN)
+        scores = _copy_scores(run, folder)
+        _write_json(folder / PREPROCESSING, _preprocessing(model))
+        weights = folder / WEIGHTS
+        item = mlm_item(name, model, run, weights=weights)
+        _write_json(folder / "mlm-item.json", item)
+        card = _card(name, model, run, scores, repo=repo_id, license=license)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        header = {
+            "manifest_version": MANIFEST_VERSION,
+            "kind": "model",
+            "name": name,
+            "repository": repo_id,
+            "release": release,
+            "subset_hash": run.data["hash"],
+            "recipe_hash": run.recipe_hash,
+            "versions": run.versions,
+        }
+        write_manifest(folder, header=header, known={})
+    return out
+
+
+def load_model(repo_or_path: str | Path, *, revision: str | None = None) -> Model:
+    """A pretrained model in eval mode on the CPU, with its preprocessing: ``model.embed`` takes chips as they are stored.
+
+    Weights are read from safetensors by this package's own code: nothing that came with them is run. Where a manifest
+    lies beside them, as in everything this package published, their checksums are compared with it.
+
+    Args:
+        repo_or_path: A folder (of :func:`publish_model`, or a run), or ``organisation/name`` on the Hub.
+        revision: Tag, branch or commit, for the Hub.
+
+    Raises:
+        PublishError: There is no such model, its files are not those of its manifest, or it is a pickle.
+        TrainingError: The configuration is not one of this package's.
+    """
+    path = Path(repo_or_path)
+    if path.exists():
+        if revision is not None:
+            raise PublishError(f"{path} is a folder, and a folder has no revision {revision!r}: leave it out")
+        return _load(path)
+    check_repo_name(str(repo_or_path))
+    wanted = [MANIFEST, WEIGHTS, CONFIG, PREPROCESSING]
+    return _load(
+        fetch_folder(str(repo_or_path), kind="model", revision=revision, patterns=wanted), repo=str(repo_or_path)
+    )
+
+
+def _load(path: Path, *, repo: str | None = None) -> Model:
+    source = repo or str(path)
+    _refuse_pickles(path, source)
+    if (path / MANIFEST).is_file():
+        _check(path, source)
+    elif repo is not None:
+        raise PublishError(
+            f"{source} has no {MANIFEST}: it was not published by pwcat, and its weights cannot be checked"
+        )
+    return load_model_folder(path)
+
+
+def _refuse_pickles(path: Path, source: str) -> None:
+    if path.suffix in PICKLES or path.is_file():
+        raise PublishError(
+            f"{source} is a file: give the folder that holds {WEIGHTS}; pickles can run code and are not read"
+        )
+    pickles = sorted(file.name for file in path.iterdir() if file.suffix in PICKLES)
+    if pickles and not (path / WEIGHTS).is_file():
+        raise PublishError(
+            f"{source} has its weights in {', '.join(pickles)}: pickles can run code when they are opened and are not "
+            f"read; ask for {WEIGHTS}"
+        )
+
+
+def _check(path: Path, source: str) -> None:
+    """Compare what is needed to load with the manifest; the rest of the folder may be absent."""
+    _, records = read_manifest(path)
+    needed = {name: records[name] for name in (WEIGHTS, CONFIG, PREPROCESSING) if name in records}
+    faults = [f"{name} is not in the manifest" for name in (WEIGHTS, CONFIG) if name not in records]
+    faults += [f"{name} is missing" for name in needed if not (path / name).is_file()]
+    if faults := faults + check_hashes(path, needed):
+        raise PublishError(f"{source} is not what its manifest says: {'; '.join(faults)}; fetch it again")
+
+
+def _preprocessing(model: Model) -> dict[str, Any]:
+    normalization = model.normalization
+    assert normalization is not None, "a checkpoint of a run has its normalisation"
+    return {"scaling": SCALING, "image_size_px": model.image_size, **normalization.to_json()}
+
+
+def _copy_scores(run: Run, folder: Path) -> list[Scores]:
+    if (run.path / SCORES).is_file():
+        shutil.copyfile(run.path / SCORES, folder / SCORES)
+    return [scores for scores in load_scores(run.path) if not scores.control]
+
+
+def _card(name: str, model: Model, run: Run, scores: list[Scores], *, repo: str | None, license: str | None) -> str:
+    normalization = model.normalization
+    assert normalization is not None
+    bands = zip(normalization.bands, normalization.mean, normalization.std, strict=True)
+    return render(
+        "model.md.j2",
+        front_matter=weights_front_matter(name, license=license, architecture=model.architecture),
+        name=name,
+        source=repo or "path/to/this/folder",
+        model=model,
+        run=run,
+        bands=list(bands),
+        unit=normalization.unit,
+        scaling=SCALING,
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        scores=scores,
+        license=license,
+    )
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
