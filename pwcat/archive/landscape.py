@@ -46,13 +46,13 @@ _CHARACTERS: Mapping[str, Character] = MappingProxyType(
             roughness=2.1, field_px=11, field_ratio=1.8, richness=1.2, farmed=1.3, built=1.5, rivers=0.010
         ),
         "Europe": Character(
-            roughness=1.9, field_px=17, field_ratio=2.6, richness=1.5, farmed=1.7, built=1.9, rivers=0.008
+            roughness=1.9, field_px=17, field_ratio=2.6, richness=1.5, farmed=2.0, built=1.9, rivers=0.008
         ),
         "North America": Character(
             roughness=2.3, field_px=42, field_ratio=1.0, richness=1.0, farmed=1.2, built=1.1, rivers=0.008
         ),
         "Oceania": Character(
-            roughness=3.1, field_px=60, field_ratio=1.4, richness=0.5, farmed=0.6, built=0.5, rivers=0.003
+            roughness=3.1, field_px=60, field_ratio=1.4, richness=0.5, farmed=0.4, built=0.5, rivers=0.003
         ),
         "South America": Character(
             roughness=2.7, field_px=30, field_ratio=1.6, richness=0.7, farmed=1.0, built=0.8, rivers=0.015
@@ -93,8 +93,11 @@ _MIXES: Mapping[str, Mapping[str, float]] = MappingProxyType({
     world.DESERT: {"bare": 0.72, "shrubland": 0.20, "grassland": 0.06, "cropland": 0.02},
     world.MANGROVE: {"mangroves": 0.48, "water": 0.27, "tree_cover": 0.10, "wetland": 0.10, "cropland": 0.05},
 })  # fmt: skip
-# Water lies in the smooth lows, then towns and fields take their ground; what is left over goes to the rest.
-_ORDER = ("water", "snow_ice", "built_up", "cropland", "mangroves", "wetland", "bare", "shrubland", "tree_cover")
+# Water lies in the smooth lows, then towns and fields take their ground, then the rest; the largest is what is left.
+_ORDER = (
+    "water", "snow_ice", "built_up", "cropland", "mangroves", "wetland", "bare", "shrubland", "moss_lichen",
+    "grassland", "tree_cover",
+)  # fmt: skip
 _ROUGHER = MappingProxyType({"water": 0.5, "snow_ice": 0.3, "built_up": -0.2})
 
 
@@ -179,7 +182,7 @@ def _draw_cover(
     """Land cover indices, (y, x): each cover in turn takes the top of its own fractal field, as much as its share."""
     n = relief.shape[0]
     shares = _shares(rng, biome, character)
-    rest = next(name for name in ("grassland", "moss_lichen", "tree_cover") if name in shares)
+    rest = max(shares, key=lambda name: shares[name])
     cover = np.full((n, n), COVER_INDEX[rest], np.uint8)
     free = np.ones((n, n), bool)
     for name in (name for name in _ORDER if name in shares and name != rest):

@@ -135,7 +135,7 @@ def parse_datetime(text: str) -> tuple[float, float]:
         BadRequest: It is neither.
     """
     parts = text.split("/")
-    if len(parts) > 2 or (len(parts) == 2 and all(part in ("", "..") for part in parts)) or not text:
+    if len(parts) > 2 or all(part in ("", "..") for part in parts):
         raise BadRequest(f"datetime {text!r} is no instant and no interval, as 2021-06-01T00:00:00Z/..")
     start = -np.inf if parts[0] in ("", "..") else _instant(parts[0])
     end = np.inf if parts[-1] in ("", "..") else _instant(parts[-1])
@@ -156,7 +156,7 @@ def parse_area(bbox: Sequence[float] | None, intersects: Mapping[str, Any] | Non
         try:
             area = shape(intersects)
             valid = bool(shapely.is_valid(area)) and not shapely.is_empty(area)
-        except (KeyError, TypeError, ValueError, AttributeError, shapely.GEOSException) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as exc:
             raise BadRequest(f"intersects is no GeoJSON geometry: {exc}") from exc
         if not valid:
             raise BadRequest("intersects is an empty or invalid geometry")
