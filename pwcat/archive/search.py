@@ -101,7 +101,10 @@ class ItemIndex:
             key = functools.partial(_sort_key, name=name)
             missing = [item for item in found if key(item) is None]
             present = [item for item in found if key(item) is not None]
-            found = sorted(present, key=key, reverse=descending) + missing
+            try:
+                found = sorted(present, key=key, reverse=descending) + missing
+            except TypeError as exc:
+                raise BadRequest(f"cannot sort by {name}: its values have no order") from exc
         return found
 
     def check_names(self, names: Iterator[str] | Sequence[str], *, what: str) -> None:

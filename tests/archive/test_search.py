@@ -88,7 +88,7 @@ def test_what_an_item_lacks_is_null_and_never_matches_a_comparison(index: ItemIn
 def test_a_name_that_no_item_has_is_refused(index: ItemIndex):
     with pytest.raises(BadRequest, match="unknown in filter: eo:cloudcover"):
         index.search(Query(filter=cql2.parse_text("eo:cloudcover < 5 AND pwcat:biome = 'Tundra'")))
-    with pytest.raises(BadRequest, match="unknown in sortby: cloud"):
+    with pytest.raises(BadRequest, match=r"unknown in sortby: properties\.cloud"):
         index.check_names(["properties.cloud"], what="sortby")
 
 
@@ -111,3 +111,14 @@ def test_sorting_is_stable_and_puts_what_lacks_a_value_last(index: ItemIndex):
 def test_a_folder_without_a_catalog_is_no_archive(tmp_path: Path):
     with pytest.raises(ArchiveError, match=r"has no catalog\.json; make one with `pwcat archive synth"):
         ItemIndex(tmp_path)
+
+
+def test_null_can_be_asked_for(index: ItemIndex):
+    lacking = index.search(Query(filter=cql2.parse_text("eo:cloud_cover IS NULL")))
+    assert {item["collection"] for item in lacking} == {"landcover-synthetic"}
+    assert len(lacking) == 18
+
+
+def test_what_has_no_order_cannot_be_sorted_by(index: ItemIndex):
+    with pytest.raises(BadRequest, match="cannot sort by proj:centroid"):
+        index.search(Query(sort=[("proj:centroid", False)]))
