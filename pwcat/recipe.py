@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pwcat.errors import RecipeError
 from pwcat.providers import PROVIDERS
@@ -21,7 +22,9 @@ Domain = Literal["land", "globe", "scenes"]
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Checks across fields are validators of the last field they need: pydantic skips those of a whole model as soon as one
+    # of its fields is wrong, and a recipe's faults are told all at once.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class UniformSampler(_Document):
@@ -55,17 +58,26 @@ class Source(_Document):
     )
     fallback: list[Source] = Field(default_factory=list, description="sources of the same acquisitions, tried in order")
 
-    @model_validator(mode="after")
-    def _known(self) -> Source:
-        if self.provider not in PROVIDERS:
-            raise ValueError(f"unknown provider {self.provider!r}: choose one of {', '.join(PROVIDERS)}")
-        if self.provider == "archive" and (self.url is None) == (self.path is None):
+    @field_validator("provider")
+    @classmethod
+    def _known(cls, provider: str) -> str:
+        if provider not in PROVIDERS:
+            raise ValueError(f"unknown provider {provider!r}: choose one of {', '.join(PROVIDERS)}")
+        return provider
+
+    @field_validator("path")
+    @classmethod
+    def _found_somewhere(cls, path: str | None, info: ValidationInfo) -> str | None:
+        if not {"provider", "url"} <= info.data.keys():
+            return path
+        provider, url = info.data["provider"], info.data["url"]
+        if provider == "archive" and (url is None) == (path is None):
             raise ValueError("an archive needs either `path` (a folder) or `url` (where it is served)")
-        if self.provider != "archive" and self.path is not None:
+        if provider != "archive" and path is not None:
             raise ValueError("`path` is for the provider `archive`")
-        if self.url is None and self.path is None and PROVIDERS[self.provider].url is None:
-            raise ValueError(f"provider {self.provider!r} needs a `url`")
-        return self
+        if url is None and path is None and PROVIDERS[provider].url is None:
+            raise ValueError(f"provider {provider!r} needs a `url`")
+        return path
 
 
 class When(_Document):
@@ -79,15 +91,25 @@ class When(_Document):
         None, min_length=1, description="one date in each of these months of the first year that has them"
     )
 
-    @model_validator(mode="after")
-    def _ordered(self) -> When:
-        if self.end < self.start:
-            raise ValueError(f"`end` ({self.end}) lies before `start` ({self.start})")
-        if self.dates_per_site is not None and self.months is not None:
-            raise ValueError("give `dates_per_site` or `months`, not both")
-        if self.months is not None and len(set(self.months)) != len(self.months):
-            raise ValueError(f"`months` repeats itself: {self.months}")
-        return self
+    @field_validator("end")
+    @classmethod
+    def _ordered(cls, end: date, info: ValidationInfo) -> date:
+        start = info.data.get("start", end)
+        if end < start:
+            raise ValueError(f"`end` ({end}) lies before `start` ({start})")
+        return end
+
+    @field_validator("months")
+    @classmethod
+    def _distinct(cls, months: list[int] | None, info: ValidationInfo) -> list[int] | None:
+        faults = []
+        if months is not None and info.data.get("dates_per_site") is not None:
+            faults.append("give `dates_per_site` or `months`, not both")
+        if months is not None and len(set(months)) != len(months):
+            faults.append(f"`months` repeats itself: {months}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return months
 
 
 class Chip(_Document):
@@ -101,12 +123,13 @@ class Chip(_Document):
     resampling: Literal["nearest", "bilinear"] = "nearest"
     harmonise: bool = Field(True, description="remove the +1000 offset of Sentinel-2 baselines from 04.00 on")
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Chip:
-        repeated = sorted({band for band in self.bands if self.bands.count(band) > 1})
+    @field_validator("bands")
+    @classmethod
+    def _distinct(cls, bands: list[str]) -> list[str]:
+        repeated = sorted({band for band in bands if bands.count(band) > 1})
         if repeated:
             raise ValueError(f"`bands` repeats {', '.join(repeated)}")
-        return self
+        return bands
 
 
 class Layer(_Document):
@@ -120,13 +143,17 @@ class Layer(_Document):
     collection: str | None = Field(None, description="a collection of class rasters at the recipe's own source")
     asset: str = Field("map", description="collections: the asset that holds the classes")
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> Layer:
-        if (self.path is None) == (self.collection is None):
+    @field_validator("collection")
+    @classmethod
+    def _one_kind(cls, collection: str | None, info: ValidationInfo) -> str | None:
+        if not {"path", "field", "classes"} <= info.data.keys():
+            return collection
+        path, field, classes = (info.data[name] for name in ("path", "field", "classes"))
+        if (path is None) == (collection is None):
             raise ValueError("a layer is either a `path` or a `collection`")
-        if self.path is not None and (self.field is None) == (self.classes is None):
+        if path is not None and (field is None) == (classes is None):
             raise ValueError("a file needs `field` (vector) or `classes` (raster), and not both")
-        return self
+        return collection
 
 
 class RegionLayers(_Document):
@@ -162,11 +189,9 @@ class Recipe(_Document):
 
     @model_validator(mode="after")
     def _reachable(self) -> Recipe:
-        sampler = self.sampler
-        if isinstance(sampler, OneHotSampler) and getattr(self.regions, sampler.layer) is None:
-            raise ValueError(f"sampler: one_hot needs the layer `regions.{sampler.layer}`")
-        if sampler.domain == "land" and self.regions.continent is None:
-            raise ValueError("sampler: the domain `land` needs the layer `regions.continent`")
+        faults = _unreachable(self.model_dump())
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     @property
@@ -198,12 +223,26 @@ def load_recipe(path: str | Path) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as exc:
-        raise RecipeError(describe_faults(path, exc)) from exc
+        raise RecipeError(describe_faults(path, exc, more=_unreachable(document))) from exc
 
 
-def describe_faults(path: Path, exc: ValidationError) -> str:
-    """Every fault of a document, one a line: where it is, what is wrong, what was got."""
+def _unreachable(document: Mapping[str, Any]) -> list[str]:
+    """Layers that the sampler needs and the document lacks; read from the raw document, which may have other faults."""
+    sampler, regions = document.get("sampler"), document.get("regions") or {}
+    if not isinstance(sampler, Mapping) or not isinstance(regions, Mapping):
+        return []
+    faults, layer = [], sampler.get("layer")
+    if sampler.get("strategy") == "one_hot" and layer in RegionLayers.model_fields and regions.get(layer) is None:
+        faults.append(f"sampler: one_hot needs the layer `regions.{layer}`")
+    if sampler.get("domain", "land") == "land" and regions.get("continent") is None:
+        faults.append("sampler: the domain `land` needs the layer `regions.continent`")
+    return faults
+
+
+def describe_faults(path: Path, exc: ValidationError, *, more: Sequence[str] = ()) -> str:
+    """Every fault of a document, one a line: where it is, what is wrong, what was got; then ``more`` of them, once each."""
     faults = [_fault(error) for error in exc.errors()]
+    faults += [fault for fault in more if not any(fault in told for told in faults)]
     count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
     return "\n  ".join([f"{path}: {count}, nothing was done", *faults])
 
@@ -215,5 +254,6 @@ def _fault(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         message = "unknown key"
     got = error.get("input")
-    shown = "" if error["type"] == "missing" or isinstance(got, dict) else f" (got {got!r})"
+    silent = error["type"] == "missing" or isinstance(got, dict) or (error["type"] == "value_error" and got is None)
+    shown = "" if silent else f" (got {got!r})"
     return f"{where}: {message}{shown}"
