@@ -35,9 +35,14 @@ WHITE_DN = 3000
 Bytes = NDArray[np.uint8]
 
 
-def write_items(subset: Subset, folder: Path, shards: list[Shard]) -> FileRecord:
-    """The record of the samples' file, STAC GeoParquet: the catalog's columns, and the shard and row of each chip."""
+def write_items(subset: Subset, folder: Path, shards: list[Shard], *, name: str) -> FileRecord:
+    """The record of the samples' file, STAC GeoParquet: the catalog's columns, and the shard and row of each chip.
+
+    The items belong to the published collection, ``name``; ``pwcat:collection`` says which one they come from.
+    """
     table = _locate(subset.table, shards).drop_columns(["pwcat:index"])
+    table = table.append_column("pwcat:collection", table["collection"])
+    table = _replace(table, "collection", pa.array([name] * len(table)))
     table = _replace(table, "assets", _assets(table["pwcat:shard"]))
     table = _replace(table, "links", _links(len(table)))
     for name, value in {"type": "Feature", "stac_version": STAC_VERSION}.items():

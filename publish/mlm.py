@@ -45,7 +45,7 @@ def mlm_item(name: str, model: Model, run: Run, *, weights: Path) -> dict[str, A
         "bbox": WHOLE_EARTH,
         "properties": _properties(name, model, run, weights=record),
         "links": [],
-        "assets": _assets(record),
+        "assets": _assets(model, record),
     }
 
 
@@ -106,7 +106,7 @@ def _output(model: Model) -> dict[str, Any]:
     return {"name": "embeddings", "tasks": TASKS, "result": result}
 
 
-def _assets(weights: FileRecord) -> dict[str, Any]:
+def _assets(model: Model, weights: FileRecord) -> dict[str, Any]:
     return {
         "weights": {
             "href": "./model.safetensors",
@@ -114,6 +114,7 @@ def _assets(weights: FileRecord) -> dict[str, Any]:
             "title": "Weights",
             "roles": ["mlm:model", "mlm:weights"],
             "mlm:artifact_type": "safetensors.torch.save_file",
+            "bands": [{"name": band} for band in model.bands],  # STAC 1.1: in an asset, if in the properties
             "file:size": weights.bytes,
             "file:checksum": f"1220{weights.sha256}",  # multihash: SHA-256, 32 bytes
         },

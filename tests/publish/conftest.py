@@ -29,16 +29,56 @@ def hub(tmp_path):
 def fresh(hub, tmp_path):
     """Run Python source in a process of its own that sees only the loopback Hub; gives what it printed."""
 
-    def run(source, *arguments, check=True, home="home", token=True, wait=True):
+    def run(source, *arguments, token=True, wait=True):
         keep = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
-        env = {**keep, "OMP_NUM_THREADS": "1", **hub.environment(tmp_path / home, **({} if token else {"token": None}))}
-        command = [sys.executable, "-W", "error::DeprecationWarning:publish", "-c", source, *map(str, arguments)]
+        credentials = {} if token else {"token": None}
+        env = {**keep, "OMP_NUM_THREADS": "1", **hub.environment(tmp_path / "home", **credentials)}
+        command = [sys.executable, "-c", source, *map(str, arguments)]
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if not wait:
             return process
         out, err = process.communicate(timeout=120)
-        if check and process.returncode != 0:
+        if process.returncode != 0:
             raise AssertionError(f"exit {process.returncode}\n{out}\n{err}")
-        return out if check else (process.returncode, out, err)
+        return out
 
     return run
+
+
+@pytest.fixture(scope="session")
+def everywhere(tiny_catalog):
+    """All 48 samples of a small real collection, train and val."""
+    from catalog.subset import load_subset
+
+    return load_subset(tiny_catalog / "everywhere")
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(everywhere, tmp_path_factory):
+    """That collection as a dataset's folder. Do not change it."""
+    from publish.dataset import build_dataset_folder
+
+    return build_dataset_folder(everywhere, tmp_path_factory.mktemp("published") / "everywhere")
+
+
+@pytest.fixture(scope="session")
+def run_dir(everywhere, tmp_path_factory):
+    """A finished, scored pretraining of a tiny model on that collection. Do not change it."""
+    from training.evaluate import evaluate
+    from training.pretrain import pretrain
+    from training.recipe import load_train_recipe
+    from training.tasks import make_task
+
+    small = {"epochs": "1", "optimizer.warmup_epochs": "0", "model.image_size": "32", "model.patch_size": "8"}
+    folder = tmp_path_factory.mktemp("runs") / "tiny-mae"
+    pretrain(everywhere.split("train"), load_train_recipe("satmae-tiny", overrides=small), folder, device="cpu")
+    evaluate(
+        folder,
+        everywhere,
+        task=make_task("landcover", min_samples=4),
+        probes=["knn"],
+        repeats=1,
+        split="blocks",
+        block_km=20,
+    )
+    return folder
