@@ -16,7 +16,7 @@ from shapely.geometry import Polygon, box
 from pwcat.archive.landscape import Landscape, fractal_field
 from pwcat.archive.spectra import BANDS, CLOUD_DN, COVER_INDEX, SNOW_DN, Spectra
 
-__all__ = ["Scene", "Weather", "draw_weather", "render_scene"]
+__all__ = ["CLOUD_CLASSES", "Scene", "Weather", "draw_weather", "render_scene"]
 
 # Classes of the Sentinel-2 scene classification (Sen2Cor, L2A Algorithm Theoretical Basis Document).
 SCL_NODATA, SCL_SHADOW, SCL_VEGETATION, SCL_BARE, SCL_WATER = 0, 3, 4, 5, 6

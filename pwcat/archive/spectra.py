@@ -20,11 +20,13 @@ __all__ = [
     "BANDS",
     "CLOUD_DN",
     "COVERS",
+    "COVER_INDEX",
     "SNOW_DN",
     "Band",
     "Cover",
     "Spectra",
     "greenness_at",
+    "season_wave",
     "snow_at",
     "spectra_of",
 ]
@@ -45,7 +47,7 @@ class Band:
 BANDS: Mapping[str, Band] = MappingProxyType({
     name: Band(name=name, gsd_m=gsd, centre_um=centre, width_um=width, common_name=common)
     for name, gsd, centre, width, common in (
-        ("B01", 60, 0.443, 0.020, "coastal"), ("B02", 10, 0.492, 0.066, "blue"), ("B03", 10, 0.560, 0.036, "green"),
+        ("B01", 60, 0.443, 0.021, "coastal"), ("B02", 10, 0.492, 0.066, "blue"), ("B03", 10, 0.560, 0.036, "green"),
         ("B04", 10, 0.665, 0.031, "red"), ("B05", 20, 0.704, 0.015, "rededge071"), ("B06", 20, 0.741, 0.015, "rededge075"),
         ("B07", 20, 0.783, 0.020, "rededge078"), ("B08", 10, 0.833, 0.106, "nir"), ("B8A", 20, 0.865, 0.021, "nir08"),
         ("B09", 60, 0.945, 0.020, "nir09"), ("B11", 20, 1.614, 0.091, "swir16"), ("B12", 20, 2.202, 0.175, "swir22"),

@@ -105,9 +105,13 @@ def synthesise(
     _write_regions(directory)
     # NumPy and GDAL let go of the GIL in what takes long, so threads do.
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
-        for done, _ in enumerate(pool.map(lambda place: _make_place(directory, place, options), places), start=1):
-            if progress is not None:
-                progress(done, len(places))
+        try:
+            for done, _ in enumerate(pool.map(lambda place: _make_place(directory, place, options), places), start=1):
+                if progress is not None:
+                    progress(done, len(places))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the places at hand, not for all
+            raise
     for collection in _collections(options):
         folder.write_collection(directory, collection)
     folder.write_catalog(directory)

@@ -61,6 +61,20 @@ def test_what_is_missing_is_made_again_to_the_same_bytes(tmp_path: Path):
     assert digest(tmp_path) == before
 
 
+def test_an_interrupted_archive_is_completed_to_the_same_bytes(tiny: Path, tmp_path: Path):
+    def interrupt(done: int, total: int) -> None:
+        assert (done, total) == (1, 6)
+        raise KeyboardInterrupt("enough")
+
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        synthesise_archive(tmp_path, options=TINY, progress=interrupt)
+    assert not (tmp_path / "catalog.json").exists()
+    seen: list[tuple[int, int]] = []
+    synthesise_archive(tmp_path, options=TINY, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 6) for done in range(1, 7)]
+    assert digest(tmp_path) == digest(tiny)
+
+
 def test_a_folder_of_other_options_is_refused(tiny: Path):
     with pytest.raises(ArchiveError, match=r"made with other options: seed 0 \(asked: 5\)"):
         synthesise_archive(tiny, options=SynthOptions(seed=5, places=1, test_places=0, dates=1, size_px=96))
