@@ -72,6 +72,9 @@ def pretrain(
     "--task", default="landcover", show_default=True, type=click.Choice(sorted(TASKS)), help="What to predict."
 )
 @click.option(
+    "--min-samples", default=10, show_default=True, type=click.IntRange(1), help="Rarer classes are left out."
+)
+@click.option(
     "--probe", "probes", multiple=True, type=click.Choice(sorted(PROBES)), help="May be repeated; all by default."
 )
 @click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")

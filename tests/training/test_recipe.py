@@ -1,0 +1,68 @@
+import pytest
+import yaml
+
+from pwcat.errors import RecipeError
+from training.recipe import FOLDER, list_train_recipes, load_train_recipe, parse_train_recipe
+
+
+def test_shipped_recipes_load_and_say_how_to_run_them():
+    assert list_train_recipes() == ["satmae-b", "satmae-tiny"]
+    for name in list_train_recipes():
+        assert load_train_recipe(name).name == name
+        head = (FOLDER / f"{name}.yaml").read_text().split("name:")[0]
+        assert all(word in head for word in ("command", "hardware", "time", "score"))
+
+
+def test_satmae_b_is_the_papers():
+    recipe = load_train_recipe("satmae-b")
+    assert recipe.effective_batch == 4096
+    assert recipe.lr == pytest.approx(1.6e-3)
+    assert (recipe.epochs, recipe.optimizer.warmup_epochs, recipe.model["mask_ratio"]) == (50, 5, 0.75)
+    assert not {"B01", "B09", "B10"} & set(recipe.model["bands"])
+
+
+def test_every_fault_is_listed_with_its_path():
+    document = {
+        "name": "x",
+        "epochs": 0,
+        "batch_size": 4,
+        "colour": 1,
+        "model": {"heads": 5},
+        "augment": {"flip": "up"},
+    }
+    with pytest.raises(RecipeError) as caught:
+        parse_train_recipe(document)
+    message = str(caught.value)
+    for part in ("epochs: ", "colour: ", "model: ", "heads 5 must divide dim 768", "augment.flip: "):
+        assert part in message
+
+
+def test_warm_up_must_end_before_the_epochs():
+    with pytest.raises(RecipeError, match="optimizer: warmup_epochs 20 must be below epochs 20"):
+        load_train_recipe("satmae-tiny", overrides={"optimizer.warmup_epochs": "20"})
+
+
+def test_unknown_architecture_names_those_there_are():
+    with pytest.raises(RecipeError, match="architecture: 'vit' is none of satmae"):
+        load_train_recipe("satmae-tiny", overrides={"architecture": "vit"})
+
+
+def test_unknown_recipe_names_those_there_are(tmp_path):
+    with pytest.raises(RecipeError, match="satmae-b, satmae-tiny"):
+        load_train_recipe("satmae-xl")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(RecipeError, match="must hold a mapping"):
+        load_train_recipe(tmp_path / "list.yaml")
+
+
+def test_a_section_cannot_be_set_inside_a_value():
+    with pytest.raises(RecipeError, match="'epochs' is a single value"):
+        load_train_recipe("satmae-tiny", overrides={"epochs.more": "1"})
+
+
+def test_hash_follows_content_not_layout(tmp_path):
+    document = yaml.safe_load((FOLDER / "satmae-tiny.yaml").read_text())
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=True))
+    assert load_train_recipe(path).hash == load_train_recipe("satmae-tiny").hash
+    assert load_train_recipe("satmae-tiny", overrides={"seed": "1"}).hash != load_train_recipe("satmae-tiny").hash

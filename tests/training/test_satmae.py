@@ -1,0 +1,198 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pwcat.errors import TrainingError
+from training.models import ARCHITECTURES, build_model, config_faults, config_of
+from training.models.blocks import Attention, grid_code, line_code
+from training.models.satmae import SatMAE, SatMAEConfig
+
+SMALL = {"image_size": 32, "patch_size": 8}
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    return SatMAE.tiny(**{**SMALL, **changes})
+
+
+def images(count=4, size=32, seed=0):
+    return torch.rand(count, 10, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def base():
+    return SatMAE(SatMAEConfig())
+
+
+def test_base_has_the_weights_of_the_released_one(base):
+    state = base.state_dict()
+    assert len(state) == 264
+    assert sum(tensor.numel() for tensor in state.values()) == 111_624_448
+    assert sum(p.numel() for p in base.parameters() if p.requires_grad) == 111_493_248
+    encoder = [name for name in state if not name.startswith(("decoder", "mask_token"))]
+    assert sum(state[name].numel() for name in encoder) == 85_625_600
+
+
+@pytest.mark.parametrize(("group", "bands", "outputs"), [(0, 4, 256), (1, 4, 256), (2, 2, 128)])
+def test_base_has_the_released_names_and_shapes(base, group, bands, outputs):
+    state = base.state_dict()
+    assert state[f"patch_embed.{group}.proj.weight"].shape == (768, bands, 8, 8)
+    assert state[f"decoder_pred.{group}.weight"].shape == (outputs, 512)
+    for name in ("attn.qkv.weight", "attn.proj.bias", "norm1.weight", "norm2.bias", "mlp.fc1.weight", "mlp.fc2.bias"):
+        assert f"blocks.11.{name}" in state
+        assert f"decoder_blocks.7.{name}" in state
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "total", "norm"),
+    [
+        ("pos_embed", (1, 145, 512), 34653.1647, 192.0),
+        ("channel_embed", (1, 3, 256), 404.2655, 19.5959),
+        ("decoder_pos_embed", (1, 145, 384), 25953.4559, math.sqrt(144 * 384 / 2)),
+        ("decoder_channel_embed", (1, 4, 128), 267.1394, 16.0),
+    ],
+)
+def test_fixed_codes_are_the_released_ones(base, name, shape, total, norm):
+    code = base.state_dict()[name].double()
+    assert code.shape == shape
+    assert code.sum().item() == pytest.approx(total, abs=1e-3)
+    assert code.norm().item() == pytest.approx(norm, abs=1e-4)
+
+
+def test_grid_code_tells_the_column_first():
+    code = grid_code(3, dim=8)
+    assert not code[0].any()
+    np.testing.assert_array_equal(code[1 + 3 * 2 + 1, :4], line_code(np.array([1]), dim=4)[0])  # row 2, column 1
+    np.testing.assert_array_equal(code[1 + 3 * 2 + 1, 4:], line_code(np.array([2]), dim=4)[0])
+
+
+def test_attention_equals_plain_products():
+    torch.manual_seed(0)
+    attention, x = Attention(12, heads=3), torch.randn(2, 5, 12)
+    q, k, v = (part.view(2, 5, 3, 4).transpose(1, 2) for part in attention.qkv(x).chunk(3, dim=-1))
+    weights = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(4), dim=-1)
+    expected = attention.proj((weights @ v).transpose(1, 2).reshape(2, 5, 12))
+    torch.testing.assert_close(attention(x), expected)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.75, 0.9])
+def test_mask_hides_exactly_its_share_of_every_image(ratio):
+    model = small(mask_ratio=ratio)
+    _, _, mask = model(images(), generator=torch.Generator().manual_seed(0))
+    assert mask.shape == (4, 3, 16)
+    visible = int(48 * (1 - ratio))
+    assert (mask.sum(dim=(1, 2)) == 48 - visible).all()
+    assert len({tuple(row.flatten().tolist()) for row in mask}) == 4
+
+
+def test_masks_come_from_the_generator_alone():
+    model = small()
+    drawn = [model(images(), generator=torch.Generator().manual_seed(7))[0].item() for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert model(images(), generator=torch.Generator().manual_seed(8))[0].item() != drawn[0]
+
+
+def slow_loss(model, x, pred, mask):
+    """The definition, patch by patch."""
+    c, p = model.config, model.config.patch_size
+    total, hidden = 0.0, 0
+    for b in range(len(x)):
+        for place in range(c.num_patches):
+            row, column = divmod(place, c.grid_side)
+            patch = x[b, :, row * p : (row + 1) * p, column * p : (column + 1) * p]
+            if c.norm_pix_loss:
+                patch = (patch - patch.mean()) / torch.sqrt(patch.var() + 1e-6)
+            for g, bands in enumerate(c.group_indices):
+                if mask[b, g, place]:
+                    errors = [((pred[b, band, place] - patch[band].flatten()) ** 2).mean() for band in bands]
+                    total, hidden = total + sum(errors) / len(errors), hidden + 1
+    return total / hidden
+
+
+@pytest.mark.parametrize("norm_pix_loss", [False, True])
+def test_loss_is_the_mean_over_hidden_tokens(norm_pix_loss):
+    model, x = small(norm_pix_loss=norm_pix_loss), images(2)
+    loss, pred, mask = model(x, generator=torch.Generator().manual_seed(0))
+    assert pred.shape == (2, 10, 16, 64)
+    assert loss.item() == pytest.approx(slow_loss(model, x, pred, mask).item(), rel=1e-5)
+
+
+def test_each_head_predicts_the_bands_of_its_own_group():
+    model, tokens = small(), torch.randn(1, 48, 64)
+    pred = model._predict(tokens)
+    for g, bands in enumerate(model.config.group_indices):
+        own = model.decoder_pred[g](tokens.view(1, 3, 16, 64)[:, g]).view(1, 16, len(bands), 64)
+        for position, band in enumerate(bands):
+            torch.testing.assert_close(pred[:, band], own[:, :, position])
+
+
+def test_released_head_order_joins_heads_group_by_group():
+    model, tokens = small(head_order="released"), torch.randn(1, 48, 64)
+    pred, grouped = model._predict(tokens), tokens.view(1, 3, 16, 64)
+    torch.testing.assert_close(pred[:, 3], model.decoder_pred[0](grouped[:, 0]).view(1, 16, 4, 64)[:, :, 3])
+    torch.testing.assert_close(pred[:, 6], model.decoder_pred[1](grouped[:, 1]).view(1, 16, 4, 64)[:, :, 2])
+
+
+def test_decoder_sees_visible_tokens_where_they_belong():
+    model, x = small(), images(1)
+    keep, mask = model.draw_mask(1, generator=torch.Generator().manual_seed(0), device="cpu")
+    latent = model._encode_visible(model.tokens(x), keep)
+    seen = []
+    model.decoder_blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model._decode(latent, keep)
+    bare = (seen[0] - model._decoder_code())[0, 1:]
+    embedded = model.decoder_embed(latent)[0, 1:]
+    torch.testing.assert_close(bare[keep[0]], embedded, atol=1e-5, rtol=1e-4)
+    hidden = bare[mask[0].bool()]
+    torch.testing.assert_close(hidden, model.mask_token[0].expand_as(hidden), atol=1e-5, rtol=1e-4)
+
+
+def test_gradient_reaches_every_weight():
+    model = small()
+    model(images(8), generator=torch.Generator().manual_seed(0))[0].backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert without == []
+
+
+def test_one_batch_is_overfitted():
+    model, x = small(), images(4) * 0.2 + torch.linspace(0, 0.8, 10).view(1, 10, 1, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(60):
+        loss = model(x, generator=torch.Generator().manual_seed(0))[0]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_encode_is_the_mean_of_all_patch_tokens():
+    model, x = small().eval(), images(3)
+    embedding = model.encode(x)
+    assert embedding.shape == (3, 96)
+    torch.testing.assert_close(embedding, model._encode(model.tokens(x))[:, 1:].mean(1))
+
+
+def test_embed_without_normalisation_is_refused():
+    with pytest.raises(TrainingError, match="no normalisation"):
+        small().embed(torch.zeros(1, 10, 32, 32))
+
+
+def test_config_lists_every_fault():
+    with pytest.raises(TrainingError, match=r"patch_size 7.*heads 5 must divide.*mask_ratio 1\.5"):
+        SatMAEConfig(patch_size=7, heads=5, mask_ratio=1.5)
+    with pytest.raises(TrainingError, match="exactly once"):
+        SatMAEConfig(groups=(("B02", "B03"), ("B03",)))
+
+
+def test_registry_builds_the_same_model_from_its_config():
+    model = small(mask_ratio=0.6)
+    again = build_model("satmae", config_of(model))
+    assert again.config == model.config
+    assert config_faults("satmae", {"depth": "deep", "colour": 1})[0].startswith("depth")
+    with pytest.raises(TrainingError, match=r"'presto' is unknown.*satmae"):
+        build_model("presto")
+    assert "satmae" in ARCHITECTURES
