@@ -94,9 +94,11 @@ def _check_tables(folder: Path, records: Mapping[str, FileRecord]) -> list[str]:
 def _check_schema(path: str, schema: pa.Schema) -> list[str]:
     if schema.equals(CHIP_SCHEMA):
         return []
-    wrong = [str(field) for field in schema if field not in list(CHIP_SCHEMA)]
-    missing = [str(field) for field in CHIP_SCHEMA if field not in list(schema)]
-    return [f"{path} has other columns: {', '.join(wrong) or 'none'} instead of {', '.join(missing) or 'none'}"]
+    got, wanted = ({f"{field.name} {field.type}" for field in columns} for columns in (schema, CHIP_SCHEMA))
+    if got == wanted:
+        return [f"{path} has its columns in another order than {', '.join(CHIP_SCHEMA.names)}"]
+    wrong, missing = (", ".join(sorted(columns)) or "none" for columns in (got - wanted, wanted - got))
+    return [f"{path} has other columns than a dataset's: without {missing}, and with {wrong}"]
 
 
 def _check_loading(folder: Path, script: str) -> list[str]:

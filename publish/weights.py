@@ -132,13 +132,13 @@ def load_model(repo_or_path: str | Path, *, revision: str | None = None) -> Mode
 
 def _load(path: Path, *, repo: str | None = None) -> Model:
     source = repo or str(path)
+    if repo is not None and not (path / MANIFEST).is_file():
+        raise PublishError(
+            f"{repo} has no {MANIFEST}: it was not published by pwcat, and its weights cannot be checked"
+        )
     _refuse_pickles(path, source)
     if (path / MANIFEST).is_file():
         _check(path, source)
-    elif repo is not None:
-        raise PublishError(
-            f"{source} has no {MANIFEST}: it was not published by pwcat, and its weights cannot be checked"
-        )
     return load_model_folder(path)
 
 

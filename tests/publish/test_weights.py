@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import jsonschema
+import numpy as np
+import pystac
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from referencing import Registry, Resource
+
+from publish.commands import publish
+from publish.manifest import MANIFEST, read_manifest
+from publish.mlm import _mlm_name
+from publish.verify import verify_folder
+from publish.weights import build_model_folder, load_model, publish_model
+from pwcat.errors import PublishError, TrainingError
+from training.checkpoint import load_model_folder
+
+LOAD_FROM_HUB = """
+import json, sys
+import numpy as np
+import torch
+import pwcat
+from pwcat.errors import PublishError
+chips = torch.from_numpy(np.load(sys.argv[1]))
+model = pwcat.load_model("lab/tiny-mae", revision="v1")
+with torch.inference_mode():
+    embeddings = model.embed(chips)
+out = {"training": model.training, "embeddings": embeddings.tolist(), "bands": list(model.normalization.bands)}
+for wrong in ("lab/nothing", "lab/foreign"):
+    try:
+        pwcat.load_model(wrong)
+    except PublishError as exc:
+        out[wrong] = str(exc)
+print(json.dumps(out))
+"""
+
+PUBLISH = """
+import sys
+from pwcat.cli import main
+sys.argv = ["pwcat", "publish", "model", sys.argv[1], "--repo", "lab/tiny-mae", "--tag", "v1", "--license", "MIT"]
+main()
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def model_folder(run_dir, tmp_path_factory):
+    return build_model_folder(run_dir, tmp_path_factory.mktemp("models") / "tiny-mae")
+
+
+@pytest.fixture(scope="module")
+def chips(everywhere, run_dir):
+    """Four chips of the model's bands, uint16 (n, band, y, x)."""
+    bands = [everywhere.bands.index(band) for band in load_model_folder(run_dir).bands]
+    return np.ascontiguousarray(everywhere.read(np.arange(4))[:, 0, bands])
+
+
+def embed(model, chips):
+    with torch.inference_mode():
+        return model.embed(torch.from_numpy(chips))
+
+
+def test_a_published_model_gives_the_outputs_of_its_run(run_dir, model_folder, chips):
+    model = load_model(model_folder)
+    assert not model.training
+    torch.testing.assert_close(embed(model, chips), embed(load_model_folder(run_dir), chips), rtol=0, atol=0)
+    preprocessing = json.loads((model_folder / "preprocessing.json").read_text())
+    assert preprocessing["bands"] == list(model.bands)
+    assert preprocessing["mean"] == list(model.normalization.mean)
+    assert preprocessing["data_hash"] == json.loads((run_dir / "run.json").read_text())["data"]["hash"]
+    torch.testing.assert_close(embed(load_model(run_dir), chips), embed(model, chips), rtol=0, atol=0)
+
+
+def test_published_by_the_command_it_loads_from_the_hub(hub, fresh, run_dir, model_folder, chips, tmp_path):
+    np.save(tmp_path / "chips.npy", chips)
+    first, second = fresh(PUBLISH, run_dir).split("load it with:")[:2]
+    assert f"{hub.url}/lab/tiny-mae sent 8 files" in first
+    assert "nothing was sent" in second
+    foreign = hub.repos["models", "lab/tiny-mae"]
+    hub.repos["models", "lab/foreign"] = type(foreign)("models", "lab/foreign", private=False)
+    hub.repos["models", "lab/foreign"].add({"pytorch_model.bin": hub.entry(b"pickle", lfs=True)}, salt="")
+    hub.fail("GET:/resolve/:503:1")
+    out = json.loads(fresh(LOAD_FROM_HUB, tmp_path / "chips.npy"))
+    assert out["training"] is False
+    assert out["embeddings"] == embed(load_model(model_folder), chips).tolist()
+    assert "could not fetch lab/nothing" in out["lab/nothing"]
+    assert "it does not exist, or the token" in out["lab/nothing"]
+    assert "lab/foreign has no MANIFEST.json: it was not published by pwcat" in out["lab/foreign"]
+    fetched = {call[1] for call in hub.calls("GET", "/resolve/")}
+    assert not any("pytorch_model.bin" in path or "README" in path for path in fetched)
+
+
+def test_damaged_weights_and_pickles_are_refused(model_folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(model_folder, copy)
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    with pytest.raises(
+        PublishError, match=r"not what its manifest says: model.safetensors has SHA-256 .*; fetch it again"
+    ):
+        load_model(copy)
+    assert verify_folder(copy).faults[0].startswith("model.safetensors has SHA-256")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(PublishError, match=r"model\.safetensors is missing"):
+        load_model(copy)
+    (copy / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+    with pytest.raises(PublishError, match=r"has its weights in pytorch_model\.bin: pickles can run code"):
+        load_model(copy)
+    with pytest.raises(PublishError, match=r"pytorch_model\.bin is a file: give the folder"):
+        load_model(copy / "pytorch_model.bin")
+    with pytest.raises(PublishError, match="a folder has no revision 'v1'"):
+        load_model(copy, revision="v1")
+    with pytest.raises(PublishError, match="'nowhere' is no name for a repository"):
+        load_model("nowhere")
+
+
+def test_the_card_says_what_the_run_recorded(run_dir, tmp_path):
+    folder = build_model_folder(run_dir, tmp_path / "m", repo_id="lab/tiny-mae", license="CC-BY-4.0")
+    card = (folder / "README.md").read_text()
+    front = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, flags=re.DOTALL)[1])
+    assert front["license"] == "cc-by-4.0"
+    assert front["library_name"] == "pwcat"
+    run = json.loads((run_dir / "run.json").read_text())
+    scores = json.loads((run_dir / "scores.json").read_text())
+    assert f"| loss at the end | {run['final_loss']:.4f} |" in card
+    assert run["data"]["hash"] in card
+    result = scores[0]["results"][0]
+    accuracy = result["overall"]["accuracy"]
+    assert (
+        f"| {result['probe']} | {accuracy['mean']:.3f} ({accuracy['ci_low']:.3f} to {accuracy['ci_high']:.3f}) |"
+        in card
+    )
+    assert 'pwcat.load_model("lab/tiny-mae")' in card
+    assert "not finished" not in card
+    assert "No licence was given" not in card
+
+
+def test_a_run_without_scores_licence_or_end_says_so(run_dir, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    (copy / "scores.json").unlink()
+    run = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**run, "total_steps": 99, "finished": False}))
+    done = publish_model(copy, to=tmp_path / "m")
+    card = (done.folder / "README.md").read_text()
+    assert "It has not been scored" in card
+    assert "The training is not finished" in card
+    assert "No licence was given for the weights" in card
+    assert done.load == f'pwcat.load_model("{tmp_path / "m"}")'
+    with pytest.raises(TrainingError, match="is no run"):
+        publish_model(tmp_path, to=tmp_path / "n")
+    assert not (tmp_path / "n").exists()
+
+
+def test_a_folder_is_verified_in_a_fresh_process(model_folder, dataset_folder, tmp_path):
+    found = verify_folder(model_folder)
+    assert (found.kind, found.files, found.ok) == ("model", 8, True)
+    copy = tmp_path / "data"
+    shutil.copytree(dataset_folder, copy)
+    assert verify_folder(copy).ok
+    # A manifest that agrees with a file of other columns: the columns themselves are looked at.
+    preview = "preview/preview-00000-of-00001.parquet"
+    shard = copy / "data" / "val-00000-of-00001.parquet"
+    shard.write_bytes((copy / preview).read_bytes())
+    header, records = read_manifest(copy)
+    files = {name: vars(record) for name, record in records.items()}
+    files["data/val-00000-of-00001.parquet"] = vars(records[preview])
+    (copy / MANIFEST).write_text(json.dumps({**header, "files": files}))
+    result = CliRunner().invoke(publish, ["verify", str(copy)])
+    assert isinstance(result.exception, PublishError)
+    assert "val-00000-of-00001.parquet has other columns than a dataset's: without attribution string, bands" in str(
+        result.exception
+    )
+    assert "items.geoparquet has 48 rows for 86 chips" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("tiny-mae", "tiny-mae"), ("7", "model-7"), ("_x_", "model-x"), ("a/b c", "a-b c")]
+)
+def test_model_names_fit_the_schema(name, expected):
+    assert _mlm_name(name) == expected
+    assert re.match(r"^[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]$", expected)
+
+
+@pytest.mark.kit
+def test_the_stac_item_is_valid_mlm(model_folder, kit):
+    item = json.loads((model_folder / "mlm-item.json").read_text())
+    schema = json.loads((kit / "stac_schemas" / "mlm.json").read_text())
+    # The kit has no raster schema, of which MLM takes the data types alone.
+    types = {"bands": {"items": {"properties": {"data_type": {"enum": ["uint8", "uint16", "float32"]}}}}}
+    raster = Resource.from_contents({"$schema": schema["$schema"], "definitions": types})
+    registry = Registry().with_resource("https://stac-extensions.github.io/raster/v1.1.0/schema.json", raster)
+    jsonschema.Draft7Validator(schema, registry=registry).validate(item)
+    pystac.Item.from_dict({**item, "stac_extensions": []}).validate()
+    assert item["properties"]["mlm:input"][0]["bands"] == list(load_model(model_folder).bands)
