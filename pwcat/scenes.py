@@ -126,12 +126,17 @@ def date_windows(when: When) -> list[DateWindow]:
     """The windows in which each site wants one scene, in order.
 
     Raises:
-        SourceError: a wanted month lies outside the span.
+        SourceError: a wanted month lies outside the span, or the span has fewer days than windows.
     """
     if when.months is not None:
         return [_month_window(month, when) for month in when.months]
     count = when.dates_per_site or 1
     days = (when.end - when.start).days + 1
+    if days < count:
+        raise SourceError(
+            f"when.dates_per_site: {count} windows do not fit into the {days} days from {when.start} to {when.end}; "
+            "widen the span or ask for fewer dates"
+        )
     edges = [when.start + timedelta(days=round(days * k / count)) for k in range(count + 1)]
     return [DateWindow(start=a, end=b - timedelta(days=1)) for a, b in pairwise(edges)]
 

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import Transformer
+
+from pwcat.errors import SourceError
+from pwcat.providers import OpenSource
+from pwcat.recipe import Chip, When
+from pwcat.scenes import Scene, date_windows, place_chips, read_scenes, search_scenes, write_scenes
+
+BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+SOURCE = OpenSource(provider="stac", url="http://127.0.0.1:1", collection="s2")
+EARTH_SEARCH = OpenSource(provider="earth-search", url="http://127.0.0.1:1", collection="s2")
+CHIP = Chip(size_px=32, bands=["B02"])
+LEFT, TOP, SIDE_PX = 300_000.0, 5_000_040.0, 384
+
+
+def when(start, end, **more):
+    return When(start=date.fromisoformat(start), end=date.fromisoformat(end), **more)
+
+
+def make_item(name="a", *, time="2021-06-15T10:00:00Z", cloud=0.0, epsg=32633, left=LEFT, top=TOP, footprint=None):
+    """An item of one 10 m band, 384 px a side; the footprint in the CRS of the grid, all of it where None."""
+    outline = footprint or shapely.box(left, top - SIDE_PX * 10, left + SIDE_PX * 10, top)
+    to_degrees = Transformer.from_crs(f"EPSG:{epsg}", "EPSG:4326", always_xy=True)
+    geometry = shapely.transform(outline, lambda xy: np.column_stack(to_degrees.transform(xy[:, 0], xy[:, 1])))
+    return {
+        "id": name,
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "geometry": shapely.geometry.mapping(geometry),
+        "properties": {"datetime": time, "eo:cloud_cover": cloud, "proj:code": f"EPSG:{epsg}"},
+        "assets": {
+            "B02": {
+                "href": f"https://example.test/{name}/B02.tif",
+                "proj:transform": [10.0, 0.0, left, 0.0, -10.0, top],
+                "proj:shape": [SIDE_PX, SIDE_PX],
+            }
+        },
+        "links": [],
+    }
+
+
+def scene(name="a", **options):
+    return Scene.from_item(make_item(name, **options), source=SOURCE, bands=["B02"])
+
+
+def site(x_px, y_px, *, epsg=32633):
+    """Longitude and latitude of a place in the grid of :func:`make_item`, in pixels from its upper-left corner."""
+    to_degrees = Transformer.from_crs(f"EPSG:{epsg}", "EPSG:4326", always_xy=True)
+    return to_degrees.transform(LEFT + x_px * 10, TOP - y_px * 10)
+
+
+def place(sites, scenes, windows=None, chip=CHIP):
+    return place_chips(np.array(sites), scenes, windows or date_windows(when("2021-01-01", "2021-12-31")), chip)
+
+
+def test_windows_are_equal_parts_of_the_span():
+    windows = date_windows(when("2021-01-01", "2021-12-31", dates_per_site=4))
+    spans = [(window.start.isoformat(), window.end.isoformat()) for window in windows]
+    # 365 days in four: edges at round(91.25 k)
+    assert spans == [
+        ("2021-01-01", "2021-04-01"),
+        ("2021-04-02", "2021-07-01"),
+        ("2021-07-02", "2021-10-01"),
+        ("2021-10-02", "2021-12-31"),
+    ]
+    (whole,) = date_windows(when("2021-01-01", "2021-01-02"))
+    assert whole.wanted == datetime(2021, 1, 2, tzinfo=UTC)
+    assert whole.holds(datetime(2021, 1, 2, 23, 59, tzinfo=UTC))
+    assert not whole.holds(datetime(2021, 1, 3, tzinfo=UTC))
+    assert whole.holds(datetime.fromisoformat("2021-01-03T01:00:00+02:00"))  # still the second, in UTC
+
+
+@given(start=st.dates(date(1990, 1, 1), date(2050, 1, 1)), days=st.integers(1, 5000), count=st.integers(1, 36))
+def test_windows_tile_the_span(start, days, count):
+    if count > days:
+        return
+    windows = date_windows(When(start=start, end=start + timedelta(days=days - 1), dates_per_site=count))
+    assert len(windows) == count
+    assert (windows[0].start, windows[-1].end) == (start, start + timedelta(days=days - 1))
+    for one, following in pairwise(windows):
+        assert following.start == one.end + timedelta(days=1)
+    lengths = [(window.end - window.start).days + 1 for window in windows]
+    assert min(lengths) >= 1
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_months_are_whole_months_of_the_first_year_that_has_them():
+    windows = date_windows(when("2020-02-15", "2021-12-31", months=[2, 12, 1]))
+    assert [(w.start.isoformat(), w.end.isoformat()) for w in windows] == [
+        ("2021-02-01", "2021-02-28"),
+        ("2020-12-01", "2020-12-31"),
+        ("2021-01-01", "2021-01-31"),
+    ]
+    (leap,) = date_windows(when("2020-01-01", "2020-12-31", months=[2]))
+    assert leap.end == date(2020, 2, 29)
+    with pytest.raises(SourceError, match=r"when\.months: no whole month 2 lies between 2021-02-02 and 2021-12-31"):
+        date_windows(when("2021-02-02", "2021-12-31", months=[2]))
+
+
+def test_more_windows_than_days_are_refused():
+    with pytest.raises(SourceError, match=r"when\.dates_per_site: 3 windows do not fit into the 2 days"):
+        date_windows(when("2021-01-01", "2021-01-02", dates_per_site=3))
+
+
+@settings(max_examples=60)
+@given(places=st.lists(st.tuples(st.floats(-20, 404), st.floats(-20, 404)), min_size=1, max_size=20))
+def test_a_chip_lies_whole_in_its_scene_on_its_grid_around_its_site(places):
+    # The lower right corner has no data: the footprint ends on the diagonal from (384, 192) to (192, 384).
+    corners = [(0, 0), (384, 0), (384, 192), (192, 384), (0, 384)]
+    outline = shapely.Polygon([(LEFT + x * 10, TOP - y * 10) for x, y in corners])
+    found = place([site(x, y) for x, y in places], [scene(footprint=outline)])
+    for (x, y), placement in zip(places, found, strict=True):
+        column, row = round(x - 16), round(y - 16)
+        beyond = max(0, column + 32 + row + 32 - (384 + 192)) / np.sqrt(2)  # of the chip's far corner, pixels
+        sure = 0 <= column <= 352 and 0 <= row <= 352 and beyond <= 0.5
+        off = column < 0 or row < 0 or column > 352 or row > 352 or beyond > 1.5
+        on_an_edge = min(abs((v - 16) % 1 - 0.5) for v in (x, y)) < 1e-3  # rounding may go either way
+        if placement is None:
+            assert not sure or on_an_edge
+            continue
+        assert not off or on_an_edge
+        assert placement.epsg == 32633
+        assert (placement.x0 - LEFT) % 10 == 0
+        assert (TOP - placement.y0) % 10 == 0
+        assert abs(placement.x0 + 160 - (LEFT + x * 10)) <= 5.001
+        assert abs(placement.y0 - 160 - (TOP - y * 10)) <= 5.001
+
+
+def test_a_scene_that_lies_elsewhere_serves_nothing():
+    assert place([(0.0, 0.0)], [scene()]) == [None]
+    assert place([site(100, 100)], []) == [None]
+    assert place(np.empty((0, 2)), [scene()]) == []
+
+
+def test_the_scene_nearest_to_the_middle_is_taken_then_the_clearer_then_the_first_by_id():
+    middle = "2021-07-02T12:00:00Z"  # of 2021
+    scenes = [
+        scene("late", time="2021-08-01T00:00:00Z"),
+        scene("cloudy", time=middle, cloud=30),
+        scene("twin-b", time=middle, cloud=10),
+        scene("twin-a", time=middle, cloud=10),
+        scene("before", time="2020-12-31T23:59:59Z"),
+    ]
+    chosen = {p.scenes[0].id for order in (scenes, scenes[::-1]) for p in place([site(200, 200)], order)}
+    assert chosen == {"twin-a"}
+    (placement,) = place([site(200, 200)], scenes[:2])
+    assert placement.scenes[0].id == "cloudy"
+    (placement,) = place([site(200, 200)], [scenes[0], scenes[4]])
+    assert placement.scenes[0].id == "late"
+
+
+def test_dates_of_a_site_are_of_different_windows_on_one_grid():
+    windows = date_windows(when("2021-01-01", "2021-12-31", dates_per_site=2))
+    scenes = [
+        scene("spring", time="2021-04-01T00:00:00Z"),
+        scene("autumn", time="2021-10-01T00:00:00Z"),
+        # nearer to the middles, but each on a grid of its own: another offset, another zone
+        scene("shifted", time="2021-04-02T12:00:00Z", left=LEFT + 5),
+        scene("zone", time="2021-10-01T12:00:00Z", epsg=32634, left=LEFT - 470_000),
+    ]
+    (placement,) = place([site(200, 200)], scenes, windows)
+    assert [s.id for s in placement.scenes] == ["spring", "autumn"]
+    assert place([site(200, 200)], scenes[:1], windows) == [None]
+    (shifted,) = place([site(200, 200)], [scenes[2]])
+    assert (shifted.x0 - LEFT) % 10 == 5
+
+
+def test_a_chip_across_the_antimeridian_is_placed():
+    # UTM zone 1, equator: 180° lies about 166 km east of the zone's false origin.
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True).transform(180, 1)
+    left, top = round(x / 10) * 10 - 1920, round(y / 10) * 10 + 1920
+    item = make_item(epsg=32601, left=left, top=top)
+    whole = shapely.geometry.shape(item["geometry"])
+    lon = shapely.get_coordinates(whole)[:, 0]
+    around = shapely.set_coordinates(whole, np.column_stack([lon % 360, shapely.get_coordinates(whole)[:, 1]]))
+    west = shapely.intersection(around, shapely.box(0, -90, 180, 90))
+    east = shapely.intersection(around, shapely.box(180, -90, 360, 90))
+    east = shapely.transform(east, lambda xy: xy - np.array([360.0, 0.0]))
+    item["geometry"] = shapely.geometry.mapping(shapely.MultiPolygon([west, east]))
+    dateline = Scene.from_item(item, source=SOURCE, bands=["B02"])
+    for lon in (179.9999, -179.9999):
+        (placement,) = place([(lon, 1.0)], [dateline])
+        assert placement is not None
+        assert placement.x0 < x < placement.x0 + 320
+
+
+@pytest.mark.kit
+def test_items_of_earth_search_parse_by_its_names_of_bands(kit):
+    path = kit / "stac" / "rustac" / "crates__server__data__sentinel-2__item-collection.json"
+    items = json.loads(path.read_text())["features"]
+    assert len(items) == 10
+    for item in items:
+        found = Scene.from_item(item, source=EARTH_SEARCH, bands=BANDS)
+        blue = item["assets"]["blue"]
+        assert (found.left, found.top) == (blue["proj:transform"][2], blue["proj:transform"][5])
+        assert (found.width_m, found.height_m) == (109_800, 109_800)
+        assert found.epsg == item["properties"]["proj:epsg"]
+        assert found.time == datetime.fromisoformat(item["properties"]["datetime"])
+        assert found.cloud_cover == item["properties"]["eo:cloud_cover"]
+        # the finest of the bands asked for says the grid
+        assert Scene.from_item(item, source=EARTH_SEARCH, bands=["B01"]).width_m == 1830 * 60
+    with pytest.raises(SourceError, match=r"no asset for band 'B10' \(looked for 'B10'\); there are aot, blue, cloud"):
+        Scene.from_item(items[0], source=EARTH_SEARCH, bands=["B10"])
+    with pytest.raises(SourceError, match=r"no asset for band 'B02' \(looked for 'B02'\); there are"):
+        Scene.from_item(items[0], source=SOURCE, bands=["B02"])
+
+
+@pytest.mark.kit
+def test_items_of_the_planetary_computer_parse_and_survive_freezing(kit, tmp_path):
+    frozen = kit / "stac" / "rustac" / "crates__duckdb__data__100-sentinel-2-items.parquet"
+    scenes = read_scenes(frozen, source=SOURCE, bands=BANDS)
+    tall = json.loads((kit / "stac" / "odc-stac" / "site1-20200606-tall-strip-africa.geojson").read_text())["features"]
+    scenes += [Scene.from_item(item, source=SOURCE, bands=BANDS) for item in tall]
+    assert len(scenes) == 109
+    assert {(s.width_m, s.height_m) for s in scenes} == {(109_800.0, 109_800.0)}
+    assert all(32601 <= s.epsg <= 32760 for s in scenes)
+    for one in scenes:  # what is said in degrees and in metres is the same place
+        to_grid = Transformer.from_crs("EPSG:4326", f"EPSG:{one.epsg}", always_xy=True)
+        x, y = to_grid.transform(one.footprint.centroid.x, one.footprint.centroid.y)
+        assert one.left < x < one.left + one.width_m
+        assert one.top - one.height_m < y < one.top
+    for part, count in ((scenes[:100], 100), (scenes[100:], 9)):
+        write_scenes(tmp_path / "scenes.parquet", part)
+        again = read_scenes(tmp_path / "scenes.parquet", source=SOURCE, bands=BANDS)
+        assert [facts(s) for s in again] == [facts(s) for s in part]
+        assert len(again) == count
+
+
+def facts(one):
+    """All that a build uses of a scene."""
+    assets = {key: asset["href"] for key, asset in one.item["assets"].items()}
+    baseline = one.item["properties"].get("s2:processing_baseline")
+    return (one.id, one.time, one.cloud_cover, one.epsg, one.left, one.top, one.width_m, one.height_m,
+            one.footprint.wkt, assets, baseline)  # fmt: skip
+
+
+def test_code_and_epsg_say_the_same_grid():
+    item = make_item()
+    older = {**item, "properties": {**item["properties"], "proj:epsg": 32633}}
+    del older["properties"]["proj:code"]
+    assert facts(Scene.from_item(older, source=SOURCE, bands=["B02"])) == facts(scene())
+    # the item's own grid serves where an asset says none
+    general = json.loads(json.dumps(item))
+    general["properties"] |= {key: general["assets"]["B02"].pop(key) for key in ("proj:transform", "proj:shape")}
+    assert facts(Scene.from_item(general, source=SOURCE, bands=["B02"])) == facts(scene())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"proj:code": "EPSG:4326"}, "its pixel grid is in EPSG:4326: chips are cut from projected grids in metres"),
+        ({"proj:code": None}, "its pixel grid is in no CRS"),
+        ({"datetime": None}, "it has no datetime"),
+    ],
+)
+def test_an_item_that_cannot_be_cut_says_why(change, message):
+    item = make_item()
+    item["properties"] |= change
+    with pytest.raises(SourceError, match=message):
+        Scene.from_item(item, source=SOURCE, bands=["B02"])
+
+
+def test_an_item_without_or_with_a_rotated_grid_says_why():
+    item = make_item()
+    item["assets"]["B02"]["proj:transform"][1] = 0.5
+    with pytest.raises(SourceError, match="its pixel grid is rotated"):
+        Scene.from_item(item, source=SOURCE, bands=["B02"])
+    del item["assets"]["B02"]["proj:transform"]
+    with pytest.raises(SourceError, match=r"it says no pixel grid \(proj:transform and proj:shape\)"):
+        Scene.from_item(item, source=SOURCE, bands=["B02"])
+    with pytest.raises(SourceError, match="it has no geometry"):
+        Scene.from_item({**make_item(), "geometry": None}, source=SOURCE, bands=["B02"])
+
+
+@pytest.mark.parametrize(
+    ("properties", "offset"),
+    [
+        ({"s2:processing_baseline": "02.14"}, 0),
+        ({"s2:processing_baseline": "03.01"}, 0),
+        ({"s2:processing_baseline": "04.00"}, 1000),
+        ({"s2:processing_baseline": "05.10"}, 1000),
+        ({"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": False}, 1000),
+        ({}, 0),
+        ({"s2:processing_baseline": None}, 0),
+        ({"s2:processing_baseline": "unknown"}, 0),
+        ({"processing:version": "05.11"}, 1000),
+        ({"s2:processing_baseline": "02.14", "processing:version": "05.11"}, 0),
+    ],
+)
+def test_the_offset_is_taken_away_from_baseline_4_on(properties, offset):
+    assert SOURCE.boa_offset(properties) == offset
+    assert EARTH_SEARCH.boa_offset(properties) == offset
+
+
+def test_an_offset_that_the_provider_took_away_is_not_taken_away_twice():
+    applied = {"s2:processing_baseline": "05.10", "earthsearch:boa_offset_applied": True}
+    assert EARTH_SEARCH.boa_offset(applied) == 0
+    assert SOURCE.boa_offset(applied) == 1000  # nobody else promises what Earth Search means by it
+
+
+def test_a_search_gives_each_scene_once_by_id_within_span_and_clouds(source):
+    clear = search_scenes(source, when("2021-01-01", "2024-12-31", max_cloud_cover=60), bands=["B02"])
+    every = search_scenes(source, when("2021-01-01", "2024-12-31", max_cloud_cover=100), bands=["B02"])
+    ids = [s.id for s in every]
+    assert ids == sorted(set(ids))
+    assert len(every) == 24
+    assert {s.id for s in clear} == {s.id for s in every if s.cloud_cover <= 60}
+    some = search_scenes(source, when("2022-01-01", "2022-12-31", max_cloud_cover=100), bands=["B02"])
+    assert [s.id for s in some] == [s.id for s in every if s.time.year == 2022]
+    sites = np.array([shapely.get_coordinates(every[k].footprint.centroid)[0] for k in (0, 5)])
+    here = search_scenes(source, when("2021-01-01", "2024-12-31", max_cloud_cover=100), bands=["B02"], sites=sites)
+    points = shapely.points(sites)
+    assert [s.id for s in here] == [s.id for s in every if shapely.intersects(s.footprint, points).any()]
+    assert 2 <= len(here) < 24
+    assert all(s.item["assets"]["B02"]["href"].startswith("archive:") for s in here)
+    with pytest.raises(SourceError, match=r"stac \(http://127\.0\.0\.1:1\) did not answer a search"):
+        search_scenes(SOURCE, when("2021-01-01", "2021-12-31"), bands=["B02"])
+
+
+def test_scenes_that_lack_a_band_are_left_out_and_said(source, caplog):
+    assert search_scenes(source, when("2021-01-01", "2024-12-31"), bands=["B10"]) == []
+    assert "is left out: no asset for band 'B10'" in caplog.text
+
+
+def test_frozen_scenes_come_back_equal_and_the_same_bytes(source, tmp_path):
+    scenes = search_scenes(source, when("2021-01-01", "2024-12-31", max_cloud_cover=100), bands=["B02"])
+    write_scenes(tmp_path / "once.parquet", scenes)
+    write_scenes(tmp_path / "twice.parquet", scenes)
+    assert (tmp_path / "once.parquet").read_bytes() == (tmp_path / "twice.parquet").read_bytes()
+    again = read_scenes(tmp_path / "once.parquet", source=source, bands=["B02"])
+    assert [facts(s) for s in again] == [facts(s) for s in scenes]
+    write_scenes(tmp_path / "thrice.parquet", again)
+    assert [facts(s) for s in read_scenes(tmp_path / "thrice.parquet", source=source, bands=["B02"])] == [
+        facts(s) for s in scenes
+    ]
+    some = read_scenes(tmp_path / "once.parquet", source=source, bands=["B02"], ids=[scenes[3].id, scenes[1].id])
+    assert [s.id for s in some] == [scenes[1].id, scenes[3].id]
+
+
+def test_hrefs_lose_and_regain_the_address_of_an_archive_alone():
+    here = OpenSource(provider="archive", url="http://127.0.0.1:5", collection="s2")
+    there = OpenSource(provider="archive", url="http://127.0.0.1:6", collection="s2")
+    frozen = here.freeze("http://127.0.0.1:5/assets/s2/a/B02.tif")
+    assert frozen == "archive:s2/a/B02.tif"
+    assert there.sign(frozen) == "http://127.0.0.1:6/assets/s2/a/B02.tif"
+    elsewhere = "https://example.test/assets/B02.tif"
+    assert here.sign(here.freeze(elsewhere)) == elsewhere
