@@ -141,13 +141,13 @@ def _samples(found: Subset) -> list[dict[str, Any]]:
 
 
 def _show_samples(found: Subset, *, most: int = 12) -> None:
-    table = Table(title=f"{len(found):,} samples", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{len(found):,} samples", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("Sample", "Date"):
         table.add_column(name, no_wrap=True)
     for name in ("Lon", "Lat"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("Biome", "Land cover"):
-        table.add_column(name, overflow="fold")
+    table.add_column("Biome", overflow="fold")
+    table.add_column("Land cover", no_wrap=True)
     table.add_column("Nats", justify="right", no_wrap=True)
     for row in _samples(found.select(np.arange(min(most, len(found))))):
         entropy = "" if row["spectral_entropy"] is None else f"{row['spectral_entropy']:.2f}"
