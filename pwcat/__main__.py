@@ -1,0 +1,5 @@
+"""``python -m pwcat``: the same as ``pwcat``."""
+
+from pwcat.cli import main
+
+main()
