@@ -128,7 +128,7 @@ def build_dataset_folder(
             progress(written, len(subset))
 
         records = write_shards(subset, folder, shards, layout=layout, advance=advance)
-        records[ITEMS_PATH] = write_items(subset, folder, shards, name=facts.name)
+        records[ITEMS_PATH] = write_items(subset, folder, shards, facts=facts)
         if (preview := write_preview(subset, folder)) is not None:
             records[PREVIEW_PATH] = preview
         _describe(subset, folder, facts, shards, records=records)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 
 from catalog.subset import Subset
 from publish.shards import split_names
@@ -205,9 +204,12 @@ def _bands(subset: Subset) -> tuple[Band, ...]:
 
 
 def _bbox(subset: Subset) -> tuple[float, float, float, float]:
-    geometry = shapely.from_wkb(subset.table["geometry"].to_numpy(zero_copy_only=False))
-    west, south, east, north = (float(bound) for bound in shapely.total_bounds(geometry))
-    return west, south, east, north
+    """West, south, east, north of all samples; the whole circle where one lies across the antimeridian."""
+    box = subset.table["bbox"].combine_chunks()
+    xmin, ymin, xmax, ymax = (box.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
+    if (xmin > xmax).any():
+        return -180.0, float(ymin.min()), 180.0, float(ymax.max())
+    return float(xmin.min()), float(ymin.min()), float(xmax.max()), float(ymax.max())
 
 
 def _iso(moment: Any) -> str:

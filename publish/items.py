@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from PIL import Image
 from catalog.extension import SCHEMA_URI
 from catalog.items import PROJECTION_URI, STAC_VERSION
 from catalog.subset import Subset
+from publish.facts import DatasetFacts
 from publish.manifest import FileRecord, describe_file
 from publish.shards import Shard
 
@@ -32,25 +34,27 @@ MIN_PREVIEW_PX = 16  # below this a thumbnail shows nothing: pixel time series h
 TRUE_COLOUR = ("B04", "B03", "B02")
 WHITE_DN = 3000
 
+GEOMETRY_TYPES = {int(shapely.GeometryType.POLYGON): "Polygon", int(shapely.GeometryType.MULTIPOLYGON): "MultiPolygon"}
+
 Bytes = NDArray[np.uint8]
 
 
-def write_items(subset: Subset, folder: Path, shards: list[Shard], *, name: str) -> FileRecord:
+def write_items(subset: Subset, folder: Path, shards: list[Shard], *, facts: DatasetFacts) -> FileRecord:
     """The record of the samples' file, STAC GeoParquet: the catalog's columns, and the shard and row of each chip.
 
-    The items belong to the published collection, ``name``; ``pwcat:collection`` says which one they come from.
+    The items belong to the published collection; ``pwcat:collection`` says which one they come from.
     """
     table = _locate(subset.table, shards).drop_columns(["pwcat:index"])
     table = table.append_column("pwcat:collection", table["collection"])
-    table = _replace(table, "collection", pa.array([name] * len(table)))
+    table = _replace(table, "collection", _repeat(facts.name, len(table)))
     table = _replace(table, "assets", _assets(table["pwcat:shard"]))
     table = _replace(table, "links", _links(len(table)))
     for name, value in {"type": "Feature", "stac_version": STAC_VERSION}.items():
-        table = _replace(table, name, pa.array([value] * len(table)))
-    table = _replace(table, "stac_extensions", pa.array([[PROJECTION_URI, SCHEMA_URI]] * len(table)))
+        table = _replace(table, name, _repeat(value, len(table)))
+    table = _replace(table, "stac_extensions", _repeat([PROJECTION_URI, SCHEMA_URI], len(table)))
     path = folder / ITEMS_PATH
     path.parent.mkdir()
-    metadata = {b"geo": json.dumps(_geo_metadata(subset)).encode()}
+    metadata = {b"geo": json.dumps(_geo_metadata(table, facts.bbox)).encode()}
     pq.write_table(
         table.replace_schema_metadata(metadata),
         path,
@@ -74,18 +78,19 @@ def _locate(table: pa.Table, shards: list[Shard]) -> pa.Table:
 
 def _assets(shard_paths: pa.ChunkedArray) -> pa.Array:
     """Each item's asset: the shard that holds its chip. The catalog's own assets are paths of the machine it lies on."""
-    rows = [
-        {"chips": {"href": f"../{path}", "type": "application/vnd.apache.parquet", "roles": ["data"]}}
-        for path in shard_paths.to_pylist()
-    ]
-    asset = pa.struct([("href", pa.string()), ("type", pa.string()), ("roles", pa.list_(pa.string()))])
-    return pa.array(rows, pa.struct([("chips", asset)]))
+    count = len(shard_paths)
+    hrefs = pc.binary_join_element_wise("..", shard_paths.combine_chunks(), "/")
+    values = [hrefs, _repeat("application/vnd.apache.parquet", count), _repeat(["data"], count)]
+    return pa.StructArray.from_arrays([pa.StructArray.from_arrays(values, ["href", "type", "roles"])], ["chips"])
 
 
 def _links(count: int) -> pa.Array:
-    link = pa.struct([("href", pa.string()), ("rel", pa.string()), ("type", pa.string())])
-    row = [{"href": "../stac/collection.json", "rel": "collection", "type": "application/json"}]
-    return pa.array([row] * count, pa.list_(link))
+    return _repeat([{"href": "../stac/collection.json", "rel": "collection", "type": "application/json"}], count)
+
+
+def _repeat(value: Any, count: int) -> pa.Array:
+    """A column of one value, nested or not, without a Python object a row."""
+    return pa.array([value]).take(pa.array(np.zeros(count, dtype=np.int64)))
 
 
 def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
@@ -94,13 +99,15 @@ def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
 
 
-def _geo_metadata(subset: Subset) -> dict[str, Any]:
+def _geo_metadata(table: pa.Table, bbox: tuple[float, float, float, float]) -> dict[str, Any]:
     """GeoParquet 1.1 metadata. Without a CRS, which then is OGC:CRS84: longitude and latitude in that order."""
-    geometry = shapely.from_wkb(subset.table["geometry"].to_numpy(zero_copy_only=False))
+    kinds: set[int] = set()
+    for chunk in table["geometry"].chunks:
+        kinds |= set(shapely.get_type_id(shapely.from_wkb(chunk.to_numpy(zero_copy_only=False))).tolist())
     column = {
         "encoding": "WKB",
-        "geometry_types": sorted({shape.geom_type for shape in geometry}),
-        "bbox": shapely.total_bounds(geometry).tolist(),
+        "geometry_types": sorted(GEOMETRY_TYPES[kind] for kind in kinds),
+        "bbox": list(bbox),
         "covering": {"bbox": {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}},
     }
     return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}

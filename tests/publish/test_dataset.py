@@ -192,9 +192,13 @@ def test_the_card_says_what_was_recorded_and_names_no_folder_of_this_machine(eve
 
 # rdflib, which mlcroissant reads JSON-LD with, warns of itself.
 @pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning")
-def test_croissant_is_valid_and_reads_the_records(everywhere, dataset_folder):
+def test_croissant_is_valid_and_reads_the_records(everywhere, dataset_folder, tmp_path):
     dataset = mlcroissant.Dataset(dataset_folder / "croissant.json")
     assert not dataset.metadata.issues.errors
+    on_hub = build_dataset_folder(everywhere, tmp_path / "on-hub", repo_id="lab/everywhere", release="v1")
+    published = mlcroissant.Dataset(on_hub / "croissant.json").metadata
+    assert not published.issues.errors
+    assert (published.url, published.version) == ("https://huggingface.co/datasets/lab/everywhere", "1")
     document = json.loads((dataset_folder / "croissant.json").read_text())
     assert document["geocr:bandConfiguration"]["geocr:bandNameList"] == list(everywhere.bands)
     assert document["geocr:spatialResolution"]["value"] == 10
@@ -238,6 +242,19 @@ def test_recipes_are_told_in_words_and_shown_without_absolute_paths(everywhere):
     )
     shown = public_recipe({"a": {"path": "/home/me/x.fgb"}, "b": [{"path": "kept/x.fgb"}], "path": None})
     assert shown == {"a": {"path": "x.fgb"}, "b": [{"path": "kept/x.fgb"}], "path": None}
+
+
+def test_a_sample_across_the_antimeridian_spans_the_circle(everywhere):
+    def bbox_with(**changes):
+        boxes = everywhere.table["bbox"].to_pylist()
+        boxes[0] = {**boxes[0], **changes}
+        column = pa.array(boxes, everywhere.table.schema.field("bbox").type)
+        index = everywhere.table.column_names.index("bbox")
+        changed = replace(everywhere, table=everywhere.table.set_column(index, "bbox", column))
+        return dataset_facts(changed, repo=None, release=None).bbox
+
+    assert bbox_with(xmin=-179.5, xmax=179.5)[::2] == (-179.5, 179.5)
+    assert bbox_with(xmin=179.9, xmax=-179.9)[::2] == (-180, 180)
 
 
 @pytest.mark.parametrize(
