@@ -50,10 +50,11 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 
-# A shard holds at most this many bytes of pixels and this many chips; small datasets still get several shards.
+# A shard is what a worker holds in memory, retries and writes at once. It holds 64 chips, of at most 64 MB of pixels; fewer
+# in a small dataset, so that it still has eight shards to share out, and up to 256 in one that would have over 1,024.
 SHARD_BYTES = 64 * 2**20
-SHARD_CHIPS = 256
-MIN_SHARDS = 8
+SHARD_CHIPS = (64, 256)
+NUM_SHARDS = (8, 1024)
 
 # The land cover of a chip is looked up at a regular grid of at most this many points a side.
 LANDCOVER_POINTS = 32
@@ -86,7 +87,8 @@ def shard_size(recipe: Recipe) -> int:
     """Samples a shard, a power of two."""
     times = len(recipe.when.months or []) or recipe.when.dates_per_site or 1
     chip_bytes = 2 * times * len(recipe.chip.bands) * recipe.chip.size_px**2
-    most = max(1, min(SHARD_CHIPS, SHARD_BYTES // chip_bytes, recipe.num_samples // MIN_SHARDS))
+    wanted = min(max(SHARD_CHIPS[0], recipe.num_samples // NUM_SHARDS[1]), SHARD_CHIPS[1])
+    most = max(1, min(wanted, SHARD_BYTES // chip_bytes, recipe.num_samples // NUM_SHARDS[0]))
     return int(2 ** math.floor(math.log2(most)))
 
 

@@ -16,23 +16,12 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from stackstac.rio_env import LayeredEnv
 
+from pwcat.gdal import GDAL_OPTIONS
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 
 __all__ = ["read_chips"]
-
-# Twice as fast as GDAL's defaults on COGs over HTTP; transient answers are asked again by GDAL itself.
-GDAL_OPTIONS: Mapping[str, Any] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MULTIRANGE": "YES",
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_HTTP_MAX_RETRY": 4,
-    "GDAL_HTTP_RETRY_DELAY": 0.5,
-    "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff,.TIF,.TIFF",
-    "VSI_CACHE": True,
-}
 
 # Sides of a Dask chunk, pixels, that a tile of the COG may ask for; a striped file is read in the smaller.
 CHUNK_PX = (256, 2048)

@@ -20,6 +20,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from pwcat.errors import RegionError
+from pwcat.gdal import GDAL_OPTIONS
 from pwcat.landcover import LEGENDS
 from pwcat.providers import OpenSource
 from pwcat.recipe import Layer, RegionLayers
@@ -147,7 +148,7 @@ class RasterLayer:
 
 def _sample(href: str, grids: NDArray[np.float64]) -> NDArray[np.int64]:
     """Raster value at each point, ``(n, k)``; -1 outside the raster."""
-    with rasterio.open(href) as raster:
+    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(href) as raster:
         to_raster = Transformer.from_crs("EPSG:4326", raster.crs, always_xy=True)
         x, y = to_raster.transform(grids[..., 0], grids[..., 1])
         back = ~raster.transform
