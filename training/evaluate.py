@@ -6,20 +6,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
-from pwcat.splits import spatial_split
 from training.checkpoint import load_model_folder, weights_hash
 from training.embed import embed_subset
 from training.models import Model, build_model
 from training.normalize import measure
 from training.probes import Probe, make_probes
 from training.recipe import TrainRecipe
+from training.resampling import Draw, Resampling, Split
 from training.scores import Score, score, score_by
 from training.tasks import Labels, Task, make_task
 
@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Measure", "ProbeScores", "Scores", "Summary", "evaluate", "load_scores"]
 
 SCORES = "scores.json"
-TRAIN_SHARE = 0.8  # of the training samples, drawn anew for each of several repeats
-VALIDATION_SHARE = 0.2  # of the drawn training samples, to choose a penalty on
 CONTINENT = "div:continent"
-
-Split = Literal["column", "blocks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,16 +182,10 @@ def evaluate(
     model = _model(run_dir, subset, control)
     folder = Path(out_dir) if out_dir else Path(run_dir) if run_dir else None
     chosen_task, chosen_probes = make_task(task) if isinstance(task, str) else task, make_probes(probes)
-    labels = chosen_task.labels(subset)
+    resampling = Resampling(split=split, block_km=block_km, test_fraction=test_fraction, seed=seed, repeats=repeats)
+    bench = _Bench.prepare(subset, chosen_task, resampling)
     cache = folder / "embeddings" if folder else None
-    features = embed_subset(model, subset, cache_dir=cache, device=device, other_units=other_units)[labels.rows]
-    draws = [
-        _draw(subset, labels, split=split, block_km=block_km, test_fraction=test_fraction, seed=seed, repeat=repeat)
-        for repeat in range(repeats)
-    ]
-    if repeats > 1:
-        draws = [_thin(train, test, np.random.default_rng([seed, n])) for n, (train, test) in enumerate(draws)]
-    continents = _continents(subset, labels)
+    features = embed_subset(model, subset, cache_dir=cache, device=device, other_units=other_units)[bench.labels.rows]
     scores = Scores(
         run=Path(run_dir).name if run_dir else None,
         control=run_dir is None,
@@ -206,24 +196,12 @@ def evaluate(
         block_km=block_km,
         seed=seed,
         repeats=repeats,
-        num_train=len(draws[0][0]),
-        num_test=len(draws[0][1]),
-        classes=labels.classes,
-        dropped=labels.dropped,
-        unlabelled=labels.unlabelled,
-        results=[
-            _score_probe(
-                probe,
-                features,
-                labels,
-                draws,
-                continents,
-                lonlat=subset.lonlat[labels.rows],
-                block_km=block_km,
-                seed=seed,
-            )
-            for probe in chosen_probes
-        ],
+        num_train=len(bench.draws[0].train),
+        num_test=len(bench.draws[0].test),
+        classes=bench.labels.classes,
+        dropped=bench.labels.dropped,
+        unlabelled=bench.labels.unlabelled,
+        results=[bench.score(probe, features, seed=seed) for probe in chosen_probes],
     )
     if folder:
         _write(scores, folder)
@@ -251,72 +229,41 @@ def _model(run_dir: str | Path | None, subset: Subset, control: TrainRecipe | No
     return model
 
 
-def _draw(
-    subset: Subset, labels: Labels, *, split: Split, block_km: float, test_fraction: float, seed: int, repeat: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions among the labelled samples of the train and of the test side."""
-    if split == "blocks":
-        sides = spatial_split(
-            subset.lonlat[labels.rows], val_fraction=test_fraction, block_km=block_km, seed=seed + repeat
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """The labelled samples, where they are, and how they are divided."""
+
+    labels: Labels
+    continents: np.ndarray
+    draws: list[Draw]
+
+    @classmethod
+    def prepare(cls, subset: Subset, task: Task, resampling: Resampling) -> _Bench:
+        labels = task.labels(subset)
+        known = CONTINENT in subset.table.column_names
+        draws = resampling.draws(
+            labels.values, lonlat=subset.lonlat[labels.rows], sides_N=subset.column("pwcat:split")[labels.rows]
         )
-    else:
-        sides = subset.column("pwcat:split")[labels.rows]
-    train, test = np.flatnonzero(sides == "train"), np.flatnonzero(sides == "val")
-    if len(np.unique(labels.values[train])) < 2 or not len(test):
-        raise TrainingError(
-            f"{len(train)} training samples of {len(np.unique(labels.values[train]))} classes and {len(test)} test samples "
-            f"are left by split={split!r}, and two classes to learn and one sample to test on are needed: evaluate on "
-            "more samples, or use split='blocks' with a smaller block_km"
-        )
-    return train, test
+        continents = subset.column(CONTINENT)[labels.rows] if known else np.full(len(labels.rows), None, dtype=object)
+        return cls(labels=labels, continents=continents, draws=draws)
 
-
-def _thin(train: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    return np.sort(rng.permutation(train)[: max(1, round(TRAIN_SHARE * len(train)))]), test
-
-
-def _continents(subset: Subset, labels: Labels) -> np.ndarray:
-    if CONTINENT not in subset.table.column_names:
-        return np.full(len(labels.rows), None, dtype=object)
-    return np.asarray(subset.column(CONTINENT)[labels.rows])
-
-
-def _score_probe(
-    probe: Probe,
-    features_ND: np.ndarray,
-    labels: Labels,
-    draws: list[tuple[np.ndarray, np.ndarray]],
-    continents_N: np.ndarray,
-    *,
-    lonlat: np.ndarray,
-    block_km: float,
-    seed: int,
-) -> ProbeScores:
-    overall: list[Score] = []
-    within: dict[str, list[Score]] = {}
-    chosen = []
-    for repeat, (train, test) in enumerate(draws):
-        rng = np.random.default_rng([seed, repeat, 1])
-        predicted, choice = probe.fit_predict(
-            features_ND[train],
-            labels.values[train],
-            features_ND[test],
-            validation_N=_validation(lonlat[train], block_km=block_km, seed=seed + repeat, rng=rng),
-        )
-        overall.append(score(labels.values[test], predicted, rng=rng))
-        for name, part in score_by(continents_N[test], labels.values[test], predicted, rng=rng).items():
-            within.setdefault(name, []).append(part)
-        chosen.append(choice)
-    by_continent = {name: _summarise(scores) for name, scores in sorted(within.items())}
-    return ProbeScores(probe=probe.name, overall=_summarise(overall), by_continent=by_continent, chosen=chosen)
-
-
-def _validation(lonlat: np.ndarray, *, block_km: float, seed: int, rng: np.random.Generator) -> np.ndarray:
-    """A mask of about a fifth of the samples, in whole blocks; of single samples where all lie in one block."""
-    mask = spatial_split(lonlat, val_fraction=VALIDATION_SHARE, block_km=block_km, seed=seed) == "val"
-    if not mask.any():
-        mask[rng.permutation(len(mask))[: max(1, round(VALIDATION_SHARE * len(mask)))]] = True
-    return np.asarray(mask, dtype=bool)
+    def score(self, probe: Probe, features_ND: np.ndarray, *, seed: int) -> ProbeScores:
+        """What a probe on these embeddings gives over the draws."""
+        overall: list[Score] = []
+        within: dict[str, list[Score]] = {}
+        chosen = []
+        for repeat, draw in enumerate(self.draws):
+            train, test, rng = draw.train, draw.test, np.random.default_rng([seed, repeat, 1])
+            truth = self.labels.values[test]
+            predicted, choice = probe.fit_predict(
+                features_ND[train], self.labels.values[train], features_ND[test], validation_N=draw.validation
+            )
+            overall.append(score(truth, predicted, rng=rng))
+            for name, part in score_by(self.continents[test], truth, predicted, rng=rng).items():
+                within.setdefault(name, []).append(part)
+            chosen.append(choice)
+        by_continent = {name: _summarise(scores) for name, scores in sorted(within.items())}
+        return ProbeScores(probe=probe.name, overall=_summarise(overall), by_continent=by_continent, chosen=chosen)
 
 
 def _summarise(scores: list[Score]) -> Summary:

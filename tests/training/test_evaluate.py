@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pyproj import Transformer
 
 from pwcat.errors import TrainingError
 from training.embed import check_data, embed_subset
-from training.evaluate import _draw, _validation, evaluate, load_scores
+from training.evaluate import evaluate, load_scores
+from training.resampling import Resampling
 from training.tasks import make_task
 from training.tasks.landcover import LandcoverTask
 
@@ -68,22 +70,46 @@ def test_the_control_has_random_weights_of_the_same_architecture(run, everything
         evaluate(None, everything)
 
 
-def test_the_column_keeps_train_and_test_apart(everything):
+@pytest.fixture
+def draw(everything):
     labels = FEW.labels(everything)
-    draw = {"block_km": 20.0, "test_fraction": 0.3, "seed": 0, "repeat": 0}
-    train, test = _draw(everything, labels, split="column", **draw)
-    assert set(everything.column("pwcat:split")[labels.rows[train]]) == {"train"}
-    assert set(everything.column("pwcat:split")[labels.rows[test]]) == {"val"}
+
+    def of(**settings):
+        sides = everything.column("pwcat:split")[labels.rows]
+        return Resampling(**settings).draws(labels.values, lonlat=everything.lonlat[labels.rows], sides_N=sides)
+
+    return of
 
 
-def test_blocks_share_no_place_and_change_with_the_repeat(everything):
-    labels = FEW.labels(everything)
-    draw = {"split": "blocks", "block_km": 20.0, "test_fraction": 0.3, "seed": 0}
-    train, test = _draw(everything, labels, **draw, repeat=0)
-    assert sorted([*train, *test]) == list(range(len(labels.rows)))
-    places = np.round(everything.lonlat[labels.rows], 6)
-    assert not {tuple(p) for p in places[train]} & {tuple(p) for p in places[test]}
-    assert not np.array_equal(test, _draw(everything, labels, **draw, repeat=1)[1])
+def test_the_column_keeps_train_and_test_apart(everything, draw):
+    rows = FEW.labels(everything).rows
+    (all_of_them,) = draw(split="column", repeats=1)
+    sides = everything.column("pwcat:split")[rows]
+    assert all_of_them.train.tolist() == np.flatnonzero(sides == "train").tolist()
+    assert all_of_them.test.tolist() == np.flatnonzero(sides == "val").tolist()
+    thinned = draw(split="column", repeats=3)
+    assert {len(each.train) for each in thinned} == {round(0.8 * len(all_of_them.train))}
+    assert len({tuple(each.train) for each in thinned}) == 3
+    assert {tuple(each.test) for each in thinned} == {tuple(all_of_them.test)}
+
+
+def test_blocks_share_no_place_and_change_with_the_repeat(everything, draw):
+    lonlat = everything.lonlat[FEW.labels(everything).rows]
+    places = spatial_blocks(lonlat, km=20.0)
+    draws = draw(split="blocks", block_km=20.0, repeats=3)
+    for each in draws:
+        assert not set(places[each.train]) & set(places[each.test])
+        inner = places[each.train]
+        assert not set(inner[each.validation]) & set(inner[~each.validation])
+    assert len({tuple(each.test) for each in draws}) == 3
+    (whole,) = draw(split="blocks", block_km=20.0, repeats=1)
+    assert sorted([*whole.train, *whole.test]) == list(range(len(lonlat)))
+
+
+def spatial_blocks(lonlat, *, km):
+    """Cells of the cylindrical equal-area grid, by pyproj."""
+    x, y = Transformer.from_crs(4326, "+proj=cea +R=6371008.8", always_xy=True).transform(*lonlat.T)
+    return np.array([f"{a}/{b}" for a, b in zip(x // (km * 1000), y // (km * 1000), strict=True)])
 
 
 def test_too_little_on_one_side_is_refused(run, everything):
@@ -93,10 +119,12 @@ def test_too_little_on_one_side_is_refused(run, everything):
 
 def test_validation_part_is_never_empty_nor_all():
     rng = np.random.default_rng(0)
-    scattered = _validation(rng.uniform(-60, 60, (50, 2)), block_km=100, seed=0, rng=rng)
-    assert 5 <= scattered.sum() <= 15
-    together = _validation(np.full((10, 2), 12.5), block_km=100, seed=0, rng=rng)
-    assert together.sum() == 2
+    labels, sides = np.array(["a", "b"] * 30), np.array(["train"] * 50 + ["val"] * 10, dtype=object)
+    once = Resampling(repeats=1)
+    (scattered,) = once.draws(labels, lonlat=rng.uniform(-60, 60, (60, 2)), sides_N=sides)
+    assert 5 <= scattered.validation.sum() <= 15
+    (together,) = once.draws(labels, lonlat=np.full((60, 2), 12.5), sides_N=sides)
+    assert together.validation.sum() == 10
 
 
 def test_embeddings_are_kept_and_found_again(run, everything, tmp_path):
