@@ -19,7 +19,7 @@ from catalog.cql2_sql import Condition, bbox_condition, to_sql
 from catalog.extension import CLASS_LAYERS
 from catalog.subset import Subset
 from pwcat.cube import Cube, open_cube
-from pwcat.errors import CatalogError
+from pwcat.errors import CatalogError, RegionError
 from pwcat.regions import require_class
 
 __all__ = ["Catalog", "Collection", "open_catalog"]
@@ -213,7 +213,7 @@ def _class_condition(layer: str, classes: Classes, members: Iterable[Collection]
     known = {name for member in members for name in member.stats["statistics"][layer]["counts"]}
     try:
         values = [require_class(value, known, layer=layer) for value in asked]
-    except Exception as exc:
+    except RegionError as exc:
         raise CatalogError(str(exc)) from exc
     return [Condition(f'"div:{layer}" IN ({", ".join("?" * len(values))})', list(values))]
 

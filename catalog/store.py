@@ -71,7 +71,8 @@ def build(
 
         report = build_cube(folder, source=source, scheduler=scheduler, progress=count)
     progress("describe", 0, loaded.num_samples)
-    describe(folder)
+    if report.shards_built or not (folder / "collection.json").is_file():
+        describe(folder)
     write_catalog(Path(catalog))
     progress("describe", loaded.num_samples, loaded.num_samples)
     return Built(folder=folder, report=report)

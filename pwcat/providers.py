@@ -111,7 +111,7 @@ class OpenSource:
         flag = PROVIDERS[self.provider].offset_applied_property
         if flag is not None and properties.get(flag) is True:
             return 0
-        baseline = properties.get("s2:processing_baseline") or properties.get("processing:version")
+        baseline = properties.get("s2:processing_baseline")
         try:
             return 1000 if baseline is not None and float(str(baseline)) >= 4.0 else 0
         except ValueError:
