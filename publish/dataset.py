@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,8 @@ def _card_values(
         "spectral": spectral if spectral["ci_low"] is not None else None,
         "sampling": describe_sampling(facts),
         "harmonised": facts.is_copernicus and all(r["chip"]["harmonise"] for r in facts.recipes.values()),
+        "resampling": _listed(recipe["chip"]["resampling"] for recipe in facts.recipes.values()),
+        "block_km": _listed(f"{recipe['split']['block_km']:g}" for recipe in facts.recipes.values()),
         "licenses_line": _licenses_line(facts),
         "copernicus": facts.is_copernicus,
         "years": " to ".join(years),
@@ -234,6 +236,11 @@ def _layer(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
     ordered = sorted(statistics["counts"].items(), key=lambda pair: (-pair[1], pair[0]))
     shown = {"column": name, "label": LAYERS[name], "num_labelled": sum(n for _, n in ordered)}
     return {**statistics, **shown, "classes": ordered[:CLASSES_SHOWN], "more": len(ordered[CLASSES_SHOWN:])}
+
+
+def _listed(values: Iterable[str]) -> str:
+    """Distinct values, in their order."""
+    return " or ".join(dict.fromkeys(values))
 
 
 def _licenses_line(facts: DatasetFacts) -> str:

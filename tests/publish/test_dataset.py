@@ -167,6 +167,8 @@ def test_two_collections_together_name_both(tiny_catalog, tmp_path):
     assert set(rows["collection"].to_pylist()) == {"everywhere", "europe"}
     assert "## v2" in (folder / "CHANGELOG.md").read_text()
     assert 'load_dataset("lab/both"' in card
+    assert 'This card is of release v2; `revision="v2"` in these lines pins it.' in card
+    assert "Within each collection, the `val` samples lie in whole blocks of 20 km" in card
 
 
 def test_the_card_says_what_was_recorded_and_names_no_folder_of_this_machine(everywhere, dataset_folder, tiny_catalog):
