@@ -62,11 +62,6 @@ def _yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120, default_flow_style=False)
 
 
-def _cell(text: Any) -> str:
-    """Text for a cell of a Markdown table."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
-
-
 def _share(count: int, total: int) -> str:
     return f"{100 * count / total:.1f} %"
 
@@ -76,7 +71,7 @@ def _measure(measure: Any) -> str:
     return f"{measure.mean:.3f} ({measure.ci_low:.3f} to {measure.ci_high:.3f})"
 
 
-_environment.filters |= {"thousands": _thousands, "yaml": _yaml, "cell": _cell}
+_environment.filters |= {"thousands": _thousands, "yaml": _yaml}
 _environment.globals |= {"share": _share, "measure": _measure}
 
 
