@@ -117,13 +117,18 @@ class Subset:
             return column.to_numpy()
         return np.array([*column.to_pylist(), None], dtype=object)[:-1]
 
+    @cached_property
+    def _owner(self) -> NDArray[np.int64]:
+        """Number of each sample's collection, in the order of :attr:`collections`."""
+        names = pa.array([collection.name for collection in self.collections])
+        return np.asarray(pa.compute.index_in(self.table["collection"], names).to_numpy(), dtype=np.int64)
+
     def read(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
         """Chips of some of its rows in the order asked for, ``(n, time, band, y, x)``."""
         rows = np.asarray(rows, dtype=np.int64)
         chips = np.empty((len(rows), *self.chip_shape), dtype=np.uint16)
-        owner = self.column("collection")[rows]
-        for collection in self.collections:
-            mine = np.flatnonzero(owner == collection.name)
+        for number, collection in enumerate(self.collections):
+            mine = np.flatnonzero(self._owner[rows] == number)
             if len(mine):
                 chips[mine] = collection.cube.read(self.index[rows[mine]])
         return chips

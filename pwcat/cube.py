@@ -60,6 +60,7 @@ DTYPE = "uint16"
 NODATA = 0
 SCALE = 0.0001
 OFFSET = 0.0
+READ_THREADS = 4
 
 # Centre wavelength (nm, Sentinel-2A) and native ground sampling (m): ESA, Sentinel-2 MSI spatial and spectral resolutions.
 SENTINEL2_BANDS: Mapping[str, tuple[float, float]] = {
@@ -264,25 +265,35 @@ class Cube:
     def read(self, index: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
         """Chips of some samples in the order asked for, ``(n, time, band, y, x)``.
 
-        Chips are read one by one by a few threads: zarr-python's fancy index of a sharded array is about a hundred times
-        slower than the disk.
+        Chips that lie close together in a shard are read as one slice, the others one by one, by a few threads:
+        zarr-python's fancy index of a sharded array is about a hundred times slower than the disk.
 
         Raises:
             CubeError: a sample is not in the cube.
         """
         index = np.asarray(index, dtype=np.int64)
         if index.size and (index.min() < 0 or index.max() >= self.num_samples):
-            raise CubeError(
-                f"{self.path}: samples are 0 to {self.num_samples - 1}, asked for {index.min()} to {index.max()}"
-            )
+            last = self.num_samples - 1
+            raise CubeError(f"{self.path}: samples are 0 to {last}, asked for {index.min()} to {index.max()}")
         chips = np.empty((len(index), *self.chip_shape), dtype=np.uint16)
 
-        def fetch(row: int) -> None:
-            chips[row] = self._chips[int(index[row])]
+        def fetch(rows: NDArray[np.int64]) -> None:
+            first, last = int(index[rows].min()), int(index[rows].max())
+            chips[rows] = np.asarray(self._chips[first : last + 1])[index[rows] - first]
 
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(fetch, range(len(index))))
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            list(pool.map(fetch, self._runs(index)))
         return chips
+
+    def _runs(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """Positions in ``index`` to be read together: those of a shard where they fill half of the span they lie in."""
+        shards = index // self.shard_size
+        order = np.argsort(shards, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
+            if rows.size and 2 * rows.size >= np.ptp(index[rows]) + 1:
+                yield rows
+            else:
+                yield from rows[:, None]
 
     def read_shard(self, shard: int) -> NDArray[np.uint16]:
         """All chips of one shard, ``(samples of the shard, time, band, y, x)``."""
