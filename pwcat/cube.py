@@ -271,18 +271,18 @@ class Cube:
         Raises:
             CubeError: a sample is not in the cube.
         """
-        index = np.asarray(index, dtype=np.int64)
-        if index.size and (index.min() < 0 or index.max() >= self.num_samples):
+        wanted: NDArray[np.int64] = np.asarray(index, dtype=np.int64)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= self.num_samples):
             last = self.num_samples - 1
-            raise CubeError(f"{self.path}: samples are 0 to {last}, asked for {index.min()} to {index.max()}")
-        chips = np.empty((len(index), *self.chip_shape), dtype=np.uint16)
+            raise CubeError(f"{self.path}: samples are 0 to {last}, asked for {wanted.min()} to {wanted.max()}")
+        chips = np.empty((len(wanted), *self.chip_shape), dtype=np.uint16)
 
         def fetch(rows: NDArray[np.int64]) -> None:
-            first, last = int(index[rows].min()), int(index[rows].max())
-            chips[rows] = np.asarray(self._chips[first : last + 1])[index[rows] - first]
+            first, last = int(wanted[rows].min()), int(wanted[rows].max())
+            chips[rows] = np.asarray(self._chips[first : last + 1])[wanted[rows] - first]
 
         with ThreadPoolExecutor(READ_THREADS) as pool:
-            list(pool.map(fetch, self._runs(index)))
+            list(pool.map(fetch, self._runs(wanted)))
         return chips
 
     def _runs(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
