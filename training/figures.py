@@ -32,7 +32,8 @@ __all__ = [
 INK = "#3c3c3d"  # a grey that nothing else uses: a page replaces it by its own text colour
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8A8A", "#B8A800")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-STRETCH = (2, 98)  # percentiles of each band that true colour spans
+STRETCH = (1, 96)  # percentiles of each band that true colour spans: clouds may be white
+GAMMA = 0.6  # brightens what is dark: forest and water reflect a tenth of what bare ground does
 MANY = 5000  # points beyond which a map is drawn as pixels, not as shapes
 
 
@@ -59,7 +60,7 @@ def map_figure(places: Mapping[str, np.ndarray], *, land: gpd.GeoDataFrame | Non
         axes.scatter(
             x=lonlat[:, 0],
             y=lonlat[:, 1],
-            s=15 if total < 2000 else 4,
+            s=26 if total < 2000 else 4,
             c=color,
             marker=marker,
             alpha=0.8,
@@ -73,7 +74,14 @@ def map_figure(places: Mapping[str, np.ndarray], *, land: gpd.GeoDataFrame | Non
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}°{'S' if value < 0 else 'N' if value else ''}")
     axes.set_aspect("equal")
     axes.grid(True, color=INK, alpha=0.12, linewidth=0.6)
-    figure.legend(ncols=4, loc="lower center", frameon=False, labelcolor=INK, markerscale=1.6, fontsize=10)
+    figure.legend(
+        ncols=4,
+        loc="lower center",
+        frameon=False,
+        labelcolor=INK,
+        markerscale=1.3 if total < 2000 else 2.6,
+        fontsize=10,
+    )
     return figure
 
 
@@ -96,7 +104,7 @@ def chips_figure(chips_NCHW: np.ndarray, *, limits: np.ndarray) -> Figure:
         limits: what :func:`color_limits` gave.
     """
     low, high = limits[:, :, None, None]
-    shown = np.clip((chips_NCHW - low) / np.maximum(high - low, 1), 0, 1)
+    shown = np.clip((chips_NCHW - low) / np.maximum(high - low, 1), 0, 1) ** GAMMA
     figure = Figure(figsize=(1.2 * len(shown), 1.2), facecolor="none")
     for column, image in enumerate(shown):
         axes = figure.add_axes((column / len(shown), 0, 0.97 / len(shown), 1))

@@ -41,15 +41,17 @@ def test_an_epoch_goes_on_from_any_batch(everything, limits, start):
     assert rows_of(second, 4, start_batch=start) == rows_of(first, 4)[start:]
 
 
-def test_streaming_reads_whole_shards_in_windows(everything):
-    loader = Loader(everything, bands=BANDS, batch_size=8, seed=0, **STREAM)
-    owner, index = everything.column("collection"), everything.column("pwcat:index")
-    size = {collection.name: collection.cube.shard_size for collection in everything.collections}
-    seen = []
-    for window in loader.order(0):
-        keys = {(owner[row], index[row] // size[owner[row]]) for row in window}
-        seen += keys
-    assert len(seen) == len(set(seen))  # no shard is in two windows
+def test_streaming_takes_whole_shards_shuffled_in_windows(subset):
+    size = subset.collections[0].cube.shard_size
+    assert size <= 8, "this test wants several shards a window"
+    loader = Loader(subset, bands=BANDS, batch_size=5, seed=0, **STREAM)
+    windows = loader.order(0)
+    assert len(windows) > 1
+    assert all(len(window) >= 20 for window in windows[:-1])
+    shards = [set(subset.column("pwcat:index")[window] // size) for window in windows]
+    assert sum(map(len, shards)) == len(set().union(*shards)) == -(-48 // size)  # no shard is in two windows
+    assert (np.diff(windows[0] // size) != 0).sum() > len(shards[0])  # mixed within the window, not shard after shard
+    assert [window.tolist() for window in loader.order(1)] != [window.tolist() for window in windows]
 
 
 def test_the_reading_thread_ends_with_the_iterator(subset):
