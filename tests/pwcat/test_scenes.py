@@ -293,8 +293,7 @@ def test_an_item_without_or_with_a_rotated_grid_says_why():
         ({}, 0),
         ({"s2:processing_baseline": None}, 0),
         ({"s2:processing_baseline": "unknown"}, 0),
-        ({"processing:version": "05.11"}, 1000),
-        ({"s2:processing_baseline": "02.14", "processing:version": "05.11"}, 0),
+        ({"processing:version": "05.11"}, 0),  # of whatever software; only Sentinel-2's own field says the baseline
     ],
 )
 def test_the_offset_is_taken_away_from_baseline_4_on(properties, offset):

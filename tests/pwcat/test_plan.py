@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from pyproj import Transformer
+
+from pwcat.errors import PwcatError, RecipeError, RegionError, SourceError
+from pwcat.estimate import estimate_plan
+from pwcat.materialize import build_cube
+from pwcat.plan import PLAN_SCHEMA, freeze_plan, make_plan, read_plan, shard_size, write_plan
+from pwcat.providers import OpenSource
+from pwcat.recipe import Recipe, load_recipe
+from pwcat.scenes import Scene, search_scenes
+
+
+def variant(recipe, **changes):
+    return Recipe.model_validate({**recipe.model_dump(mode="json"), **changes})
+
+
+@pytest.fixture(scope="module")
+def plan(recipe, source, small):
+    return make_plan(recipe, base_dir=small.parent, source=source)
+
+
+def test_one_recipe_is_one_plan_to_the_byte_in_any_process_and_from_any_port(frozen, plan, small, tmp_path, pwcat):
+    write_plan(plan, tmp_path / "again")
+    code, out, err = pwcat(
+        "plan", small, "--catalog", "fresh", "--json"
+    )  # serves the archive itself, on a port of its own
+    assert (code, err) == (0, "")
+    assert json.loads(out)["recipe_hash"] == plan.recipe.hash
+    for name in ("plan.parquet", "scenes.parquet", "recipe.yaml"):
+        expected = (frozen / name).read_bytes()
+        assert (tmp_path / "again" / name).read_bytes() == expected
+        assert (tmp_path / "fresh" / "small" / name).read_bytes() == expected
+    assert b"127.0.0.1" not in (frozen / "scenes.parquet").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "fresh" / "small").iterdir()) == [
+        "plan.parquet",
+        "recipe.yaml",
+        "scenes.parquet",
+    ]
+
+
+def test_another_seed_is_another_plan(plan, recipe, source, small):
+    other = make_plan(variant(recipe, seed=1), base_dir=small.parent, source=source)
+    assert not set(other.table["lon"].to_pylist()) & set(plan.table["lon"].to_pylist())
+
+
+def test_a_row_says_where_its_pixels_are(plan, recipe):
+    assert plan.table.schema == PLAN_SCHEMA
+    assert len(plan) == recipe.num_samples
+    assert sorted(plan.table["id"].to_pylist()) == [f"small-{k:06d}" for k in range(16)]
+    scenes = {scene.id: scene for scene in plan.scenes}
+    assert set(scenes) == {name for names in plan.table["scene_ids"].to_pylist() for name in names}
+    for row in plan.table.to_pylist():
+        (scene,) = (scenes[name] for name in row["scene_ids"])
+        assert row["epsg"] == scene.epsg
+        assert row["datetime"] == [scene.time]
+        assert (row["x0"] - scene.left) % 10 == (scene.top - row["y0"]) % 10 == 0
+        assert scene.left <= row["x0"] <= scene.left + scene.width_m - 320
+        assert scene.top - scene.height_m + 320 <= row["y0"] <= scene.top
+        x, y = Transformer.from_crs("EPSG:4326", f"EPSG:{row['epsg']}", always_xy=True).transform(
+            row["lon"], row["lat"]
+        )
+        assert abs(row["x0"] + 160 - x) <= 5.001
+        assert abs(row["y0"] - 160 - y) <= 5.001
+        shares = [share["fraction"] for share in row["landcover_fractions"]]
+        assert row["landcover"] == row["landcover_fractions"][0]["name"]
+        assert sum(shares) == pytest.approx(1)
+        assert shares == sorted(shares, reverse=True)
+        # the archive says of each scene what its place was made to be
+        assert row["continent"] == scene.item["properties"]["pwcat:continent"]
+        assert row["biome"] == scene.item["properties"]["pwcat:biome"]
+
+
+def hilbert_index(lon, lat, *, order):
+    """Position on the Hilbert curve over the globe, by turning quadrants (Wikipedia, xy2d); an implementation apart."""
+    n = 2**order
+    x, y = (int((v + half) / (2 * half) * n) for v, half in ((lon, 180), (lat, 90)))
+    distance, side = 0, n // 2
+    while side:
+        rx, ry = int(bool(x & side)), int(bool(y & side))
+        distance += side * side * ((3 * rx) ^ ry)
+        if not ry:
+            if rx:
+                x, y = n - 1 - x, n - 1 - y
+            x, y = y, x
+        side //= 2
+    return distance
+
+
+def test_rows_are_in_hilbert_order_and_shards_are_runs_of_rows(plan, recipe, source, small):
+    many = make_plan(variant(recipe, num_samples=200), base_dir=small.parent, source=source)
+    lonlat = np.column_stack([many.table["lon"], many.table["lat"]])
+    index = [hilbert_index(lon, lat, order=16) for lon, lat in lonlat]
+    steps = np.linalg.norm(np.diff(lonlat, axis=0), axis=1).sum()
+    ours = np.linalg.norm(np.diff(lonlat[np.argsort(index, kind="stable")], axis=0), axis=1).sum()
+    rng = np.random.default_rng(0)
+    random = np.linalg.norm(np.diff(lonlat[rng.permutation(len(lonlat))], axis=0), axis=1).sum()
+    # the curve may start at another corner, but it is as short, and far shorter than no order at all
+    assert steps < 1.3 * ours < 0.3 * random
+    size = shard_size(many.recipe)
+    assert size == 16  # 200 samples, at least eight shards, a power of two
+    assert many.table["shard"].to_pylist() == [k // size for k in range(200)]
+    assert plan.table["shard"].to_pylist() == [k // 2 for k in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({"num_samples": 1}, 1),
+        ({"num_samples": 15}, 1),
+        ({"num_samples": 100_000}, 64),
+        # 64 MiB of chips of 2 x 12 x 96 x 96 bytes are 303, but 64 are the most; at 256 px 42, so 32; of four dates 10, so 8
+        ({"num_samples": 100_000, "chip": {"size_px": 96, "bands": [f"B{k:02d}" for k in range(12)]}}, 64),
+        ({"num_samples": 100_000, "chip": {"size_px": 256, "bands": [f"B{k:02d}" for k in range(12)]}}, 32),
+        (
+            {
+                "num_samples": 100_000,
+                "chip": {"size_px": 256, "bands": [f"B{k:02d}" for k in range(12)]},
+                "when": {"start": "2021-01-01", "end": "2021-12-31", "dates_per_site": 4},
+            },
+            8,
+        ),
+        ({"num_samples": 100_000, "chip": {"size_px": 2048, "bands": [f"B{k:02d}" for k in range(12)]}}, 1),
+    ],
+)
+def test_a_shard_is_a_power_of_two_of_chips_and_bounded(recipe, changes, size):
+    assert shard_size(variant(recipe, **changes)) == size
+
+
+def test_a_share_is_for_validation(recipe, source, small):
+    table = make_plan(variant(recipe, num_samples=200), base_dir=small.parent, source=source).table
+    assert 0.1 < table["split"].to_pylist().count("val") / 200 < 0.3
+    none = variant(recipe, split={"val_fraction": 0, "block_km": 20})
+    assert set(make_plan(none, base_dir=small.parent, source=source).table["split"].to_pylist()) == {"train"}
+
+
+def test_one_hot_plans_hold_one_class_alone(recipe, source, small):
+    sampler = {"strategy": "one_hot", "layer": "landcover", "value": "Grassland", "domain": "scenes"}
+    table = make_plan(variant(recipe, sampler=sampler), base_dir=small.parent, source=source).table
+    assert set(table["landcover"].to_pylist()) == {"grassland"}
+    with pytest.raises(RegionError, match=r"unknown landcover 'gras': did you mean 'grassland'"):
+        make_plan(variant(recipe, sampler={**sampler, "value": "gras"}), base_dir=small.parent, source=source)
+
+
+def test_several_dates_are_scenes_of_different_windows_on_one_grid(recipe, source, small):
+    when = {**recipe.when.model_dump(mode="json"), "max_cloud_cover": 100, "dates_per_site": 2}
+    start, end = recipe.when.start, recipe.when.end
+    middle = start + (end - start) / 2
+    scenes = search_scenes(source, variant(recipe, when=when).when, bands=["B02"])
+    both = {s.item["properties"]["pwcat:place"] for s in scenes if s.time.date() < middle} & {
+        s.item["properties"]["pwcat:place"] for s in scenes if s.time.date() > middle
+    }
+    if not both:
+        pytest.fail("the synthetic archive has no place with a scene in either half of the span")
+    table = make_plan(variant(recipe, when=when), base_dir=small.parent, source=source).table
+    for names, (first, second) in zip(table["scene_ids"].to_pylist(), table["datetime"].to_pylist(), strict=True):
+        assert len(set(names)) == 2
+        assert first.date() <= middle <= second.date()
+
+
+def test_a_plan_that_cannot_be_met_says_what_was_met_and_what_to_relax(recipe, source, small):
+    wide = variant(recipe, chip={"size_px": 385, "bands": ["B02"]})
+    with pytest.raises(
+        SourceError,
+        match=r"small: only 0 of 16 sites could be placed \(any place, domain 'scenes'\): 20 further draws found none with a "
+        r"scene that holds the whole chip on 1 date\(s\) under 60 % cloud\. Relax max_cloud_cover, widen the dates, ask for "
+        "fewer dates a site or a smaller chip",
+    ):
+        make_plan(wide, base_dir=small.parent, source=source)
+    long_ago = variant(recipe, when={"start": "1999-01-01", "end": "1999-12-31"})
+    with pytest.raises(
+        SourceError, match="has no scene from 1999-01-01 to 1999-12-31 under 20 % cloud with the bands B02"
+    ):
+        make_plan(long_ago, base_dir=small.parent, source=source)
+
+
+def test_a_folder_of_another_recipe_is_refused_and_a_changed_one_noticed(frozen, planned, recipe, source, small):
+    before = (planned / "plan.parquet").read_bytes()
+    with pytest.raises(
+        RecipeError, match=r"holds the plan of another recipe of this name .*Remove the folder, or give"
+    ):
+        freeze_plan(variant(recipe, seed=1), catalog=planned.parent, base_dir=small.parent, source=source)
+    assert (planned / "plan.parquet").read_bytes() == before
+    document = yaml.safe_load((planned / "recipe.yaml").read_text())
+    (planned / "recipe.yaml").write_text(yaml.safe_dump({**document, "seed": 1}))
+    with pytest.raises(
+        RecipeError, match=r"recipe\.yaml is not the recipe that plan\.parquet was made from; plan again"
+    ):
+        read_plan(planned)
+    with pytest.raises(PwcatError, match=r"no plan there; make one with `pwcat plan RECIPE`"):
+        read_plan(planned.parent)
+
+
+def test_a_frozen_plan_is_kept_as_it_is_and_needs_no_search(planned, recipe, small):
+    nowhere = OpenSource(provider="archive", url="http://127.0.0.1:1", collection="s2-l2a-synthetic")
+    before = (planned / "plan.parquet").stat().st_mtime_ns
+    assert freeze_plan(recipe, catalog=planned.parent, base_dir=small.parent, source=nowhere) == planned
+    assert (planned / "plan.parquet").stat().st_mtime_ns == before
+    assert len(read_plan(planned).scenes(nowhere)) == len(pq.read_table(planned / "scenes.parquet"))
+
+
+@pytest.fixture
+def counted(archive_dir, tmp_path):
+    """The archive, by a server that writes each request of an asset down: the source, and what it wrote."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = tmp_path / "requests.log"
+    log.touch()
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("counting_archive.py")), str(archive_dir), str(log), str(port)]
+    )
+    try:
+        while server.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield OpenSource(provider="archive", url=f"http://127.0.0.1:{port}", collection="s2-l2a-synthetic"), log
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_the_estimate_is_what_a_build_really_asks_for(planned, counted):
+    source, log = counted
+    plan = read_plan(planned)
+    estimate = estimate_plan(plan.recipe, plan.table, plan.scenes(source))
+    assert log.read_text() == ""
+    build_cube(planned, source=source)
+    requests = [line.split() for line in log.read_text().splitlines()]
+    assert estimate.requests == pytest.approx(len(requests), rel=0.2)
+    assert estimate.download_bytes == pytest.approx(sum(int(sent) for _, _, sent in requests), rel=0.2)
+    assert estimate.cube_bytes == 16 * 3 * 32 * 32 * 2
+    assert (estimate.samples, estimate.shards, estimate.scenes) == (16, 8, len(plan.scenes(source)))
+    assert sum(estimate.splits.values()) == sum(count for *_, count in estimate.cells) == 16
+    seconds = estimate.download_bytes / 20e6 + estimate.requests * 0.03 / 16
+    assert estimate.hours == pytest.approx(seconds / 3600)
+
+
+@pytest.mark.kit
+def test_the_estimate_knows_earth_searchs_names_and_whole_scenes(kit, recipe):
+    path = kit / "stac" / "rustac" / "crates__server__data__sentinel-2__item-collection.json"
+    item = json.loads(path.read_text())["features"][0]
+    source = OpenSource(provider="earth-search", url="http://127.0.0.1:1", collection="s2")
+    scene = Scene.from_item(item, source=source, bands=["B02", "B05", "B01"])
+    document = {"provider": "earth-search", "collection": "s2"}
+    one = variant(recipe, source=document, num_samples=1)
+    row = {name: [None] for name in PLAN_SCHEMA.names} | {
+        "scene_ids": [[scene.id]], "shard": [0], "split": ["train"],
+        "x0": [scene.left + 5120 - 160], "y0": [scene.top - 100],
+    }  # fmt: skip
+    estimate = estimate_plan(one, pa.table(row, schema=PLAN_SCHEMA), [scene])
+    # The chip straddles two tiles of 512 x 10 m, and lies in one of 512 x 20 m and of 512 x 60 m.
+    assert estimate.requests == 3 * 2 + (2 + 1 + 1)
+    assert estimate.download_bytes == round(3 * 32_768 + 4 * 512 * 512 * 2 * 0.65)
+
+
+def test_a_command_shows_counts_and_costs(small, pwcat, frozen, tmp_path):
+    catalog = tmp_path / "catalog"
+    catalog.mkdir()
+    (catalog / "small").symlink_to(frozen)
+    code, out, err = pwcat("plan", small, "--catalog", catalog)
+    assert (code, err) == (0, "")
+    assert "16 samples (" in out
+    assert "requests" in out
+    assert f"Next: pwcat build {small}" in out.replace("\n", " ").replace("  ", " ")
+    assert load_recipe(small).title in out
