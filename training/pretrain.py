@@ -27,7 +27,7 @@ from training.checkpoint import latest_checkpoint, load_model_folder, load_state
 from training.loader import Batch, Loader
 from training.models import Model, build_model
 from training.normalize import Normalization, measure
-from training.recipe import TrainRecipe
+from training.recipe import TrainRecipe, load_train_recipe
 from training.run import METRICS, RUN, Run, load_run, software_versions
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Step:
 
 def pretrain(
     subset: Subset,
-    recipe: TrainRecipe,
+    recipe: TrainRecipe | str | Path,
     out_dir: str | Path,
     *,
     resume: bool = True,
@@ -69,7 +69,7 @@ def pretrain(
 
     Args:
         subset: the samples.
-        recipe: how to train.
+        recipe: how to train: a recipe, the name of a shipped one, or the path of a YAML file.
         out_dir: folder of the run; made where missing.
         resume: go on from what is in the folder.
         device: torch device, such as "cuda" or "cpu"; the best there is where none is given.
@@ -80,6 +80,7 @@ def pretrain(
         TrainingError: the data do not fit the model, the folder holds another run, or the loss is not a number; then
             the last good checkpoint is kept.
     """
+    recipe = recipe if isinstance(recipe, TrainRecipe) else load_train_recipe(recipe)
     run_dir, target = Path(out_dir), torch.device(device or pick_device())
     before = _earlier_run(run_dir, subset=subset, recipe=recipe) if resume else None
     if before and before.finished:

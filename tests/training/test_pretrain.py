@@ -120,6 +120,11 @@ def test_too_small_chips_are_refused_before_any_work(subset, make_recipe, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_may_be_named(subset, tmp_path):
+    with pytest.raises(TrainingError, match="the model reads 96 x 96"):
+        pretrain(subset, "satmae-tiny", tmp_path, device="cpu")
+
+
 def test_streaming_trains_as_well(subset, make_recipe, tmp_path):
     recipe = make_recipe(memory_budget_mb="0.001", window_chips="16", epochs="2")
     run = pretrain(subset, recipe, tmp_path, device="cpu")
