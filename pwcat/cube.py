@@ -132,7 +132,7 @@ def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) ->
         spec: shape and layout.
         attributes: recipe hash, versions, licence and what else belongs to the whole; scale, offset and nodata are added.
     """
-    group = zarr.open_group(path, mode="a", zarr_format=3)
+    group = zarr.open_group(path, mode="a", zarr_format=3, use_consolidated=False)
     group.attrs.update({"scale": SCALE, "offset": OFFSET, "nodata": NODATA, **attributes})
     if "chips" not in group:
         zarr.create_array(store=path, name="chips", **spec.layout(spec.num_samples))

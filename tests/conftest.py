@@ -37,6 +37,7 @@ def recipe_document(archive: Path, **changes: object) -> dict[str, object]:
         "name": "everywhere",
         "title": "Everywhere, in miniature",
         "license": "CC0-1.0",
+        "attribution": "pwcat, synthetic scenes",
         "num_samples": 48,
         "seed": 0,
         "sampler": {"strategy": "uniform", "domain": "scenes"},
