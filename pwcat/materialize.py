@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 RETRY_DELAY_S = 0.5
+SCHEDULER_TIMEOUT_S = 10.0
 
 # Shards in flight on one machine, and reads at a time in each: enough to hide an API's latency from two cores.
 LOCAL_SHARDS = 2
@@ -102,7 +103,7 @@ def build_cube(
         progress: called with samples and bytes whenever a shard is done, first with those that were there.
 
     Raises:
-        CubeError: the folder holds a cube of another shape.
+        CubeError: the folder holds a cube of another shape or recipe.
         SourceError: the scheduler does not answer.
     """
     started = time.monotonic()
@@ -110,7 +111,7 @@ def build_cube(
     spec = _spec_of(plan)
     plan_hash = sha256((folder / "plan.parquet").read_bytes()).hexdigest()
     remove_leftovers(folder)
-    _require_same_cube(folder, spec)
+    _require_same_cube(folder, spec, recipe_hash=plan.recipe.hash)
     create_cube(folder / "cube.zarr", spec, attributes=_attributes(plan))
     missing = [shard for shard in range(spec.num_shards) if not _is_done(folder, shard, plan_hash)]
     progress(len(plan) - sum(_rows_of(spec, shard) for shard in missing), 0)
@@ -159,7 +160,7 @@ def _attributes(plan: FrozenPlan) -> dict[str, Any]:
     }
 
 
-def _require_same_cube(folder: Path, spec: CubeSpec) -> None:
+def _require_same_cube(folder: Path, spec: CubeSpec, *, recipe_hash: str) -> None:
     if not (folder / "cube.zarr" / "chips" / "zarr.json").is_file():
         return
     cube = open_cube(folder / "cube.zarr")
@@ -169,6 +170,11 @@ def _require_same_cube(folder: Path, spec: CubeSpec) -> None:
         raise CubeError(
             f"{folder}: holds a cube of another plan ({there}, bands {', '.join(cube.bands)}; the plan says {wanted}, "
             f"bands {', '.join(spec.bands)}). Remove the folder, or give the recipe another name"
+        )
+    if (made_by := str(cube.attrs.get("recipe_hash"))) != recipe_hash:
+        raise CubeError(
+            f"{folder}: holds a cube of another recipe ({made_by[:12]}, not {recipe_hash[:12]}). Remove the folder, or give "
+            "the recipe another name"
         )
 
 
@@ -224,7 +230,7 @@ def _executor(scheduler: str | None) -> Iterator[tuple[Executor, int]]:
     from distributed import Client
 
     try:
-        client = Client(scheduler, timeout=10)
+        client = Client(scheduler, timeout=SCHEDULER_TIMEOUT_S)
     except (OSError, ValueError) as exc:
         raise SourceError(f"the Dask scheduler at {scheduler} does not answer: {exc}") from exc
     with client:
@@ -335,7 +341,7 @@ def _attempt(
             outcome = read_chips(scene, corners, chip=task.chip, source=task.source, threads=task.threads)
             break
         except RuntimeError as exc:
-            outcome = " ".join(str(exc).split())
+            outcome = " ".join(task.source.unsign(str(exc)).split())
             log.info("scene %s, attempt %d: %s", scene.id, attempt + 1, outcome)
     for entry in entries:
         entry.seconds += (time.monotonic() - started) / len(entries)

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
+
+settings.register_profile("pwcat", deadline=None)  # how long an example takes is no property of the code
+settings.load_profile("pwcat")
 
 BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
 

@@ -34,7 +34,10 @@ def serve_archive(directory: str | Path, *, port: int = 0) -> Iterator[str]:
     """
     command = [sys.executable, "-m", "pwcat.archive.server", str(directory), "--port", str(port), "--watch-stdin"]
     with tempfile.TemporaryFile() as complaints:
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints)
+        # In a session of its own, so that Ctrl-C reaches this process alone and what is being read can be read to its end.
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True
+        )
         assert child.stdin is not None
         assert child.stdout is not None
         try:

@@ -17,7 +17,13 @@ from pwcat.recipe import Recipe, load_recipe
 PWCAT = str(Path(sys.executable).with_name("pwcat"))
 FROZEN = ("plan.parquet", "scenes.parquet", "recipe.yaml")
 # One band of each native resolution: 10, 20 and 60 m. Sixteen samples make eight shards of two.
-SMALL = {"name": "small", "num_samples": 16, "chip": {"size_px": 32, "bands": ["B02", "B05", "B01"]}}
+# The dates are such that some places are served by a scene of baseline 02.14, and some by one of 05.10.
+SMALL = {
+    "name": "small",
+    "num_samples": 16,
+    "chip": {"size_px": 32, "bands": ["B02", "B05", "B01"]},
+    "when": {"start": "2021-01-01", "end": "2023-06-30", "max_cloud_cover": 60},
+}
 
 
 @pytest.fixture(scope="session")
