@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ import numpy as np
 import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 
 from catalog.query import Catalog, open_catalog
@@ -76,12 +75,14 @@ class DemoOptions:
     "--out", type=click.Path(path_type=Path), default="pwcat-demo", show_default=True, help="Folder; a rerun goes on."
 )
 @click.option("--chips", default=DemoOptions.chips, show_default=True, help="Samples a dataset.")
+@click.option("--test-chips", default=DemoOptions.test_chips, show_default=True, help="Labelled samples to score on.")
+@click.option("--places", default=DemoOptions.places, show_default=True, help="Places of the archive, a continent.")
 @click.option("--epochs", default=DemoOptions.epochs, show_default=True, help="Of each pretraining.")
-def demo(out: Path, chips: int, epochs: int) -> None:
+def demo(out: Path, **sizes: int) -> None:
     """Play the whole road in miniature: archive, datasets, catalog, models, scores, report, publication."""
     started = time.monotonic()
     console = Console()
-    options = DemoOptions(chips=chips, epochs=epochs)
+    options = DemoOptions(**sizes)
     with Stages(console) as stages:
         archive = _make_archive(out, options, stages)
         catalog = _build_datasets(out, archive, options, stages)
@@ -91,7 +92,8 @@ def demo(out: Path, chips: int, epochs: int) -> None:
         read_back = _publish(out, catalog, runs[PUBLISHED], stages)
     console.print(_score_table(study))
     console.print(_correlation_table(correlations))
-    console.print(_last_screen(out, catalog, read_back, seconds=time.monotonic() - started))
+    for line in _last_screen(out, catalog, read_back, seconds=time.monotonic() - started):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _make_archive(out: Path, options: DemoOptions, stages: Stages) -> Path:
@@ -185,7 +187,8 @@ def _pretrain_all(out: Path, catalog: Catalog, options: DemoOptions, stages: Sta
 
 
 def _train_recipe(options: DemoOptions) -> TrainRecipe:
-    return load_train_recipe(MODEL, overrides={"epochs": str(options.epochs)})
+    warmup = min(2, options.epochs // 2)
+    return load_train_recipe(MODEL, overrides={"epochs": str(options.epochs), "optimizer.warmup_epochs": str(warmup)})
 
 
 def _evaluate_all(
@@ -312,20 +315,19 @@ def _correlation_table(correlations: Mapping[str, Correlation]) -> Table:
     return table
 
 
-def _last_screen(out: Path, catalog: Catalog, read_back: str, *, seconds: float) -> Panel:
-    biome = max(catalog.collection(PUBLISHED).stats["statistics"]["biome"]["counts"].items(), key=lambda kv: kv[1])[0]
-    found = len(catalog.search(biome=biome))
-    lines: Sequence[str] = (
-        f"[bold]{out}/report.html[/bold]   the page to open first",
-        f"{out}/catalog       a STAC catalog of {len(catalog.collections)} collections, their chips in Zarr",
-        f"{out}/runs          the models, their metrics and scores",
-        f"{out}/published     {read_back}",
+def _last_screen(out: Path, catalog: Catalog, read_back: str, *, seconds: float) -> list[str]:
+    """What was made, where, and three commands to try, a line each; none is broken, so that they can be copied."""
+    biomes = catalog.collection(PUBLISHED).stats["statistics"]["biome"]["counts"]
+    biome = max(biomes, key=lambda name: (biomes[name], name))
+    return [
+        f"[bold]Made in {seconds:.0f} seconds:[/bold]",
+        f"  {out}/report.html   the page to open first",
+        f"  {out}/catalog       a STAC catalog of {len(catalog.collections)} collections, with their chips in Zarr",
+        f"  {out}/runs          the models, their metrics and scores",
+        f"  {out}/published     {read_back}",
         "",
-        "Try next:",
-        f'  pwcat search {out}/catalog --biome "{biome}" --landcover tree_cover   ({found:,} chips of the biome)',
+        "[bold]Try next[/bold] (after `source .venv/bin/activate`):",
+        f'  pwcat search {out}/catalog --biome "{biome}" --landcover tree_cover',
         f"  pwcat plan {out}/recipes/global.yaml --catalog {out}/catalog",
         f"  pwcat correlate {out}/scores.csv --score score --by continent,biome,landcover,spectral",
-        "",
-        "(pwcat lives in .venv/bin; `source .venv/bin/activate` puts it on the PATH)",
-    )
-    return Panel("\n".join(lines), title=f"Made in {seconds:.0f} seconds", title_align="left")
+    ]

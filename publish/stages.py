@@ -45,7 +45,9 @@ class Stages:
         yield lambda done, total: self._progress.update(task, completed=done, total=total)
         self._progress.update(task, completed=1, total=1)
         if not self._console.is_terminal:
-            self._console.print(f"{title}: {self._said} ({time.monotonic() - started:.1f} s)", highlight=False)
+            self._console.print(
+                f"{title}: {self._said} ({time.monotonic() - started:.1f} s)", highlight=False, soft_wrap=True
+            )
 
     def say(self, text: str) -> None:
         """What came of the stage; shown where there are no bars."""

@@ -33,6 +33,7 @@ INK = "#3c3c3d"  # a grey that nothing else uses: a page replaces it by its own 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8A8A", "#B8A800")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STRETCH = (1, 96)  # percentiles of each band that true colour spans: clouds may be white
+BRIGHTEST = 3000  # DN: reflectance 0.3, where the usual true colour of Sentinel-2 ends
 GAMMA = 0.6  # brightens what is dark: forest and water reflect a tenth of what bare ground does
 MANY = 5000  # points beyond which a map is drawn as pixels, not as shapes
 
@@ -88,12 +89,15 @@ def map_figure(places: Mapping[str, np.ndarray], *, land: gpd.GeoDataFrame | Non
 def color_limits(chips_by_dataset: Mapping[str, np.ndarray]) -> np.ndarray:
     """Lowest and highest shown value of each band over all datasets, (2, 3): one stretch for all, so that they compare.
 
+    The highest is at most reflectance 0.3, as Sentinel-2's true colour is usually shown: clouds and snow may saturate.
+
     Args:
         chips_by_dataset: (n, 3, H, W) digital numbers of red, green and blue; 0 is no data.
     """
     bands = [np.concatenate([chips[:, band].ravel() for chips in chips_by_dataset.values()]) for band in range(3)]
     held = [band[band > 0] for band in bands]
-    return np.array([np.percentile(band, STRETCH) if len(band) else (0, 1) for band in held]).T
+    limits = np.array([np.percentile(band, STRETCH) if len(band) else (0, 1) for band in held]).T
+    return np.minimum(limits, [[BRIGHTEST / 2], [BRIGHTEST]])
 
 
 def chips_figure(chips_NCHW: np.ndarray, *, limits: np.ndarray) -> Figure:

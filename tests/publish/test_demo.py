@@ -1,0 +1,63 @@
+"""The demo, small: every stage leaves what the last screen says, and a second run finds it all done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from publish.demo import DATASETS
+
+SMALL = ["--chips", "24", "--test-chips", "192", "--places", "1", "--epochs", "1"]
+
+
+def play(out: Path) -> str:
+    command = [sys.executable, "-m", "pwcat", "demo", "--out", str(out), *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("demo") / "out"
+    return out, play(out)
+
+
+def test_demo_leaves_what_it_says(played: tuple[Path, str]) -> None:
+    out, said = played
+    page = (out / "report.html").read_text()
+    assert "Pretrain where?" in page
+    assert "<script src=" not in page, "the page needs nothing beside it"
+    assert "24 rows by load_dataset" in said
+    assert "Try next:" in said
+    with (out / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["dataset"] for row in rows] == list(DATASETS)
+    assert float(rows[-1]["continent"]) > float(rows[0]["continent"]) == 0.0
+
+
+def test_the_commands_it_names_work(played: tuple[Path, str]) -> None:
+    _, said = played
+    commands = [line.strip() for line in said.splitlines() if line.startswith("  pwcat ")]
+    assert len(commands) == 3, said
+    for command in commands:
+        done = subprocess.run(
+            f"{sys.executable} -m {command}", shell=True, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_a_second_demo_repeats_nothing(played: tuple[Path, str]) -> None:
+    out, _ = played
+    runs = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("model.safetensors")}
+    shards = {path: path.stat().st_mtime_ns for path in (out / "catalog").rglob("c/*/0/0/0/0")}
+    published = json.loads((out / "published" / "europe" / "MANIFEST.json").read_text())
+    play(out)
+    assert {path: path.stat().st_mtime_ns for path in runs} == runs
+    assert {path: path.stat().st_mtime_ns for path in shards} == shards
+    assert json.loads((out / "published" / "europe" / "MANIFEST.json").read_text()) == published
