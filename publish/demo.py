@@ -280,11 +280,11 @@ def _publish(out: Path, catalog: Catalog, run: Path, stages: Stages) -> str:
         publish_dataset(catalog.search(collections=PUBLISHED), to=folder)
         publish_model(run, to=weights)
         progress(1, 2)
-        rows = load_dataset(str(folder), split="train", cache_dir=str(out / "cache"))
+        splits = load_dataset(str(folder), cache_dir=str(out / "cache"))
         model = load_model(weights)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         progress(2, 2)
-        text = f"{len(rows)} rows by load_dataset, a model of {parameters:,} parameters by pwcat.load_model"
+        text = f"{sum(map(len, splits.values()))} rows by load_dataset, a model of {parameters:,} parameters by pwcat.load_model"
         stages.say(text)
     return text
 
