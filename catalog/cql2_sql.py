@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 import cql2
@@ -14,8 +17,13 @@ from pwcat.errors import CatalogError
 
 __all__ = ["Condition", "to_sql"]
 
+# The parser is recursive, backtracks, and takes the process with it when its stack ends: what no person writes is refused
+# before it gets there.
+MAX_LENGTH, MAX_PARENTHESES, MAX_NOTS, MAX_SIGNS = 10_000, 16, 64, 500
+
+_OPERANDS = {"not": 1, "in": 2, "between": 3, "like": 2, "isNull": 1, "casei": 1, "s_intersects": 2}
 _COMPARISONS = {"=": "=", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_SUPPORTED = "and, or, not, =, <>, <, <=, >, >=, in, between, like, isNull, casei, s_intersects with a bbox"
+_SUPPORTED = "and, or, not, =, <>, <, <=, >, >=, in, between, like, isNull, casei, s_intersects of geometry with a bbox"
 
 
 @dataclass
@@ -36,15 +44,48 @@ def to_sql(filter_: str | Mapping[str, Any], columns: Mapping[str, str]) -> Cond
     Raises:
         CatalogError: the filter cannot be parsed, or names a field or operator that is not supported.
     """
+    if isinstance(filter_, str):
+        _require_simple(filter_)
     try:
         parsed = cql2.parse_text(filter_) if isinstance(filter_, str) else cql2.parse_json(json.dumps(filter_))
         document = parsed.to_json()
-    except (cql2.ParseError, cql2.ValidationError, ValueError, TypeError) as exc:
+    except (cql2.ParseError, cql2.ValidationError, ValueError, TypeError, RecursionError) as exc:
         first = next((line for line in str(exc).splitlines() if "expected" in line), str(exc).splitlines()[0])
-        raise CatalogError(f"not a CQL2 filter: {filter_!r}: {first.strip(' =|')}") from exc
+        raise CatalogError(f"not a CQL2 filter: {_shown(filter_)}: {first.strip(' =|')}") from exc
+    if not isinstance(document, Mapping) or "op" not in document:
+        raise CatalogError(
+            f'the filter {_shown(filter_)} is no condition: compare fields, as in "spectral_entropy > 3"'
+        )
     condition = Condition("")
     condition.sql = _translate(document, columns, condition.values)
     return condition
+
+
+def _shown(filter_: str | Mapping[str, Any]) -> str:
+    if not isinstance(filter_, str):
+        return reprlib.repr(filter_)
+    return repr(filter_ if len(filter_) <= 200 else f"{filter_[:200]}…")
+
+
+def _require_simple(text: str) -> None:
+    """Refuse text that is longer or nested deeper than the parser bears.
+
+    Raises:
+        CatalogError: it is.
+    """
+    depths = [0, *accumulate({"(": 1, ")": -1}.get(character, 0) for character in text)]
+    faults = [
+        f"{name} is {got}, at most {most} is allowed"
+        for name, got, most in (
+            ("its length", len(text), MAX_LENGTH),
+            ("its nesting of parentheses", max(depths), MAX_PARENTHESES),
+            ("its number of NOTs", len(re.findall(r"\bnot\b", text, re.IGNORECASE)), MAX_NOTS),
+            ("its number of signs", sum(map(text.count, "+-*/^%")), MAX_SIGNS),
+        )
+        if got > most
+    ]
+    if faults:
+        raise CatalogError(f"the filter {text[:40]!r}… cannot be read: {'; '.join(faults)}")
 
 
 def _translate(node: Any, columns: Mapping[str, str], values: list[Any]) -> str:
@@ -56,7 +97,11 @@ def _translate(node: Any, columns: Mapping[str, str], values: list[Any]) -> str:
     if isinstance(node, Mapping) and "op" in node:
         return _operation(node["op"], node["args"], columns, values)
     if isinstance(node, Mapping) and ("timestamp" in node or "date" in node):
-        moment = datetime.fromisoformat(node.get("timestamp") or node["date"])
+        text = node.get("timestamp") or node.get("date")
+        try:
+            moment = datetime.fromisoformat(str(text))
+        except ValueError as exc:
+            raise CatalogError(f"the filter holds the time {text!r}, which is no ISO 8601 date or time") from exc
         values.append(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
         return "?"
     if isinstance(node, str | int | float | bool):
@@ -69,6 +114,9 @@ def _operation(op: str, args: list[Any], columns: Mapping[str, str], values: lis
     def inner(node: Any) -> str:
         return _translate(node, columns, values)
 
+    wanted = 2 if op in _COMPARISONS else _OPERANDS.get(op)
+    if (wanted is not None and len(args) != wanted) or not args or (op == "in" and not isinstance(args[1], list)):
+        raise CatalogError(f"the filter's {op!r} has the operands {args!r}, which make no sense")
     if op in ("and", "or"):
         return "(" + f" {op.upper()} ".join(inner(arg) for arg in args) + ")"
     if op == "not":
@@ -85,9 +133,14 @@ def _operation(op: str, args: list[Any], columns: Mapping[str, str], values: lis
         return f"({inner(args[0])} IS NULL)"
     if op == "casei":
         return f"lower({inner(args[0])})"
-    if op == "s_intersects" and isinstance(args[1], Mapping) and "bbox" in args[1]:
+    if op == "s_intersects" and args[0] == {"property": "geometry"} and len(_bbox_of(args[1])) == 4:
         return bbox_condition(args[1]["bbox"], values)
     raise CatalogError(f"the filter uses {op!r}, which is not supported; there are {_SUPPORTED}")
+
+
+def _bbox_of(node: Any) -> list[float]:
+    bbox = node.get("bbox", []) if isinstance(node, Mapping) else []
+    return list(bbox)
 
 
 def bbox_condition(bbox: list[float], values: list[Any]) -> str:

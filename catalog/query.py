@@ -255,9 +255,17 @@ def _moment(part: Any, *, end: bool) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError as exc:
         raise CatalogError(f"datetime: {text!r} is no ISO 8601 date or time") from exc
-    if len(text) == len("2021-01-01") and end:
+    if end and _is_day(text):
         moment = moment.replace(hour=23, minute=59, second=59, microsecond=999999)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _run(members: Sequence[Collection], conditions: Sequence[Condition], limit: int | None) -> pa.Table:

@@ -141,9 +141,12 @@ _ASSETS = (
 
 
 def _extent(items: pa.Table) -> pystac.Extent:
+    """Where and when the items lie; all longitudes where one of several crosses the antimeridian."""
     boxes = items["bbox"].combine_chunks()
     west, south = (pa.compute.min(boxes.field(k)).as_py() for k in (0, 1))
     east, north = (pa.compute.max(boxes.field(k)).as_py() for k in (2, 3))
+    if len(items) > 1 and pa.compute.any(pa.compute.greater(boxes.field(0), boxes.field(2))).as_py():
+        west, east = -180.0, 180.0
     first, last = pa.compute.min_max(items["datetime"]).as_py().values()
     return pystac.Extent(pystac.SpatialExtent([[west, south, east, north]]), pystac.TemporalExtent([[first, last]]))
 

@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import geopandas as gpd
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog.cql2_sql import to_sql
+from catalog.query import QUERYABLES, open_catalog
+from pwcat.errors import CatalogError
+
+PWCAT = str(Path(sys.executable).with_name("pwcat"))
+
+
+@pytest.fixture(scope="module")
+def catalog(tiny_catalog):
+    return open_catalog(tiny_catalog)
+
+
+@pytest.fixture(scope="module")
+def frame(tiny_catalog):
+    """All items of both collections, in cube order within each."""
+    frames = [gpd.read_parquet(tiny_catalog / name / "items.parquet") for name in ("europe", "everywhere")]
+    return pd.concat(frames, ignore_index=True)
+
+
+def ids(subset):
+    return subset.table["id"].to_pylist()
+
+
+CLASSES = {
+    "continent": ["Africa", "Asia", "Europe", "North America", "Oceania", "South America"],
+    "landcover": ["grassland", "tree_cover", "cropland", "water"],
+}
+
+
+@st.composite
+def questions(draw):
+    """A search and the same question asked of a data frame."""
+    search, tests = {}, []
+    for layer in CLASSES:
+        if draw(st.booleans()):
+            values = draw(st.lists(st.sampled_from(CLASSES[layer]), min_size=1, max_size=3, unique=True))
+            spelt = [value.upper().replace(" ", "_") for value in values]
+            search[layer] = spelt[0] if len(spelt) == 1 and draw(st.booleans()) else spelt
+            tests.append(lambda f, layer=layer, values=values: f[f"div:{layer}"].isin(values))
+    if draw(st.booleans()):
+        search["collections"] = draw(st.sampled_from(["europe", ["europe"], ["everywhere"], ["everywhere", "europe"]]))
+        names = [search["collections"]] if isinstance(search["collections"], str) else search["collections"]
+        tests.append(lambda f, names=names: f["collection"].isin(names))
+    if draw(st.booleans()):
+        search["split"] = draw(st.sampled_from(["train", "val"]))
+        tests.append(lambda f, split=search["split"]: f["pwcat:split"] == split)
+    if draw(st.booleans()):
+        west, east = draw(st.floats(-180, 180)), draw(st.floats(-180, 180))
+        south, north = sorted((draw(st.floats(-90, 90)), draw(st.floats(-90, 90))))
+        search["bbox"] = (west, south, east, north)
+        tests.append(lambda f: meets(f, west, south, east, north))
+    if draw(st.booleans()):
+        start = date(2021, 1, 1) + timedelta(days=draw(st.integers(0, 900)))
+        end = start + timedelta(days=draw(st.integers(0, 900)))
+        search["datetime"] = f"{start}/{end}"
+        first = datetime(start.year, start.month, start.day, tzinfo=UTC)
+        last = datetime(end.year, end.month, end.day, tzinfo=UTC) + timedelta(days=1)
+        tests.append(lambda f: (f["datetime"] >= first) & (f["datetime"] < last))
+    if draw(st.booleans()):
+        least = draw(st.floats(0, 5))
+        search["min_spectral_entropy"] = least
+        tests.append(lambda f: f["div:spectral_entropy"] >= least)
+    return search, tests
+
+
+def meets(frame, west, south, east, north):
+    box = frame.geometry.bounds
+    inside = (box["miny"] <= north) & (box["maxy"] >= south)
+    if west <= east:
+        return inside & (box["minx"] <= east) & (box["maxx"] >= west)
+    return inside & ((box["maxx"] >= west) | (box["minx"] <= east))
+
+
+def answer(frame, tests):
+    for test in tests:
+        frame = frame[test(frame)]
+    return frame["id"].tolist()
+
+
+@settings(max_examples=40)
+@given(question=questions())
+def test_every_combination_finds_what_a_data_frame_finds(catalog, frame, question):
+    search, tests = question
+    present = {layer: set(frame[f"div:{layer}"]) for layer in CLASSES}
+    for layer in CLASSES:  # a class that no collection searched has is refused, which has a test of its own
+        names = search.get("collections", ["europe", "everywhere"])
+        here = frame[frame["collection"].isin([names] if isinstance(names, str) else names)]
+        asked = [search[layer]] if isinstance(search.get(layer), str) else search.get(layer, [])
+        known = {value.upper().replace(" ", "_") for value in set(here[f"div:{layer}"]) & present[layer]}
+        if not set(asked) <= known:
+            with pytest.raises(CatalogError, match=f"unknown {layer} "):
+                catalog.search(**search)
+            return
+    assert ids(catalog.search(**search)) == answer(frame, tests)
+
+
+numbers = st.floats(-200, 200).map(lambda value: round(value, 3))
+LEAVES = {
+    "text": st.sampled_from(
+        [
+            ("continent = 'Asia'", lambda f: f["div:continent"] == "Asia"),
+            ("continent <> 'Asia'", lambda f: f["div:continent"] != "Asia"),
+            ("div:continent IN ('Asia', 'Africa')", lambda f: f["div:continent"].isin(["Asia", "Africa"])),
+            ("casei(continent) = casei('aSIA')", lambda f: f["div:continent"] == "Asia"),
+            ("biome LIKE 'Trop%'", lambda f: f["div:biome"].str.startswith("Trop")),
+            ("biome IS NULL", lambda f: f["div:biome"].isna()),
+            ("split = 'val'", lambda f: f["pwcat:split"] == "val"),
+            ("collection = 'europe'", lambda f: f["collection"] == "europe"),
+            (
+                "datetime >= TIMESTAMP('2022-06-01T00:00:00Z')",
+                lambda f: f["datetime"] >= pd.Timestamp("2022-06-01", tz="UTC"),
+            ),
+            ("datetime < DATE('2023-02-01')", lambda f: f["datetime"] < pd.Timestamp("2023-02-01", tz="UTC")),
+            ("S_INTERSECTS(geometry, BBOX(-30, -40, 60, 70))", lambda f: meets(f, -30, -40, 60, 70)),
+            ("id = 'x'' OR 1=1 --'", lambda f: f["id"] == "x"),
+        ]
+    ),
+    "compare": st.tuples(st.sampled_from(["<", "<=", ">", ">="]), st.sampled_from(["lon", "lat"]), numbers).map(
+        lambda t: (f"{t[1]} {t[0]} {t[2]}", lambda f: f[f"_{t[1]}"].map(lambda v: eval(f"v {t[0]} {t[2]}")))  # noqa: S307
+    ),
+    "between": st.tuples(numbers, numbers).map(
+        lambda t: (f"lon BETWEEN {t[0]} AND {t[1]}", lambda f: f["_lon"].between(*t))
+    ),
+}
+filters = st.recursive(
+    st.one_of(*LEAVES.values()),
+    lambda inner: st.one_of(
+        inner.map(lambda a: (f"NOT ({a[0]})", lambda f: ~a[1](f))),
+        st.tuples(inner, inner).map(lambda t: (f"({t[0][0]} AND {t[1][0]})", lambda f: t[0][1](f) & t[1][1](f))),
+        st.tuples(inner, inner).map(lambda t: (f"({t[0][0]} OR {t[1][0]})", lambda f: t[0][1](f) | t[1][1](f))),
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=60)
+@given(question=filters, as_json=st.booleans())
+def test_cql2_finds_what_a_data_frame_finds(catalog, frame, question, as_json):
+    import cql2
+
+    text, test = question
+    rows = frame.assign(
+        _lon=[c["lon"] for c in frame["proj:centroid"]], _lat=[c["lat"] for c in frame["proj:centroid"]]
+    )
+    expected = rows["id"][test(rows).astype(bool)].tolist()
+    assert ids(catalog.search(filter=cql2.parse_text(text).to_json() if as_json else text)) == expected
+
+
+HOSTILE = [
+    "1=1; DROP TABLE items",
+    "continent = 'Asia' UNION SELECT 1",
+    "continent = (SELECT 'Asia')",
+    "read_text('/etc/passwd') = 'x'",
+    '"div:continent\\" OR 1=1 --" = 1',
+    "pg_sleep(10) = 1",
+    "secret = 1",
+    "lon",
+    "true",
+    "",
+    "datetime > TIMESTAMP('garbage')",
+    "lon + 1 > 3",
+    "S_INTERSECTS(geometry, POINT(1 1))",
+    "(" * 100_000 + "lon = 1" + ")" * 100_000,
+    "NOT " * 100_000 + "lon = 1",
+    "lon = " + "-" * 100_000 + "1",
+    "lon = " + "(" * 40,
+    "lon = 1" + " + 1" * 2_000,
+    "lon IN (" + "1, " * 50_000 + "1)",
+    {"op": "and"},
+    {"op": "=", "args": []},
+    {"op": "not", "args": []},
+    {"op": "in", "args": [{"property": "biome"}, "Tundra"]},
+    {"op": "s_intersects", "args": [{"property": "geometry"}, {"bbox": [1, 2]}]},
+    {"op": "s_intersects", "args": [{"property": "secret"}, {"bbox": [1, 2, 3, 4]}]},
+    {"op": "=", "args": [{"property": "lon"}, None]},
+    {"op": "=", "args": [{"property": "datetime"}, {"timestamp": 5}]},
+    {"op": "1; DROP TABLE items", "args": [1, 2]},
+    {"property": "lon"},
+    {},
+]
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_hostile_filters_are_refused_in_one_short_line(catalog, number):
+    with pytest.raises(CatalogError, match="filter") as caught:
+        catalog.search(filter=HOSTILE[number])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_a_deeply_nested_document_is_refused_too(catalog):
+    document = {"op": "=", "args": [{"property": "lon"}, 1]}
+    for _ in range(5_000):
+        document = {"op": "not", "args": [document]}
+    with pytest.raises(CatalogError, match="not a CQL2 filter"):
+        catalog.search(filter=document)
+
+
+@given(value=st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=40))
+def test_no_value_ever_becomes_sql(value):
+    document = {"op": "=", "args": [{"property": "continent"}, value]}
+    condition = to_sql(document, QUERYABLES)
+    assert condition.sql == '("div:continent" = ?)'
+    assert condition.values == [value]
+
+
+def test_an_unknown_class_names_the_close_ones_and_all_there_are(catalog, frame, tiny_catalog):
+    every = ", ".join(sorted(set(frame["div:biome"])))
+    with pytest.raises(
+        CatalogError, match=r"unknown biome 'Boreal Forest': did you mean 'Boreal Forests/Taiga'"
+    ) as caught:
+        catalog.search(biome="Boreal Forest")
+    assert str(caught.value).endswith(f"Known: {every}")
+    done = subprocess.run(
+        [PWCAT, "search", str(tiny_catalog), "--biome", "Boreal Forest"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"pwcat: {caught.value}\n"
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"datetime": "yesterday"}, "datetime: 'yesterday' is no ISO 8601 date or time"),
+        ({"datetime": "2021-13-01/.."}, "datetime: '2021-13-01' is no ISO 8601 date or time"),
+        ({"datetime": "2022-01-01/2021-01-01"}, "datetime: the end lies before the start"),
+        ({"datetime": "2021-01-01/2021-02-01/2021-03-01"}, "datetime is a day or an interval start/end"),
+        (
+            {"bbox": (0, 10, 10, 0)},
+            r"bbox is west, south, east, north in degrees with south <= north, got \[0, 10, 10, 0\]",
+        ),
+        ({"bbox": (0, 0, 10)}, "bbox is west, south, east, north"),
+        ({"bbox": (0, 0, 190, 10)}, "bbox is west, south, east, north"),
+        ({"bbox": (0, 0, float("nan"), 10)}, "bbox is west, south, east, north"),
+        ({"split": "test"}, "unknown split 'test': train or val"),
+        ({"collections": "nowhere"}, "no collection 'nowhere'; there are europe, everywhere"),
+        ({"limit": 0}, "limit is at least 1, got 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(catalog, search, message):
+    with pytest.raises(CatalogError, match=message):
+        catalog.search(**search)
+
+
+def test_a_day_is_all_of_it_however_it_is_written(catalog, frame):
+    day = frame["datetime"].iloc[0].date()
+    expected = frame["id"][frame["datetime"].dt.date == day].tolist()
+    for span in (f"{day}", f"{day}/{day}", f"{day:%Y%m%d}", (day, day)):
+        assert ids(catalog.search(datetime=span)) == expected
+    assert len(catalog.search(datetime="../..")) == len(catalog.search(datetime=(None, None))) == len(frame)
+    late = catalog.search(datetime=f"{day}T23:59:59Z/..")
+    assert ids(late) == frame["id"][frame["datetime"].dt.date > day].tolist()
+
+
+def test_a_limit_is_the_same_samples_each_time_spread_over_the_answer(catalog, frame):
+    some = catalog.search(limit=20)
+    assert len(some) == 20
+    assert ids(some) == ids(catalog.search(limit=20))
+    assert set(ids(some)) < set(ids(catalog.search(limit=40))) < set(frame["id"])
+    assert len(set(some.column("collection"))) == 2
+    assert ids(some) == [name for name in frame["id"] if name in set(ids(some))]  # in cube order
+    assert ids(catalog.search(limit=10_000)) == frame["id"].tolist()
+
+
+def test_a_box_across_the_antimeridian_finds_either_side_and_what_crosses(tiny_catalog, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe", ignore=shutil.ignore_patterns("cube.zarr"))
+    path = tmp_path / "europe" / "items.parquet"
+    table = pq.read_table(path)
+    spans = [(179.0, 179.1), (-179.1, -179.0), (179.95, -179.95), (10.0, 10.1)]
+    boxes = [{"xmin": w, "ymin": 0.0, "xmax": e, "ymax": 1.0} for w, e in [*spans, *[(0.0, 1.0)] * (len(table) - 4)]]
+    number = table.schema.get_field_index("bbox")
+    pq.write_table(table.set_column(number, "bbox", pa.array(boxes, table["bbox"].type)), path)
+    catalog = open_catalog(tmp_path)
+
+    def found(*bbox):
+        return [k for k in catalog.search(bbox=bbox).column("pwcat:index").tolist() if k < 4]
+
+    assert found(178, -5, -178, 5) == [0, 1, 2]
+    assert found(179.92, -5, 180, 5) == [2]
+    assert found(-180, -5, -179.96, 5) == [2]
+    assert found(-179.5, -5, -178, 5) == [1]
+    assert found(5, -5, 20, 5) == [3]
+    assert found(-180, -90, 180, 90) == [0, 1, 2, 3]
+    assert found(178, 5, -178, 10) == []
+
+
+def test_a_collection_opens_alone_and_what_is_no_catalog_is_said(tiny_catalog, tmp_path, frame):
+    alone = open_catalog(tiny_catalog / "europe")
+    assert alone.collections == ["europe"]
+    assert set(alone.search().column("div:continent")) == {"Europe"}
+    collection = open_catalog(tiny_catalog).collection("europe")
+    assert collection.recipe["name"] == "europe"
+    assert collection.metadata.id == "europe"
+    assert collection.stats["num_samples"] == 32
+    with pytest.raises(CatalogError, match=r"no catalog there: neither collection\.json nor a folder that has one"):
+        open_catalog(tmp_path)
+    (tmp_path / "europe").mkdir()
+    (tmp_path / "europe" / "collection.json").write_text("{}")
+    with pytest.raises(CatalogError, match=r"no items at .*items\.parquet; build the collection again"):
+        open_catalog(tmp_path).search()
+
+
+def test_the_command_line_says_the_same_as_the_api(tiny_catalog, catalog, tmp_path):
+    done = subprocess.run(
+        [PWCAT, "search", str(tiny_catalog), "--continent", "Europe", "--split", "train", "--bbox", "-20", "30", "60", "75",
+         "--datetime", "2021-01-01/..", "--filter", "spectral_entropy > 1", "--limit", "5", "--save",
+         str(tmp_path / "few.parquet"), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    expected = catalog.search(
+        continent="Europe", split="train", bbox=(-20, 30, 60, 75), datetime="2021-01-01/..", filter="spectral_entropy > 1",
+        limit=5,
+    )  # fmt: skip
+    assert (found["matched"], found["hash"]) == (5, expected.hash)
+    assert [sample["id"] for sample in found["samples"]] == ids(expected)
+    done = subprocess.run([PWCAT, "stats", str(tmp_path / "few.parquet"), "--json"], capture_output=True, check=True)
+    assert json.loads(done.stdout)["few"] == json.loads(json.dumps(expected.stats()))
