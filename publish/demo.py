@@ -284,7 +284,8 @@ def _publish(out: Path, catalog: Catalog, run: Path, stages: Stages) -> str:
         model = load_model(weights)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         progress(2, 2)
-        text = f"{sum(map(len, splits.values()))} rows by load_dataset, a model of {parameters:,} parameters by pwcat.load_model"
+        rows = sum(map(len, splits.values()))
+        text = f"{rows} rows by load_dataset, a model of {parameters:,} parameters by pwcat.load_model"
         stages.say(text)
     return text
 

@@ -96,8 +96,8 @@ def color_limits(chips_by_dataset: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     bands = [np.concatenate([chips[:, band].ravel() for chips in chips_by_dataset.values()]) for band in range(3)]
     held = [band[band > 0] for band in bands]
-    limits = np.array([np.percentile(band, STRETCH) if len(band) else (0, 1) for band in held]).T
-    return np.minimum(limits, [[BRIGHTEST / 2], [BRIGHTEST]])
+    limits: np.ndarray = np.array([np.percentile(band, STRETCH) if len(band) else (0, 1) for band in held]).T
+    return np.asarray(np.minimum(limits, np.array([[BRIGHTEST / 2], [BRIGHTEST]])))
 
 
 def chips_figure(chips_NCHW: np.ndarray, *, limits: np.ndarray) -> Figure:
