@@ -58,3 +58,11 @@ def ledger_settles(path: Path, *, plan_hash: str) -> bool:
     table = pq.read_table(path, columns=["status"])
     notes = pq.read_schema(path).metadata or {}
     return notes.get(b"pwcat:plan", b"").decode() == plan_hash and "failed" not in table["status"].to_pylist()
+
+
+def read_shard_ledger(path: Path, *, plan_hash: str, shard_sha256: str) -> list[dict[str, Any]]:
+    """Rows of one shard's ledger; none where it is of another plan, or of other bytes of the shard."""
+    table = pq.read_table(path)
+    notes = table.schema.metadata or {}
+    mine = {b"pwcat:plan": plan_hash.encode(), b"pwcat:shard_sha256": shard_sha256.encode()}
+    return table.to_pylist() if mine.items() <= notes.items() else []

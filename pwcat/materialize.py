@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pwcat.atomic import remove_leftovers
 from pwcat.cube import CubeSpec, create_cube, encode_shard, open_cube, shard_path, write_coordinates, write_shard
 from pwcat.errors import CubeError, SourceError
-from pwcat.ledger import ledger_path, ledger_settles, read_ledger, write_ledger
+from pwcat.ledger import ledger_path, ledger_settles, read_ledger, read_shard_ledger, write_ledger
 from pwcat.plan import FrozenPlan, read_plan, shard_size
 from pwcat.providers import OpenSource
 from pwcat.readers import read_chips
@@ -241,32 +241,54 @@ def _executor(scheduler: str | None) -> Iterator[tuple[Executor, int]]:
 
 
 def make_shard(task: ShardTask) -> dict[str, int]:
-    """Read, harmonise and write one shard; its ledger first. Returns counts of samples and bytes."""
+    """Read, harmonise and write one shard; its ledger first. Returns counts of samples and bytes.
+
+    Samples of it that an earlier run has settled are kept as they are: only those that failed are read.
+    """
     rows = len(task.rows)
     chips = np.zeros((rows, *task.spec.chip_shape), dtype=np.uint16)
     valid = np.ones((rows, task.spec.size_px, task.spec.size_px), dtype=bool)
     entries = [_Entry(id=row["id"], boa_offset=[0] * task.spec.num_times) for row in task.rows]
-    for scene_id, time_index, members in _by_scene(task.rows):
+    kept = _kept(task)
+    for row, entry in kept.items():
+        entries[row] = entry
+    if kept:
+        chips[list(kept)] = open_cube(task.folder / "cube.zarr").read_shard(task.shard)[list(kept)]
+    for scene_id, time_index, wanted in _by_scene(task.rows):
+        members = [member for member in wanted if member not in kept]
+        if not members:
+            continue
         scene = task.scenes[scene_id]
         offset = task.source.boa_offset(scene.item["properties"]) if task.chip.harmonise else 0
         for member, raw in _read(task, scene, members, entries):
             valid[member] &= (raw != 0).all(axis=0)
             chips[member, time_index] = np.where(raw > offset, raw - offset, 0)
             entries[member].boa_offset[time_index] = offset
-    for row, entry in enumerate(entries):
-        entry.settle(float(valid[row].mean()), int(chips[row].nbytes))
-        if entry.status != "written":
+    made = [row for row in range(rows) if row not in kept]
+    for row in made:
+        entries[row].settle(float(valid[row].mean()), int(chips[row].nbytes))
+        if entries[row].status != "written":
             chips[row] = 0
-    return _write(task, chips, entries)
+    _write(task, chips, entries)
+    return {"samples": rows, "bytes": sum(entries[row].bytes for row in made)}
 
 
-def _write(task: ShardTask, chips: NDArray[np.uint16], entries: Sequence[_Entry]) -> dict[str, int]:
+def _kept(task: ShardTask) -> dict[int, _Entry]:
+    """What an earlier run settled of this shard, by row; nothing where ledger and shard are not of one writing."""
+    ledger, shard = ledger_path(task.folder, task.shard), shard_path(task.folder / "cube.zarr", task.shard)
+    if not (ledger.is_file() and shard.is_file()):
+        return {}
+    digest = sha256(shard.read_bytes()).hexdigest()
+    rows = read_shard_ledger(ledger, plan_hash=task.plan_hash, shard_sha256=digest)
+    return {number: _Entry(**row) for number, row in enumerate(rows) if row["status"] != "failed"}
+
+
+def _write(task: ShardTask, chips: NDArray[np.uint16], entries: Sequence[_Entry]) -> None:
     payload = encode_shard(task.spec, task.shard, chips)
     digest = sha256(payload).hexdigest()
     ledger = ledger_path(task.folder, task.shard)
     write_ledger(ledger, [vars(entry) for entry in entries], plan_hash=task.plan_hash, shard_sha256=digest)
     write_shard(task.folder / "cube.zarr", task.shard, payload)
-    return {"samples": len(entries), "bytes": sum(entry.bytes for entry in entries)}
 
 
 @dataclass

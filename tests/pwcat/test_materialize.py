@@ -15,7 +15,7 @@ from pwcat import materialize
 from pwcat.atomic import remove_leftovers, replacing
 from pwcat.cube import open_cube, shard_path
 from pwcat.errors import CubeError, SourceError
-from pwcat.ledger import ledger_path, read_ledger
+from pwcat.ledger import ledger_path, read_ledger, write_ledger
 from pwcat.materialize import build_cube
 from pwcat.plan import Plan, read_plan, write_plan
 from pwcat.providers import OpenSource, open_source
@@ -212,6 +212,28 @@ def test_an_unreachable_source_fails_every_sample_and_loses_none_that_is_there(b
     report = build_cube(folder, source=nowhere)
     assert report.counts == {"written": 14, "failed": 2}
     assert build_cube(folder, source=source).counts == {"written": 16}
+    assert bytes_of(folder) == bytes_of(built)
+
+
+def test_a_rerun_reads_the_failed_samples_of_a_shard_and_keeps_the_others(built, source, tmp_path, bytes_of):
+    folder = shutil.copytree(built, tmp_path / "small")
+    path = ledger_path(folder, 3)
+    notes = {key.decode(): value.decode() for key, value in pq.read_schema(path).metadata.items()}
+    first, second = pq.read_table(path).to_pylist()
+    write_ledger(
+        path,
+        [first, second | {"status": "failed", "reason": "once"}],
+        plan_hash=notes["pwcat:plan"],
+        shard_sha256=notes["pwcat:shard_sha256"],
+    )
+    nowhere = OpenSource(provider="archive", url="http://127.0.0.1:1", collection="s2-l2a-synthetic")
+    assert build_cube(folder, source=nowhere).counts == {"written": 15, "failed": 1}
+    assert pq.read_table(path).to_pylist()[0] == first
+    chips = open_cube(folder / "cube.zarr").read(np.array([6, 7]))
+    np.testing.assert_array_equal(chips[0], open_cube(built / "cube.zarr").read(np.array([6]))[0])
+    assert not chips[1].any()
+    assert build_cube(folder, source=source).counts == {"written": 16}
+    assert pq.read_table(path).to_pylist()[0] == first
     assert bytes_of(folder) == bytes_of(built)
 
 
