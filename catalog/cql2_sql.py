@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import accumulate
 from typing import Any
 
 import cql2
 
 from pwcat.errors import CatalogError
+from pwcat.filters import filter_faults
 
 __all__ = ["Condition", "to_sql"]
-
-# The parser is recursive, backtracks, and takes the process with it when its stack ends: what no person writes is refused
-# before it gets there.
-MAX_LENGTH, MAX_PARENTHESES, MAX_NOTS, MAX_SIGNS = 10_000, 16, 64, 500
 
 _OPERANDS = {"not": 1, "in": 2, "between": 3, "like": 2, "isNull": 1, "casei": 1, "s_intersects": 2}
 _COMPARISONS = {"=": "=", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -73,17 +68,7 @@ def _require_simple(text: str) -> None:
     Raises:
         CatalogError: it is.
     """
-    depths = [0, *accumulate({"(": 1, ")": -1}.get(character, 0) for character in text)]
-    faults = [
-        f"{name} is {got}, at most {most} is allowed"
-        for name, got, most in (
-            ("its length", len(text), MAX_LENGTH),
-            ("its nesting of parentheses", max(depths), MAX_PARENTHESES),
-            ("its number of NOTs", len(re.findall(r"\bnot\b", text, re.IGNORECASE)), MAX_NOTS),
-            ("its number of signs", sum(map(text.count, "+-*/^%")), MAX_SIGNS),
-        )
-        if got > most
-    ]
+    faults = filter_faults(text)
     if faults:
         raise CatalogError(f"the filter {text[:40]!r}… cannot be read: {'; '.join(faults)}")
 

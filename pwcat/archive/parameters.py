@@ -11,6 +11,7 @@ import cql2
 from starlette.datastructures import QueryParams
 
 from pwcat.archive.search import BadRequest, ItemIndex, Query, parse_area, parse_datetime
+from pwcat.filters import filter_faults
 
 __all__ = ["ITEMS_NAMES", "SEARCH_NAMES", "Page", "read_body", "read_page", "read_query"]
 
@@ -110,7 +111,10 @@ def _read_filter(asked: Mapping[str, Any]) -> cql2.Expr | None:
         raise BadRequest(f"filter-lang {language!r} is not served, only cql2-text and cql2-json")
     try:
         if language == "cql2-text":
-            return cql2.parse_text(_text(asked, "filter"))
+            text = _text(asked, "filter")
+            if faults := filter_faults(text):
+                raise BadRequest(f"filter cannot be read: {'; '.join(faults)}")
+            return cql2.parse_text(text)
         expression = cql2.parse_json(json.dumps(asked["filter"]))
         expression.validate()
     except BadRequest:
