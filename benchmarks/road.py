@@ -15,7 +15,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from publish.demo import DATASETS, HELD_OUT, PUBLISHED, DemoOptions, write_recipes
+from publish.demo import DATASETS, HELD_OUT, PUBLISHED, DemoOptions, held_out_places, write_recipes
 
 PWCAT = [sys.executable, "-m", "pwcat"]
 RESULTS = Path(__file__).parent / "results"
@@ -42,16 +41,23 @@ class Row:
         return self.chips / self.seconds
 
 
+# A process starts with the peak memory of the one that made it, so a small one stands between this one and the command.
+LAUNCHER = """
+import json, os, sys, time
+started = time.monotonic()
+_, status, usage = os.wait4(os.posix_spawn(sys.executable, sys.argv[1:], os.environ), 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - started, usage.ru_maxrss / 1024]))
+"""
+
+
 def run(*command: str | Path) -> tuple[float, float]:
     """Seconds and peak resident megabytes of one command."""
-    started = time.monotonic()
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen([*PWCAT, *map(str, command)], stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            output.seek(0)
-            raise SystemExit(f"{command} failed:\n{output.read().decode()}")
-    return time.monotonic() - started, usage.ru_maxrss / 1024
+    launch = [sys.executable, "-S", "-c", LAUNCHER, *PWCAT, *map(str, command)]
+    done = subprocess.run(launch, capture_output=True, text=True, check=True)
+    status, seconds, peak_mb = json.loads(done.stdout.splitlines()[-1])
+    if status:
+        raise SystemExit(f"{command} failed:\n{done.stderr}")
+    return seconds, peak_mb
 
 
 def measure(size: int, root: Path) -> list[Row]:
@@ -68,7 +74,7 @@ def measure(size: int, root: Path) -> list[Row]:
         rows.append(Row(stage, size, chips, sum(seconds), max(peaks)))
         print(f"{size:>3}x {stage:<10} {sum(seconds):8.1f} s {max(peaks):7.0f} MB", file=sys.stderr)
 
-    synth = ["archive", "synth", archive, "--places", options.places, "--test-places", max(2, options.places // 3)]
+    synth = ["archive", "synth", archive, "--places", options.places, "--test-places", held_out_places(options)]
     note("archive", everything, [run(*map(str, synth))])
     note("plan", everything, [run("plan", path, "--catalog", catalog) for path in recipes.values()])
     note("build", everything, [run("build", path, "--catalog", catalog) for path in recipes.values()])

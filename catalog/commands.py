@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from catalog.query import open_catalog
 from catalog.store import build as build_collection
 from catalog.subset import Subset, load_subset
 from pwcat.commands import DEFAULT_CATALOG
+from pwcat.materialize import BuildReport
 
 __all__ = ["build", "search", "stats"]
 
@@ -58,7 +60,7 @@ def build(recipe: Path, catalog: Path, scheduler: str | None, as_json: bool) -> 
     report = built.report
     if as_json:
         click.echo(json.dumps({"folder": str(built.folder), **vars(report)}, indent=2))
-        return
+        sys.exit(_exit_code(report))
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(report.counts.items(), reverse=True))
     rate = report.bytes / 1e6 / report.seconds if report.seconds else 0.0
     made = (
@@ -72,6 +74,12 @@ def build(recipe: Path, catalog: Path, scheduler: str | None, as_json: bool) -> 
     if "failed" in report.counts:
         click.echo("  the same command tries the failed ones again")
     click.echo(f"Next: pwcat stats {built.folder}")
+    sys.exit(_exit_code(report))
+
+
+def _exit_code(report: BuildReport) -> int:
+    """1 where samples failed, so that a script notices; what could be built is built all the same."""
+    return 1 if report.counts.get("failed") else 0
 
 
 @click.command()

@@ -168,7 +168,11 @@ class Subset:
             }
             entropy = ("sample", rows["div:spectral_entropy"].to_numpy())
             parts.append(part.assign_coords(labels).assign_coords(spectral_entropy=entropy))
-        return parts[0] if len(parts) == 1 else xr.concat(parts, dim="sample", coords="different", compat="equals")
+        return (
+            parts[0]
+            if len(parts) == 1
+            else xr.concat(parts, dim="sample", coords="different", compat="equals", combine_attrs="drop_conflicts")
+        )
 
     def dataset(self) -> ChipDataset:
         """A map-style dataset that a torch ``DataLoader`` takes as it is."""

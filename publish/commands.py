@@ -83,7 +83,7 @@ def verify(folder: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**asdict(found), "ok": found.ok}))
     if not found.ok:
-        raise PublishError(f"{folder} has {len(found.faults)} faults: {'; '.join(found.faults)}")
+        raise PublishError(f"{folder} has {len(found.faults)} fault(s): {'; '.join(found.faults)}")
     if not as_json:
         click.echo(f"{folder}: {found.kind} of {found.files} files, {_size(found.bytes)}, whole, and it loads")
 

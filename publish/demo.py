@@ -36,7 +36,7 @@ from training.pretrain import pretrain
 from training.recipe import TrainRecipe, load_train_recipe
 from training.report import MEASURES, Study, cells_of, describe_dataset, mean_dense_ranks, relate, render_report
 
-__all__ = ["DATASETS", "DemoOptions", "demo", "write_recipes"]
+__all__ = ["DATASETS", "DemoOptions", "demo", "held_out_places", "write_recipes"]
 
 # name: the continent it is drawn from, or None for all of them
 DATASETS: Mapping[str, str | None] = {
@@ -60,7 +60,7 @@ class DemoOptions:
     Attributes:
         chips: samples a dataset.
         test_chips: samples of the held-out, labelled dataset.
-        places: places of the archive a continent; a third as many more, and at least two, are held out.
+        places: places of the archive a continent; half as many more, and at least three, are held out.
         epochs: of each pretraining.
     """
 
@@ -98,11 +98,16 @@ def demo(out: Path, **sizes: int) -> None:
 
 def _make_archive(out: Path, options: DemoOptions, stages: Stages) -> Path:
     archive = out / "archive"
-    synth = SynthOptions(places=options.places, test_places=max(2, options.places // 3))
+    synth = SynthOptions(places=options.places, test_places=held_out_places(options))
     with stages.stage("Archive: synthetic scenes as COGs behind a STAC API") as progress:
         counts = synthesise_archive(archive, options=synth, progress=progress)
         stages.say(f"{sum(counts.values())} items in {len(counts)} collections")
     return archive
+
+
+def held_out_places(options: DemoOptions) -> int:
+    """Places a continent that no model is pretrained on."""
+    return max(3, options.places // 2)
 
 
 def write_recipes(folder: Path, *, archive: str, options: DemoOptions) -> dict[str, Path]:
@@ -121,7 +126,8 @@ def write_recipes(folder: Path, *, archive: str, options: DemoOptions) -> dict[s
     documents[HELD_OUT] = _recipe(
         HELD_OUT, None, archive=archive, collection="s2-l2a-synthetic-test", chips=options.test_chips, seed=1
     )
-    documents[HELD_OUT]["split"] = {"val_fraction": 0.4, "block_km": 1}
+    # Places lie a degree and more apart, so that blocks of 50 km put whole places on one side.
+    documents[HELD_OUT]["split"] = {"val_fraction": 0.4, "block_km": 50}
     paths = {}
     for name, document in documents.items():
         paths[name] = folder / f"{name}.yaml"

@@ -123,11 +123,18 @@ def load_model(repo_or_path: str | Path, *, revision: str | None = None) -> Mode
         if revision is not None:
             raise PublishError(f"{path} is a folder, and a folder has no revision {revision!r}: leave it out")
         return _load(path)
-    check_repo_name(str(repo_or_path))
+    _require_name(str(repo_or_path))
     wanted = [MANIFEST, WEIGHTS, CONFIG, PREPROCESSING]
     return _load(
         fetch_folder(str(repo_or_path), kind="model", revision=revision, patterns=wanted), repo=str(repo_or_path)
     )
+
+
+def _require_name(source: str) -> None:
+    try:
+        check_repo_name(source)
+    except PublishError as exc:
+        raise PublishError(f"no model at {source}: there is no such folder, and as a repository: {exc}") from exc
 
 
 def _load(path: Path, *, repo: str | None = None) -> Model:

@@ -23,6 +23,7 @@ _PUBLIC: dict[str, str] = {
     "Subset": "catalog.subset",
     "pretrain": "training.pretrain",
     "evaluate": "training.evaluate",
+    "embed_subset": "training.embed",
     "decode": "publish.decode",
     "load_model": "publish.weights",
     "publish_dataset": "publish.dataset",

@@ -166,7 +166,7 @@ def _unreachable(recipe: Recipe, placed: int) -> str:
         f"{recipe.name}: only {placed} of {recipe.num_samples} sites could be placed ({wanted}, domain "
         f"{recipe.sampler.domain!r}): {MAX_FRUITLESS_ROUNDS} further draws found none with a scene that holds the whole "
         f"chip on {windows} date(s) under {recipe.when.max_cloud_cover:g} % cloud. Relax max_cloud_cover, widen the "
-        "dates, ask for fewer dates a site or a smaller chip"
+        "dates, ask for fewer dates a site or a smaller chip; over a source that covers little land, take the domain 'scenes'"
     )
 
 

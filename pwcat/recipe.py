@@ -56,7 +56,16 @@ class Source(_Document):
     path: str | None = Field(
         None, description="`archive` only: the folder, relative to the recipe; it is served while needed"
     )
-    fallback: list[Source] = Field(default_factory=list, description="sources of the same acquisitions, tried in order")
+    fallback: list[Source] = Field(
+        default_factory=list, description="sources of the same acquisitions; kept for later, and refused for now"
+    )
+
+    @field_validator("fallback")
+    @classmethod
+    def _unused(cls, fallback: list[Source]) -> list[Source]:
+        if fallback:
+            raise ValueError("no other source is tried yet when one fails: leave `fallback` out")
+        return fallback
 
     @field_validator("provider")
     @classmethod
@@ -162,6 +171,20 @@ class RegionLayers(_Document):
     continent: Layer | None = None
     biome: Layer | None = None
     landcover: Layer | None = None
+
+    @field_validator("continent", "biome")
+    @classmethod
+    def _polygons(cls, layer: Layer | None) -> Layer | None:
+        if layer is not None and layer.field is None:
+            raise ValueError("this layer is a vector file: give `path` and `field`")
+        return layer
+
+    @field_validator("landcover")
+    @classmethod
+    def _rasters(cls, layer: Layer | None) -> Layer | None:
+        if layer is not None and layer.field is not None:
+            raise ValueError("land cover is a class raster: give `path` and `classes`, or `collection`")
+        return layer
 
 
 class Split(_Document):

@@ -72,7 +72,7 @@ def pretrain(
     "--task", default="landcover", show_default=True, type=click.Choice(sorted(TASKS)), help="What to predict."
 )
 @click.option(
-    "--min-samples", default=10, show_default=True, type=click.IntRange(1), help="Rarer classes are left out."
+    "--min-samples", type=click.IntRange(1), help="Rarer classes are left out; by default those of fewer than 10."
 )
 @click.option(
     "--probe", "probes", multiple=True, type=click.Choice(sorted(PROBES)), help="May be repeated; all by default."
@@ -84,7 +84,11 @@ def pretrain(
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Draws of training samples.")
 @click.option("--split", default="column", show_default=True, type=click.Choice(["column", "blocks"]), help=SPLIT_HELP)
 @click.option(
-    "--block-km", default=100.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Side of a place."
+    "--block-km",
+    default=100.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Side of a block, here and of validation.",
 )
 @click.option("--seed", default=0, show_default=True, type=int, help="Fixes every draw.")
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
@@ -94,7 +98,7 @@ def evaluate(
     run: str,
     data: str,
     task: str,
-    min_samples: int,
+    min_samples: int | None,
     probes: tuple[str, ...],
     control: str | None,
     as_json: bool,
@@ -111,7 +115,7 @@ def evaluate(
     scores = evaluate_run(
         None if control else run,
         load_subset(data),
-        task=make_task(task, min_samples=min_samples),
+        task=make_task(task, **({} if min_samples is None else {"min_samples": min_samples})),
         probes=probes or tuple(PROBES),
         control=load_train_recipe(control) if control else None,
         **options,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -102,7 +103,8 @@ def serve(directory: Path, host: str, port: int) -> None:
     """Serve an archive as a STAC API until Ctrl-C; the folder is read once, at the start."""
     from pwcat.archive.server import run_server
 
-    run_server(directory, host=host, port=port)
+    with suppress(KeyboardInterrupt):  # how a server is meant to end
+        run_server(directory, host=host, port=port)
 
 
 def _progress() -> Progress:

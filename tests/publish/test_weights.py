@@ -200,3 +200,8 @@ def test_the_stac_item_is_valid_mlm(model_folder, kit):
     jsonschema.Draft7Validator(schema, registry=registry).validate(item)
     pystac.Item.from_dict({**item, "stac_extensions": []}).validate()
     assert item["properties"]["mlm:input"][0]["bands"] == list(load_model(model_folder).bands)
+
+
+def test_a_path_that_is_not_there_is_said_to_be_none(tmp_path):
+    with pytest.raises(PublishError, match="there is no such folder"):
+        load_model(tmp_path / "no" / "such" / "model")

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
+import yaml
 
 from pwcat import materialize
 from pwcat.atomic import remove_leftovers, replacing
@@ -315,3 +316,16 @@ def test_the_ledger_is_tied_to_its_plan_and_its_shard(built):
         assert notes[b"pwcat:plan"].decode() == plan
         payload = shard_path(built / "cube.zarr", shard).read_bytes()
         assert notes[b"pwcat:shard_sha256"].decode() == sha256(payload).hexdigest()
+
+
+def test_a_build_with_failed_samples_says_so_by_its_exit_code(small, planned, archive_copy, pwcat, tmp_path):
+    scene, samples = rarest_scene(read_plan(planned))
+    (archive_copy / "s2-l2a-synthetic" / scene / "B02.tif").unlink()
+    document = yaml.safe_load(small.read_text())
+    document["source"]["path"] = str(archive_copy)
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(yaml.safe_dump(document))
+    code, out, err = pwcat("build", recipe, "--catalog", tmp_path / "catalog")
+    assert code == 1, err
+    assert f"{len(samples)} failed" in out
+    assert "the same command tries the failed ones again" in out

@@ -239,3 +239,22 @@ def test_the_command_line_lists_the_faults_on_stderr_and_does_nothing(tmp_path, 
 
 def test_a_recipe_is_json_for_programs():
     assert json.loads(Recipe.model_validate(GOOD).model_dump_json())["chip"]["bands"] == ["B02", "B03"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "fault"),
+    [
+        ({"biome": {"collection": "biomes"}}, "regions.biome: this layer is a vector file"),
+        ({"continent": {"path": "c.tif", "classes": "igbp"}}, "regions.continent: this layer is a vector file"),
+        ({"landcover": {"path": "l.fgb", "field": "class"}}, "regions.landcover: land cover is a class raster"),
+    ],
+)
+def test_a_layer_of_the_wrong_kind_is_a_fault(tmp_path, layers, fault):
+    (found,) = faults_of(tmp_path, changed(regions={**GOOD["regions"], **layers}))
+    assert found.startswith(fault)
+
+
+def test_a_fallback_is_refused_rather_than_ignored(tmp_path):
+    other = {"provider": "stac", "url": "http://127.0.0.1:2", "collection": "s2"}
+    (found,) = faults_of(tmp_path, changed(source__fallback=[other]))
+    assert found.startswith("source.fallback: no other source is tried yet")

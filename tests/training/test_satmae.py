@@ -196,3 +196,13 @@ def test_registry_builds_the_same_model_from_its_config():
     with pytest.raises(TrainingError, match=r"'presto' is unknown.*satmae"):
         build_model("presto")
     assert "satmae" in ARCHITECTURES
+
+
+def test_embed_refuses_chips_of_other_bands_or_size():
+    model = SatMAE.tiny()
+    model.normalization = object()  # never reached
+    chips = torch.zeros(1, len(model.config.bands) + 2, 96, 96, dtype=torch.uint16)
+    with pytest.raises(
+        TrainingError, match=r"this model takes chips of \(band, y, x\) \(10, 96, 96\).*got \(12, 96, 96\)"
+    ):
+        model.embed(chips)

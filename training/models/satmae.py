@@ -231,6 +231,12 @@ class SatMAE(nn.Module):
         """Embeddings (B, D) of chips in digital numbers (uint16), scaled by the normalisation of the pretraining."""
         if self.normalization is None:
             raise TrainingError("this model has no normalisation to scale chips with: scale them and call encode()")
+        wanted = (len(self.config.bands), self.config.image_size, self.config.image_size)
+        if tuple(chips_BCHW.shape[1:]) != wanted:
+            raise TrainingError(
+                f"this model takes chips of (band, y, x) {wanted}, bands {', '.join(self.config.bands)} in that order; "
+                f"got {tuple(chips_BCHW.shape[1:])}"
+            )
         return self.encode(self.normalization.apply(chips_BCHW))
 
     def tokens(self, x_BCHW: Tensor) -> Tensor:

@@ -37,8 +37,11 @@ def make_task(name: str, **options: Any) -> Task:
     """The task of this name, with its options (such as ``min_samples``).
 
     Raises:
-        TrainingError: the name is unknown.
+        TrainingError: the name is unknown, or the task has no such option.
     """
     if name not in TASKS:
         raise TrainingError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
-    return TASKS[name](**options)
+    try:
+        return TASKS[name](**options)
+    except TypeError as exc:
+        raise TrainingError(f"task {name!r} does not take {', '.join(options)}: {exc}") from exc
