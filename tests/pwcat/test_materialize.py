@@ -325,7 +325,7 @@ def test_a_build_with_failed_samples_says_so_by_its_exit_code(small, planned, ar
     document["source"]["path"] = str(archive_copy)
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(document))
-    code, out, err = pwcat("build", recipe, "--catalog", tmp_path / "catalog")
+    code, out, err = pwcat("build", recipe, "--catalog", tmp_path / "elsewhere")
     assert code == 1, err
     assert f"{len(samples)} failed" in out
     assert "the same command tries the failed ones again" in out
