@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,10 +36,21 @@ def ledger_path(folder: Path, shard: int) -> Path:
     return folder / "ledger" / f"shard-{shard:06d}.parquet"
 
 
-def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]], *, plan_hash: str, shard_sha256: str) -> None:
-    """Write the ledger of one shard, whole or not at all."""
+def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]], *, plan_hash: str, shard: bytes) -> None:
+    """Write the ledger of one shard, whole or not at all.
+
+    Args:
+        path: see :func:`ledger_path`.
+        rows: one a sample, in cube order.
+        plan_hash: of the plan's bytes.
+        shard: the bytes that the shard will have; their hash and size tie the ledger to them.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    notes = {"pwcat:plan": plan_hash, "pwcat:shard_sha256": shard_sha256}
+    notes = {
+        "pwcat:plan": plan_hash,
+        "pwcat:shard_sha256": sha256(shard).hexdigest(),
+        "pwcat:shard_bytes": str(len(shard)),
+    }
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=LEDGER_SCHEMA.with_metadata(notes))
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -51,13 +63,17 @@ def read_ledger(folder: Path) -> pa.Table:
     return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
 
 
-def ledger_settles(path: Path, *, plan_hash: str) -> bool:
-    """Whether a shard's ledger is of this plan and leaves nothing to try again."""
+def ledger_settles(path: Path, *, plan_hash: str, shard_bytes: int) -> bool:
+    """Whether a shard's ledger is of this plan and of a shard of this size, and leaves nothing to try again.
+
+    The size tells a shard that was cut short, or is older than its ledger, without reading it.
+    """
     if not path.is_file():
         return False
     table = pq.read_table(path, columns=["status"])
     notes = pq.read_schema(path).metadata or {}
-    return notes.get(b"pwcat:plan", b"").decode() == plan_hash and "failed" not in table["status"].to_pylist()
+    mine = {b"pwcat:plan": plan_hash.encode(), b"pwcat:shard_bytes": str(shard_bytes).encode()}
+    return mine.items() <= notes.items() and "failed" not in table["status"].to_pylist()
 
 
 def read_shard_ledger(path: Path, *, plan_hash: str, shard_sha256: str) -> list[dict[str, Any]]:

@@ -179,8 +179,10 @@ def _require_same_cube(folder: Path, spec: CubeSpec, *, recipe_hash: str) -> Non
 
 
 def _is_done(folder: Path, shard: int, plan_hash: str) -> bool:
-    there = shard_path(folder / "cube.zarr", shard).is_file()
-    return there and ledger_settles(ledger_path(folder, shard), plan_hash=plan_hash)
+    path = shard_path(folder / "cube.zarr", shard)
+    if not path.is_file():
+        return False
+    return ledger_settles(ledger_path(folder, shard), plan_hash=plan_hash, shard_bytes=path.stat().st_size)
 
 
 def _tasks(
@@ -285,9 +287,8 @@ def _kept(task: ShardTask) -> dict[int, _Entry]:
 
 def _write(task: ShardTask, chips: NDArray[np.uint16], entries: Sequence[_Entry]) -> None:
     payload = encode_shard(task.spec, task.shard, chips)
-    digest = sha256(payload).hexdigest()
     ledger = ledger_path(task.folder, task.shard)
-    write_ledger(ledger, [vars(entry) for entry in entries], plan_hash=task.plan_hash, shard_sha256=digest)
+    write_ledger(ledger, [vars(entry) for entry in entries], plan_hash=task.plan_hash, shard=payload)
     write_shard(task.folder / "cube.zarr", task.shard, payload)
 
 

@@ -160,7 +160,7 @@ def test_samples_without_pixels_are_no_items_and_a_dataset_of_none_is_refused(ti
     first = read_ledger(folder).slice(0, 4).to_pylist()
     path = min((folder / "ledger").iterdir())
     rows = [row | {"status": "failed" if k else "written"} for k, row in enumerate(pq.read_table(path).to_pylist())]
-    write_ledger(path, rows, plan_hash="", shard_sha256="")
+    write_ledger(path, rows, plan_hash="", shard=b"")
     describe(folder)
     items = pq.read_table(folder / "items.parquet")
     lost = {row["id"] for row in rows[1:]}
@@ -170,7 +170,7 @@ def test_samples_without_pixels_are_no_items_and_a_dataset_of_none_is_refused(ti
     assert items["pwcat:index"].to_pylist()[1] == len(lost) + 1  # the row in the cube, not in the table
     for path in (folder / "ledger").iterdir():
         failed = [row | {"status": "failed"} for row in pq.read_table(path).to_pylist()]
-        write_ledger(path, failed, plan_hash="", shard_sha256="")
+        write_ledger(path, failed, plan_hash="", shard=b"")
     with pytest.raises(CatalogError, match="no sample has pixels; the ledger says why: "):
         describe(folder)
 

@@ -225,7 +225,7 @@ def test_a_rerun_reads_the_failed_samples_of_a_shard_and_keeps_the_others(built,
         path,
         [first, second | {"status": "failed", "reason": "once"}],
         plan_hash=notes["pwcat:plan"],
-        shard_sha256=notes["pwcat:shard_sha256"],
+        shard=shard_path(folder / "cube.zarr", 3).read_bytes(),
     )
     nowhere = OpenSource(provider="archive", url="http://127.0.0.1:1", collection="s2-l2a-synthetic")
     assert build_cube(folder, source=nowhere).counts == {"written": 15, "failed": 1}
@@ -329,3 +329,13 @@ def test_a_build_with_failed_samples_says_so_by_its_exit_code(small, planned, ar
     assert code == 1, err
     assert f"{len(samples)} failed" in out
     assert "the same command tries the failed ones again" in out
+
+
+def test_a_shard_older_than_its_ledger_or_cut_short_is_made_again(built, source, tmp_path, bytes_of):
+    """As a kill between the ledger and the shard leaves them, or a full disk."""
+    folder = shutil.copytree(built, tmp_path / "small")
+    path = shard_path(folder / "cube.zarr", 3)
+    path.write_bytes(path.read_bytes()[:-7])
+    report = build_cube(folder, source=source)
+    assert (report.shards_built, report.counts) == (1, {"written": 16})
+    assert bytes_of(folder / "cube.zarr") == bytes_of(built / "cube.zarr")
