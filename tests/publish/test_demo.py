@@ -34,7 +34,7 @@ def test_demo_leaves_what_it_says(played: tuple[Path, str]) -> None:
     assert "Pretrain where?" in page
     assert "<script src=" not in page, "the page needs nothing beside it"
     assert "24 rows by load_dataset" in said
-    assert "Try next:" in said
+    assert "Try next (after `source .venv/bin/activate`):" in said
     with (out / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["dataset"] for row in rows] == list(DATASETS)
