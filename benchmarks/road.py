@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -61,9 +62,14 @@ def run(*command: str | Path) -> tuple[float, float]:
 
 
 def measure(size: int, root: Path) -> list[Row]:
-    """Rows of all stages at one size: chips, test chips and places of the archive are multiplied by it."""
+    """Rows of all stages at one size: chips, and the area of the archive, are multiplied by it.
+
+    The archive grows by places up to four times, and then by the side of its scenes.
+    """
     base = DemoOptions()
-    options = DemoOptions(chips=base.chips * size, test_chips=base.test_chips * size, places=base.places * size)
+    more_places = min(size, 4)
+    options = DemoOptions(chips=base.chips * size, test_chips=base.test_chips * size, places=base.places * more_places)
+    side = round(512 * math.sqrt(size / more_places))
     archive, catalog, runs = root / "archive", root / "catalog", root / "runs"
     recipes = write_recipes(root / "recipes", archive="../archive", options=options)
     everything = options.chips * len(DATASETS) + options.test_chips
@@ -75,6 +81,7 @@ def measure(size: int, root: Path) -> list[Row]:
         print(f"{size:>3}x {stage:<10} {sum(seconds):8.1f} s {max(peaks):7.0f} MB", file=sys.stderr)
 
     synth = ["archive", "synth", archive, "--places", options.places, "--test-places", held_out_places(options)]
+    synth += ["--size-px", side]
     note("archive", everything, [run(*map(str, synth))])
     note("plan", everything, [run("plan", path, "--catalog", catalog) for path in recipes.values()])
     note("build", everything, [run("build", path, "--catalog", catalog) for path in recipes.values()])

@@ -124,13 +124,15 @@ def search(
         filter=filter_,
         limit=limit,
     )
-    if save is not None:
+    if save is not None and len(found):
         found.save(save)
     if as_json:
         click.echo(json.dumps({"matched": len(found), "hash": found.hash, "samples": _samples(found)}, indent=2))
         return
     _show_samples(found)
-    if save is not None:
+    if save is not None and not len(found):
+        click.echo(f"Nothing was found, and nothing is saved to {save}")
+    elif save is not None:
         click.echo(f"Saved to {save}. Next: pwcat stats {save}")
 
 
@@ -154,7 +156,7 @@ def _show_samples(found: Subset, *, most: int = 12) -> None:
         table.add_column(name, no_wrap=True)
     for name in ("Lon", "Lat"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Biome", overflow="fold")
+    table.add_column("Biome", overflow="ellipsis", no_wrap=True, min_width=12)
     table.add_column("Land cover", no_wrap=True)
     table.add_column("Nats", justify="right", no_wrap=True)
     for row in _samples(found.select(np.arange(min(most, len(found))))):

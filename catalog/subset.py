@@ -219,6 +219,8 @@ class Subset:
             notes = json.loads((saved.schema.metadata or {})[b"pwcat:subset"])
         except (OSError, KeyError, ValueError) as exc:
             raise CatalogError(f"{path}: not a saved subset: {exc}") from exc
+        if not len(saved):
+            raise CatalogError(f"{path}: this subset holds no samples")
         everything = open_catalog(path.parent / notes["catalog"]).search(collections=list(notes["recipe_hashes"]))
         for name, recipe_hash in notes["recipe_hashes"].items():
             now = everything.members[name].recipe_hash

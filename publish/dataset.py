@@ -22,6 +22,7 @@ from publish.publication import Publication, building, check_destination, delive
 from publish.shards import CHIP_SCHEMA, DEFAULT_LAYOUT, Layout, Shard, plan_shards, write_shards
 from publish.stac import stac_collection
 from pwcat.errors import PublishError
+from pwcat.ledger import damaged_shards
 
 __all__ = ["build_dataset_folder", "publish_dataset"]
 
@@ -109,7 +110,7 @@ def build_dataset_folder(
         progress: Called with the samples written so far and in all.
 
     Raises:
-        PublishError: The subset is empty, or the folder holds something else.
+        PublishError: The subset is empty, the folder holds something else, or a cube it reads from is damaged.
     """
     if len(subset) == 0:
         raise PublishError("the subset has no samples: there is nothing to publish; widen the search")
@@ -118,6 +119,7 @@ def build_dataset_folder(
     header = _header(facts, layout)
     if is_built(out, header):
         return out
+    _require_sound(subset)
     shards = plan_shards(subset, layout=layout)
     with building(out) as folder:
         written = 0
@@ -134,6 +136,15 @@ def build_dataset_folder(
         _describe(subset, folder, facts, shards, records=records)
         write_manifest(folder, header=header, known=records)
     return out
+
+
+def _require_sound(subset: Subset) -> None:
+    damaged = [str(path) for collection in subset.collections for path in damaged_shards(collection.path)]
+    if damaged:
+        raise PublishError(
+            f"{len(damaged)} shard(s) are missing or not what their ledger says: {', '.join(damaged[:5])}. Remove them and "
+            "build the collection again"
+        )
 
 
 def _header(facts: DatasetFacts, layout: Layout) -> dict[str, Any]:

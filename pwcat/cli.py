@@ -66,13 +66,18 @@ def cli(verbose: bool) -> None:
     """Decide where geospatial foundation models should be pretrained, and let others rerun the answer."""
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
+    if not verbose:
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries; what comes of them is told
 
 
 def main() -> None:
-    """Run the command line: a :class:`PwcatError` is one line on stderr and exit code 2, Ctrl-C is exit code 130."""
+    """Run the command line: what the user can mend is one line on stderr and exit code 2, Ctrl-C is exit code 130."""
     try:
         cli(standalone_mode=False)
     except PwcatError as exc:
+        click.echo(f"pwcat: {exc}", err=True)
+        sys.exit(2)
+    except OSError as exc:  # a path that is not there, of another kind, read-only; a full disk
         click.echo(f"pwcat: {exc}", err=True)
         sys.exit(2)
     except click.ClickException as exc:

@@ -23,7 +23,13 @@ DEFAULT_CATALOG = "pwcat-data"
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--catalog", type=click.Path(path_type=Path), default=DEFAULT_CATALOG, show_default=True, help="Folder.")
-@click.option("--rate", default=20.0, show_default=True, help="Megabytes a second, for the estimate of hours.")
+@click.option(
+    "--rate",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Megabytes a second, for the estimate of hours.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(recipe: Path, catalog: Path, rate: float, as_json: bool) -> None:
     """Choose the sites, scenes and pixel windows of RECIPE, write them down, show counts and costs, and stop.

@@ -279,7 +279,7 @@ class Cube:
 
         def fetch(rows: NDArray[np.int64]) -> None:
             first, last = int(wanted[rows].min()), int(wanted[rows].max())
-            chips[rows] = np.asarray(self._chips[first : last + 1])[wanted[rows] - first]
+            chips[rows] = self._slice(first, last + 1)[wanted[rows] - first]
 
         with ThreadPoolExecutor(READ_THREADS) as pool:
             list(pool.map(fetch, self._runs(wanted)))
@@ -298,7 +298,19 @@ class Cube:
     def read_shard(self, shard: int) -> NDArray[np.uint16]:
         """All chips of one shard, ``(samples of the shard, time, band, y, x)``."""
         start = shard * self.shard_size
-        return np.asarray(self._chips[start : min(start + self.shard_size, self.num_samples)], dtype=np.uint16)
+        return self._slice(start, min(start + self.shard_size, self.num_samples))
+
+    def _slice(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Chips of neighbours within one shard. Zarr reads a missing shard as zeros; here it is an error."""
+        shard = start // self.shard_size
+        if not shard_path(self.path, shard).is_file():
+            raise CubeError(f"{self.path}: shard {shard} is missing; `pwcat build` of its recipe makes it again")
+        try:
+            return np.asarray(self._chips[start:stop], dtype=np.uint16)
+        except (ValueError, RuntimeError) as exc:  # what zarr and its codecs raise for bytes that are no shard
+            raise CubeError(
+                f"{self.path}: shard {shard} is damaged ({exc}); remove {shard_path(self.path, shard)} and build again"
+            ) from exc
 
     def to_xarray(self) -> xr.Dataset:
         """The cube as a lazy dataset: one Dask chunk a shard."""
@@ -312,9 +324,14 @@ def open_cube(path: str | Path) -> Cube:
     """The cube in a folder.
 
     Raises:
-        CubeError: there is none.
+        CubeError: there is none, or its metadata cannot be read.
     """
     path = Path(path)
     if not (path / "chips" / "zarr.json").is_file():
         raise CubeError(f"{path}: no cube there (looked for chips/zarr.json)")
-    return Cube(path)
+    cube = Cube(path)
+    try:
+        _ = cube.num_samples, cube.bands, cube.attrs
+    except (ValueError, KeyError, OSError) as exc:
+        raise CubeError(f"{path}: its metadata cannot be read ({exc}); remove the cube and build again") from exc
+    return cube

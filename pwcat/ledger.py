@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pwcat.atomic import replacing
+from pwcat.cube import shard_path
+from pwcat.errors import CubeError
 
-__all__ = ["LEDGER_SCHEMA", "Status", "ledger_path", "read_ledger", "write_ledger"]
+__all__ = ["LEDGER_SCHEMA", "Status", "damaged_shards", "ledger_path", "read_ledger", "write_ledger"]
 
 # written: has pixels; empty: its scene has no data there; failed: its scene could not be read, and a rerun tries again
 Status = Literal["written", "empty", "failed"]
@@ -59,8 +61,15 @@ def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]], *, plan_hash: st
 def read_ledger(folder: Path) -> pa.Table:
     """The ledgers of all shards in a collection's folder, in cube order."""
     paths = sorted((folder / "ledger").glob("shard-*.parquet"))
-    tables = [pq.read_table(path).replace_schema_metadata(None) for path in paths]
+    tables = [_read(path).replace_schema_metadata(None) for path in paths]
     return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as exc:
+        raise CubeError(f"{path}: this ledger cannot be read ({exc}); remove it, and build again") from exc
 
 
 def ledger_settles(path: Path, *, plan_hash: str, shard_bytes: int) -> bool:
@@ -70,10 +79,26 @@ def ledger_settles(path: Path, *, plan_hash: str, shard_bytes: int) -> bool:
     """
     if not path.is_file():
         return False
-    table = pq.read_table(path, columns=["status"])
-    notes = pq.read_schema(path).metadata or {}
+    table = _read(path)
+    notes = table.schema.metadata or {}
     mine = {b"pwcat:plan": plan_hash.encode(), b"pwcat:shard_bytes": str(shard_bytes).encode()}
     return mine.items() <= notes.items() and "failed" not in table["status"].to_pylist()
+
+
+def damaged_shards(folder: Path) -> list[Path]:
+    """Shards of a collection that are missing, or whose bytes are not those that their ledger names. Reads every byte."""
+    damaged = []
+    for ledger in sorted((folder / "ledger").glob("shard-*.parquet")):
+        shard = shard_path(folder / "cube.zarr", int(ledger.stem.removeprefix("shard-")))
+        recorded = (pq.read_schema(ledger).metadata or {}).get(b"pwcat:shard_sha256", b"").decode()
+        if not shard.is_file() or _digest(shard) != recorded:
+            damaged.append(shard)
+    return damaged
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def read_shard_ledger(path: Path, *, plan_hash: str, shard_sha256: str) -> list[dict[str, Any]]:

@@ -292,7 +292,10 @@ def read_plan(folder: Path) -> FrozenPlan:
     path = folder / "plan.parquet"
     if not path.is_file():
         raise PwcatError(f"{path}: no plan there; make one with `pwcat plan RECIPE`")
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as exc:
+        raise PwcatError(f"{path}: cannot be read ({exc}); remove it and plan again") from exc
     recipe = load_recipe(folder / "recipe.yaml")
     notes = table.schema.metadata or {}
     if notes.get(b"pwcat:recipe_hash", b"").decode() != recipe.hash:

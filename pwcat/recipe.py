@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -239,8 +240,8 @@ def load_recipe(path: str | Path) -> Recipe:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise RecipeError(f"{path}: not a readable YAML document: {exc}") from exc
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as exc:
+        raise RecipeError(f"{path}: not a readable YAML document: {' '.join(str(exc).split())}") from exc
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys, got {type(document).__name__}")
     try:
@@ -278,5 +279,5 @@ def _fault(error: Any) -> str:
         message = "unknown key"
     got = error.get("input")
     silent = error["type"] == "missing" or isinstance(got, dict) or (error["type"] == "value_error" and got is None)
-    shown = "" if silent else f" (got {got!r})"
+    shown = "" if silent else f" (got {reprlib.repr(got)})"
     return f"{where}: {message}{shown}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -168,16 +169,20 @@ def search_scenes(
     """
     span = f"{when.start.isoformat()}T00:00:00Z/{when.end.isoformat()}T23:59:59Z"
     scenes: dict[str, Scene] = {}
+    left_out: Counter[str] = Counter()
     for intersects in _questions(sites):
         for item in ask(source, datetime=span, intersects=intersects):
             frozen = _freeze(item, source)
             try:
                 scene = Scene.from_item(frozen, source=source, bands=bands)
             except SourceError as exc:
-                log.warning("scene %s is left out: %s", item.get("id"), exc)
+                log.info("scene %s is left out: %s", item.get("id"), exc)
+                left_out[str(exc)] += 1
                 continue
             if scene.cloud_cover <= when.max_cloud_cover:
                 scenes[scene.id] = scene  # APIs repeat items across pages
+    for reason, count in left_out.most_common(3):
+        log.warning("%d scene(s) of %s are left out: %s", count, source.collection, reason)
     return [scenes[key] for key in sorted(scenes)]
 
 

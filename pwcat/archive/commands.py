@@ -98,7 +98,9 @@ def add(
 @archive.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=0, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option(
+    "--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one."
+)
 def serve(directory: Path, host: str, port: int) -> None:
     """Serve an archive as a STAC API until Ctrl-C; the folder is read once, at the start."""
     from pwcat.archive.server import run_server
