@@ -23,9 +23,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from publish.demo import DATASETS, HELD_OUT, PUBLISHED, DemoOptions, held_out_places, write_recipes
+from publish.demo_recipes import DATASETS, HELD_OUT, DemoOptions, held_out_places, write_recipes
 
 PWCAT = [sys.executable, "-m", "pwcat"]
+TRAINED_ON = "europe"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -86,11 +87,11 @@ def measure(size: int, root: Path) -> list[Row]:
     note("plan", everything, [run("plan", path, "--catalog", catalog) for path in recipes.values()])
     note("build", everything, [run("build", path, "--catalog", catalog) for path in recipes.values()])
     note("search", everything, [run("search", catalog, "--landcover", "tree_cover")])
-    pretraining = run("pretrain", catalog / PUBLISHED, "--recipe", "satmae-tiny", "--out", runs / PUBLISHED)
+    pretraining = run("pretrain", catalog / TRAINED_ON, "--recipe", "satmae-tiny", "--out", runs / TRAINED_ON)
     note("pretrain", options.chips, [pretraining])
-    note("evaluate", options.test_chips, [run("evaluate", runs / PUBLISHED, catalog / HELD_OUT)])
+    note("evaluate", options.test_chips, [run("evaluate", runs / TRAINED_ON, catalog / HELD_OUT)])
     folder = root / "published"
-    note("publish", options.chips, [run("publish", "dataset", catalog / PUBLISHED, "--to", folder)])
+    note("publish", options.chips, [run("publish", "dataset", catalog / TRAINED_ON, "--to", folder)])
     return rows
 
 

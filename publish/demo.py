@@ -8,49 +8,56 @@ order of the datasets says nothing about the Earth, the less so as the scenes ar
 from __future__ import annotations
 
 import csv
+import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import geopandas as gpd
 import numpy as np
-import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from catalog.query import Catalog, open_catalog
 from catalog.store import build
+from catalog.subset import Subset
 from publish.dataset import publish_dataset
+from publish.demo_recipes import DATASETS, HELD_OUT, DemoOptions, held_out_places, write_recipes
 from publish.stages import Stages
 from publish.weights import load_model, publish_model
 from pwcat.archive import SynthOptions, synthesise_archive
 from pwcat.atomic import replacing
-from pwcat.cube import SENTINEL2_BANDS
+from pwcat.errors import PwcatError
 from training.correlation import Correlation
-from training.evaluate import Scores, evaluate
+from training.evaluate import Scores, evaluate, load_scores
 from training.pretrain import pretrain
 from training.recipe import TrainRecipe, load_train_recipe
-from training.report import MEASURES, Study, cells_of, describe_dataset, mean_dense_ranks, relate, render_report
+from training.report import (
+    MEASURES,
+    Cell,
+    Dataset,
+    Study,
+    cells_of,
+    describe_dataset,
+    mean_dense_ranks,
+    relate,
+    render_report,
+)
 
-__all__ = ["DATASETS", "DemoOptions", "demo", "held_out_places", "write_recipes"]
+__all__ = ["demo"]
 
-# name: the continent it is drawn from, or None for all of them
-DATASETS: Mapping[str, str | None] = {
-    "africa": "Africa",
-    "asia": "Asia",
-    "europe": "Europe",
-    "north-america": "North America",
-    "oceania": "Oceania",
-    "south-america": "South America",
-    "global": None,
-}
-HELD_OUT = "held-out"
 PUBLISHED = "europe"
 MODEL = "satmae-tiny"
+DEMO_VERSION = 1  # of what the folder holds; one more whenever the recipes or the archive change
+
+# What the stages can bear; with fewer test chips, too few classes have enough of them to be scored.
+SIZE, TEST_SIZE = click.IntRange(8, 16_384), click.IntRange(192, 16_384)
+PLACES, EPOCHS = click.IntRange(1, 40), click.IntRange(1, 10_000)
 NOTES = (
     "After Kaur et al. (2026), Pretrain Where?, arXiv 2604.21104, whose seven datasets of 700,000 Sentinel-2 chips and "
     "SatMAE-B this plays in small. Scenes, land cover and the outlines of continents and biomes are synthetic.",
@@ -58,36 +65,24 @@ NOTES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoOptions:
-    """How large the demo is; the defaults take a few minutes on two cores.
-
-    Attributes:
-        chips: samples a dataset.
-        test_chips: samples of the held-out, labelled dataset.
-        places: places of the archive a continent; half as many more, and at least three, are held out.
-        epochs: of each pretraining.
-    """
-
-    chips: int = 128
-    test_chips: int = 384
-    places: int = 4
-    epochs: int = 20
-
-
 @click.command()
 @click.option(
     "--out", type=click.Path(path_type=Path), default="pwcat-demo", show_default=True, help="Folder; a rerun goes on."
 )
-@click.option("--chips", default=DemoOptions.chips, show_default=True, help="Samples a dataset.")
-@click.option("--test-chips", default=DemoOptions.test_chips, show_default=True, help="Labelled samples to score on.")
-@click.option("--places", default=DemoOptions.places, show_default=True, help="Places of the archive, a continent.")
-@click.option("--epochs", default=DemoOptions.epochs, show_default=True, help="Of each pretraining.")
+@click.option("--chips", default=DemoOptions.chips, show_default=True, type=SIZE, help="Samples a dataset.")
+@click.option(
+    "--test-chips", default=DemoOptions.test_chips, show_default=True, type=TEST_SIZE, help="Samples to score on."
+)
+@click.option(
+    "--places", default=DemoOptions.places, show_default=True, type=PLACES, help="Of the archive, a continent."
+)
+@click.option("--epochs", default=DemoOptions.epochs, show_default=True, type=EPOCHS, help="Of each pretraining.")
 def demo(out: Path, **sizes: int) -> None:
     """Play the whole road in miniature: archive, datasets, catalog, models, scores, report, publication."""
     started = time.monotonic()
     console = Console()
     options = DemoOptions(**sizes)
+    _claim(out, options)
     with Stages(console) as stages:
         archive = _make_archive(out, options, stages)
         catalog = _build_datasets(out, archive, options, stages)
@@ -101,6 +96,26 @@ def demo(out: Path, **sizes: int) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
+def _claim(out: Path, options: DemoOptions) -> None:
+    """Note in the folder what demo it holds.
+
+    Raises:
+        PwcatError: it holds another one, or other files.
+    """
+    note = out / "demo.json"
+    mine = {"version": DEMO_VERSION, **asdict(options)}
+    if note.is_file():
+        if json.loads(note.read_text(encoding="utf-8")) != mine:
+            raise PwcatError(
+                f"{out}: holds a demo of other sizes or of another version; remove it, or give another --out"
+            )
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise PwcatError(f"{out}: holds other files; remove it, or give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(mine) + "\n", encoding="utf-8")
+
+
 def _make_archive(out: Path, options: DemoOptions, stages: Stages) -> Path:
     archive = out / "archive"
     synth = SynthOptions(places=options.places, test_places=held_out_places(options))
@@ -108,60 +123,6 @@ def _make_archive(out: Path, options: DemoOptions, stages: Stages) -> Path:
         counts = synthesise_archive(archive, options=synth, progress=progress)
         stages.say(f"{sum(counts.values())} items in {len(counts)} collections")
     return archive
-
-
-def held_out_places(options: DemoOptions) -> int:
-    """Places a continent that no model is pretrained on."""
-    return max(3, options.places // 2)
-
-
-def write_recipes(folder: Path, *, archive: str, options: DemoOptions) -> dict[str, Path]:
-    """Write the recipes of the demo, one a dataset and one for the held-out places; their paths by name.
-
-    Args:
-        folder: gets the files.
-        archive: the archive's folder, relative to ``folder``.
-        options: sizes.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    documents = {
-        name: _recipe(name, continent, archive=archive, collection="s2-l2a-synthetic", chips=options.chips, seed=0)
-        for name, continent in DATASETS.items()
-    }
-    documents[HELD_OUT] = _recipe(
-        HELD_OUT, None, archive=archive, collection="s2-l2a-synthetic-test", chips=options.test_chips, seed=1
-    )
-    # Places lie a degree and more apart, so that blocks of 50 km put whole places on one side.
-    documents[HELD_OUT]["split"] = {"val_fraction": 0.4, "block_km": 50}
-    paths = {}
-    for name, document in documents.items():
-        paths[name] = folder / f"{name}.yaml"
-        paths[name].write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    return paths
-
-
-def _recipe(
-    name: str, continent: str | None, *, archive: str, collection: str, chips: int, seed: int
-) -> dict[str, Any]:
-    one_hot = {"strategy": "one_hot", "layer": "continent", "value": continent, "domain": "scenes"}
-    return {
-        "name": name,
-        "title": f"{continent or ('Held-out places' if name == HELD_OUT else 'Global')}, synthetic miniature",
-        "license": "CC0-1.0",
-        "attribution": "pwcat, synthetic scenes",
-        "num_samples": chips,
-        "seed": seed,
-        "sampler": one_hot if continent else {"strategy": "uniform", "domain": "scenes"},
-        "source": {"provider": "archive", "path": archive, "collection": collection},
-        "when": {"start": "2021-01-01", "end": "2024-12-31", "max_cloud_cover": 40},
-        "chip": {"size_px": 96, "bands": [band for band in SENTINEL2_BANDS if band != "B10"]},
-        "regions": {
-            "continent": {"path": f"{archive}/regions/continent.fgb", "field": "continent"},
-            "biome": {"path": f"{archive}/regions/biome.fgb", "field": "biome"},
-            "landcover": {"collection": "landcover-synthetic"},
-        },
-        "split": {"val_fraction": 0.1, "block_km": 2},
-    }
 
 
 def _build_datasets(out: Path, archive: Path, options: DemoOptions, stages: Stages) -> Catalog:
@@ -209,12 +170,20 @@ def _evaluate_all(
     scores = {}
     with stages.stage("Scores: k-NN and linear probe of land cover, held-out places") as progress:
         for number, (name, run) in enumerate(runs.items()):
-            scores[name] = evaluate(run, held_out)
+            scores[name] = _scored(run, held_out) or evaluate(run, held_out)
             progress(number + 1, len(runs) + 1)
-        control = evaluate(None, held_out, control=_train_recipe(options), out_dir=out / "runs" / "none")
+        nothing = out / "runs" / "none"
+        control = _scored(nothing, held_out) or evaluate(
+            None, held_out, control=_train_recipe(options), out_dir=nothing
+        )
         progress(len(runs) + 1, len(runs) + 1)
         stages.say(f"{control.num_train} training and {control.num_test} test chips, {len(control.classes)} classes")
     return scores, control
+
+
+def _scored(run: Path, held_out: Subset) -> Scores | None:
+    """The scores of an earlier demo in this folder, on these very samples; its runs are those that are there now."""
+    return next((scores for scores in load_scores(run) if scores.data["hash"] == held_out.hash), None)
 
 
 def _report(
@@ -253,7 +222,8 @@ def _study(catalog: Catalog, scores: Mapping[str, Scores], control: Scores) -> S
         ),
         caveat=(
             "This is a miniature on synthetic scenes. It shows that every step works and can be rerun; with models and "
-            "datasets this small, the order of the datasets says nothing about the Earth."
+            "datasets this small, the order of the datasets says nothing about the Earth. "
+            + _against_nothing(datasets, cells_of([control]))
         ),
         datasets=datasets,
         control=cells_of([control]),
@@ -268,6 +238,13 @@ def _study(catalog: Catalog, scores: Mapping[str, Scores], control: Scores) -> S
         tested=f"Land cover of {control.data['num_samples']} chips at held-out places.",
         heat_label="accuracy of the linear probe",
     )
+
+
+def _against_nothing(datasets: Sequence[Dataset], control: Mapping[str, Cell]) -> str:
+    """A sentence on how many datasets score better than random weights, by the mean of all scores."""
+    nothing = sum(cell.mean for cell in control.values()) / len(control)
+    better = sum(dataset.mean_score > nothing for dataset in datasets)
+    return f"By their mean score, {better} of {len(datasets)} pretrained models are better than random weights."
 
 
 def _write_scores(path: Path, study: Study) -> None:
@@ -330,8 +307,8 @@ def _correlation_table(correlations: Mapping[str, Correlation]) -> Table:
 
 def _last_screen(out: Path, catalog: Catalog, read_back: str, *, seconds: float) -> list[str]:
     """What was made, where, and three commands to try, a line each; none is broken, so that they can be copied."""
-    biomes = catalog.collection(PUBLISHED).stats["statistics"]["biome"]["counts"]
-    biome = max(biomes, key=lambda name: (biomes[name], name))
+    labels = catalog.search().table.select(["div:biome", "div:landcover"]).to_pylist()
+    (biome, landcover), _ = Counter(tuple(label.values()) for label in labels if all(label.values())).most_common(1)[0]
     return [
         f"[bold]Made in {seconds:.0f} seconds:[/bold]",
         f"  {out}/report.html   the page to open first",
@@ -340,7 +317,7 @@ def _last_screen(out: Path, catalog: Catalog, read_back: str, *, seconds: float)
         f"  {out}/published     {read_back}",
         "",
         "[bold]Try next[/bold] (after `source .venv/bin/activate`):",
-        f'  pwcat search {out}/catalog --biome "{biome}" --landcover tree_cover',
+        f'  pwcat search {out}/catalog --biome "{biome}" --landcover {landcover}',
         f"  pwcat plan {out}/recipes/global.yaml --catalog {out}/catalog",
         f"  pwcat correlate {out}/scores.csv --score score --by continent,biome,landcover,spectral",
     ]

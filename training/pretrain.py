@@ -81,13 +81,30 @@ def pretrain(
             the last good checkpoint is kept.
     """
     recipe = recipe if isinstance(recipe, TrainRecipe) else load_train_recipe(recipe)
-    run_dir, target = Path(out_dir), torch.device(device or pick_device())
+    run_dir, target = Path(out_dir), _device(device or pick_device())
+    _require_own_folder(run_dir)
     before = _earlier_run(run_dir, subset=subset, recipe=recipe) if resume else None
     if before and before.finished:
         log.info("%s is finished with this recipe and these data: nothing to do (resume=False repeats it)", run_dir)
         return replace(before, reused=True)
     trainer = _Trainer(subset, recipe, run_dir, device=target, before=before)
     return trainer.train(stop_after_steps=stop_after_steps, progress=progress)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as exc:  # an unknown name; a kind that this build or machine lacks
+        raise TrainingError(f"no device {name!r} here: {str(exc).splitlines()[0]}") from exc
+    return device
+
+
+def _require_own_folder(run_dir: Path) -> None:
+    if run_dir.is_dir() and any(run_dir.iterdir()) and not (run_dir / RUN).is_file():
+        known = {"checkpoints", METRICS, "scores.json", "embeddings"}
+        if {path.name for path in run_dir.iterdir()} - known:
+            raise TrainingError(f"{run_dir} holds other files and no run: give a folder of its own")
 
 
 def learning_rate(step: int, *, peak: float, warmup_steps: float, total_steps: int) -> float:

@@ -258,7 +258,8 @@ def _table(study: Study) -> list[dict[str, Any]]:
 
 
 def _best(study: Study) -> list[float]:
-    return [max(d.scores[column].mean for d in study.datasets) for column in study.columns]
+    rows = [*(d.scores for d in study.datasets), *([study.control] if study.control else [])]
+    return [max(row[column].mean for row in rows) for column in study.columns]
 
 
 def _chips(study: Study) -> dict[str, Markup]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import geopandas as gpd
@@ -16,6 +17,7 @@ import stac_geoparquet
 import yaml
 from PIL import Image
 
+from catalog.query import open_catalog
 from publish.cards import hub_license, size_category
 from publish.dataset import build_dataset_folder, publish_dataset
 from publish.decode import decode
@@ -277,3 +279,11 @@ def test_licences_get_the_names_that_the_hub_knows(licenses, expected):
 )
 def test_sizes_get_the_names_that_the_hub_knows(n, expected):
     assert size_category(n) == expected
+
+
+def test_a_damaged_cube_is_not_published(tiny_catalog, tmp_path):
+    root = shutil.copytree(tiny_catalog, tmp_path / "catalog")
+    next((root / "europe" / "cube.zarr" / "chips" / "c").glob("0/0/0/0/0")).unlink()
+    with pytest.raises(PublishError, match=r"1 shard\(s\) are missing or not what their ledger says"):
+        build_dataset_folder(open_catalog(root).search(collections="europe"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from publish.demo import DATASETS
+from publish.demo_recipes import DATASETS
 
 SMALL = ["--chips", "24", "--test-chips", "192", "--places", "1", "--epochs", "1"]
 
@@ -61,3 +61,14 @@ def test_a_second_demo_repeats_nothing(played: tuple[Path, str]) -> None:
     assert {path: path.stat().st_mtime_ns for path in runs} == runs
     assert {path: path.stat().st_mtime_ns for path in shards} == shards
     assert json.loads((out / "published" / "europe" / "MANIFEST.json").read_text()) == published
+
+
+def test_a_folder_with_another_demo_or_other_files_is_left_alone(played: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = played
+    (tmp_path / "mine.txt").write_text("mine")
+    for folder, why in ((out, "another version"), (tmp_path, "other files")):
+        command = [sys.executable, "-m", "pwcat", "demo", "--out", str(folder), "--chips", "32"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert why in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from pwcat.cube import DIMS, CubeSpec, create_cube, encode_shard, open_cube, shard_path, write_shard
 from pwcat.errors import CubeError
+from pwcat.ledger import damaged_shards
 from pwcat.materialize import build_cube
 from pwcat.plan import Plan, read_plan, write_plan
 from pwcat.recipe import Recipe
@@ -147,3 +149,26 @@ def test_chips_of_another_shape_never_reach_a_shard():
         encode_shard(spec, 1, np.zeros((2, 1, 1, 4, 4), dtype=np.uint16))
     with pytest.raises(CubeError, match=r"got float64"):
         encode_shard(spec, 1, np.zeros((1, 1, 1, 4, 4)))
+
+
+def test_a_missing_or_damaged_shard_is_an_error_and_never_zeros(built, tmp_path):
+    folder = shutil.copytree(built, tmp_path / "small")
+    assert damaged_shards(folder) == []
+    path = shard_path(folder / "cube.zarr", 3)
+    whole = path.read_bytes()
+    path.write_bytes(bytes(len(whole)))
+    cube = open_cube(folder / "cube.zarr")
+    with pytest.raises(CubeError, match="shard 3 is damaged"):
+        cube.read_shard(3)
+    assert damaged_shards(folder) == [path]
+    path.unlink()
+    with pytest.raises(CubeError, match="shard 3 is missing"):
+        cube.read(np.array([0, 3 * cube.shard_size]))
+    assert damaged_shards(folder) == [path]
+
+
+def test_a_cube_whose_metadata_is_garbled_is_named(built, tmp_path):
+    folder = shutil.copytree(built, tmp_path / "small")
+    (folder / "cube.zarr" / "chips" / "zarr.json").write_bytes(b"\xff\x00 no json")
+    with pytest.raises(CubeError, match="its metadata cannot be read"):
+        open_cube(folder / "cube.zarr")

@@ -4,9 +4,11 @@ import math
 import pytest
 import torch
 
+from catalog.query import open_catalog
 from pwcat.errors import TrainingError
 from training.checkpoint import load_model_folder, load_state, weights_hash
 from training.pretrain import learning_rate, pretrain
+from training.recipe import load_train_recipe
 from training.run import load_run
 
 
@@ -161,3 +163,14 @@ def test_a_folder_without_a_run_says_so(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"recipe": {}, "colour": 1}))
     with pytest.raises(TrainingError, match="not of this version"):
         load_run(tmp_path)
+
+
+def test_a_folder_of_other_files_and_an_unknown_device_are_refused(tiny_catalog, tmp_path):
+    subset = open_catalog(tiny_catalog).search(collections="europe")
+    recipe = load_train_recipe("satmae-tiny")
+    (tmp_path / "items.parquet").touch()
+    with pytest.raises(TrainingError, match="holds other files and no run"):
+        pretrain(subset, recipe, tmp_path)
+    with pytest.raises(TrainingError, match="no device 'potato' here"):
+        pretrain(subset, recipe, tmp_path / "run", device="potato")
+    assert not (tmp_path / "run").exists()
