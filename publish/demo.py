@@ -253,9 +253,9 @@ def _write_scores(path: Path, study: Study) -> None:
         writer = csv.writer(file)
         writer.writerow(["dataset", *MEASURES, *study.columns, "score"])
         for dataset in study.datasets:
-            diversities = [f"{dataset.value(measure):.6f}" for measure in MEASURES]
-            cells = [f"{dataset.scores[column].mean:.6f}" for column in study.columns]
-            writer.writerow([dataset.name, *diversities, *cells, f"{dataset.mean_score:.6f}"])
+            diversities = [repr(float(dataset.value(measure))) for measure in MEASURES]
+            cells = [repr(float(dataset.scores[column].mean)) for column in study.columns]
+            writer.writerow([dataset.name, *diversities, *cells, repr(float(dataset.mean_score))])
 
 
 def _publish(out: Path, catalog: Catalog, run: Path, stages: Stages) -> str:
@@ -310,7 +310,7 @@ def _last_screen(out: Path, catalog: Catalog, read_back: str, *, seconds: float)
     labels = catalog.search().table.select(["div:biome", "div:landcover"]).to_pylist()
     (biome, landcover), _ = Counter(tuple(label.values()) for label in labels if all(label.values())).most_common(1)[0]
     return [
-        f"[bold]Made in {seconds:.0f} seconds:[/bold]",
+        f"[bold]Done in {seconds:.0f} seconds. There are now:[/bold]",
         f"  {out}/report.html   the page to open first",
         f"  {out}/catalog       a STAC catalog of {len(catalog.collections)} collections, with their chips in Zarr",
         f"  {out}/runs          the models, their metrics and scores",

@@ -229,7 +229,7 @@ def _item_of(path: Path) -> str:
 
 
 def _group(sources: Sequence[_Source], *, broken: set[str], failed: list[tuple[Path, str]]) -> dict[str, list[_Source]]:
-    """Files by item; files that claim one item and band twice, or an item whose other band is broken, fail."""
+    """Files by item; files that claim an item's band twice, or whose item has a broken band or another CRS, fail."""
     groups: dict[str, list[_Source]] = {}
     for source in sources:
         one_band = len(source.bands) == 1 and _BAND_FILE.match(source.path.stem)
@@ -240,6 +240,10 @@ def _group(sources: Sequence[_Source], *, broken: set[str], failed: list[tuple[P
         elif any(set(source.bands) & set(other.bands) for other in members):
             if any(source.sha256 != other.sha256 for other in members):
                 failed.append((source.path, f"item {item_id!r} has a file of that name already: {members[0].path}"))
+        elif members and source.grid.crs != members[0].grid.crs:
+            failed.append(
+                (source.path, f"its CRS is not that of the other files of item {item_id!r}: {members[0].path}")
+            )
         else:
             members.append(source)
     return {item_id: members for item_id, members in groups.items() if members}

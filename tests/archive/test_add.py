@@ -163,6 +163,14 @@ def test_a_file_without_a_crs_is_named(tmp_path: Path):
     assert not (tmp_path / "a/catalog.json").exists()
 
 
+def test_a_band_in_another_crs_does_not_join_the_item(tmp_path: Path):
+    files = [write_tiff(tmp_path / "m_B02.tif"), write_tiff(tmp_path / "m_B03.tif", crs="EPSG:32632", seed=1)]
+    report = add_scenes(tmp_path / "a", files, collection="c", when=WHEN)
+    ((path, reason),) = report.failed
+    assert path.name == "m_B03.tif"
+    assert reason.startswith("its CRS is not that of the other files of item 'm'")
+
+
 def test_the_date_comes_from_the_file_or_must_be_given(tmp_path: Path):
     dated = write_tiff(tmp_path / "dated.tif", TIFFTAG_DATETIME="2019:07:04 10:20:30")
     bare = write_tiff(tmp_path / "bare.tif")
