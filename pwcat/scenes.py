@@ -156,7 +156,7 @@ def search_scenes(
 ) -> list[Scene]:
     """Scenes of the collection in the span and under the cloud limit, by id, each once.
 
-    Items that cannot be cut into chips are left out and logged with their reason.
+    Items that cannot be cut into chips are left out; the most frequent reasons are logged with their counts.
 
     Args:
         source: the open source.
