@@ -25,6 +25,8 @@ from pwcat.materialize import BuildReport
 
 __all__ = ["build", "search", "stats"]
 
+BIOME_WIDTH = 24  # characters of a biome's name, so that a row of samples fits into 80
+
 
 @contextmanager
 def _bars() -> Iterator[Any]:
@@ -154,21 +156,20 @@ def _show_samples(found: Subset, *, most: int = 12) -> None:
     table = Table(title=f"{len(found):,} samples", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("Sample", "Date"):
         table.add_column(name, no_wrap=True)
-    for name in ("Lon", "Lat"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Biome", overflow="ellipsis", no_wrap=True, min_width=12)
+    table.add_column("Biome", no_wrap=True)
     table.add_column("Land cover", no_wrap=True)
     table.add_column("Nats", justify="right", no_wrap=True)
     for row in _samples(found.select(np.arange(min(most, len(found))))):
         entropy = "" if row["spectral_entropy"] is None else f"{row['spectral_entropy']:.2f}"
-        place = (f"{row['lon']:.3f}", f"{row['lat']:.3f}")
-        table.add_row(
-            row["id"], row["datetime"][:10], *place, row["biome"] or "none", row["landcover"] or "none", entropy
-        )
+        biome = row["biome"] or "none"
+        shown = biome if len(biome) <= BIOME_WIDTH else f"{biome[: BIOME_WIDTH - 1].rstrip()}…"
+        table.add_row(row["id"], row["datetime"][:10], shown, row["landcover"] or "none", entropy)
     console = Console()
     console.print(table)
     if len(found) > most:
-        console.print(f"and {len(found) - most:,} more; --json prints all, with continent and split", highlight=False)
+        console.print(
+            f"and {len(found) - most:,} more; --json prints all, with place, continent and split", highlight=False
+        )
 
 
 @click.command()
