@@ -6,18 +6,26 @@ import json
 from pathlib import Path
 
 import click
+import geopandas as gpd
+import shapely
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pwcat.atomic import replacing
+from pwcat.errors import PwcatError
 from pwcat.estimate import Estimate, estimate_plan
-from pwcat.plan import freeze_plan, read_plan
+from pwcat.expected import Distances, Diversity
+from pwcat.plan import FrozenPlan, freeze_plan, read_plan
 from pwcat.providers import open_source
-from pwcat.recipe import load_recipe
+from pwcat.recipe import Recipe, load_recipe
 
 __all__ = ["DEFAULT_CATALOG", "plan"]
 
 DEFAULT_CATALOG = "pwcat-data"
+
+MAP_FORMATS = (".png", ".pdf", ".svg")
+MOST_CELLS = 40  # rows of the table of counts
 
 
 @click.command()
@@ -30,25 +38,60 @@ DEFAULT_CATALOG = "pwcat-data"
     type=click.FloatRange(0, min_open=True),
     help="Megabytes a second, for the estimate of hours.",
 )
+@click.option(
+    "--map", "map_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the sites: png, pdf, svg."
+)
+@click.option("--map-by", metavar="LAYER", help="The layer that colours the map; biome, where there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan(recipe: Path, catalog: Path, rate: float, as_json: bool) -> None:
+def plan(recipe: Path, catalog: Path, rate: float, map_file: Path | None, map_by: str | None, as_json: bool) -> None:
     """Choose the sites, scenes and pixel windows of RECIPE, write them down, show counts and costs, and stop.
 
     `pwcat build` goes on from what is written: the same scenes, the same windows.
     """
+    if map_file is not None and map_file.suffix.lower() not in MAP_FORMATS:
+        raise PwcatError(f"--map {map_file}: a map is a file that ends in {', '.join(MAP_FORMATS)}")
     loaded = load_recipe(recipe)
     with open_source(loaded.source, base_dir=recipe.parent) as source:
         folder = freeze_plan(loaded, catalog=catalog, base_dir=recipe.parent, source=source)
         frozen = read_plan(folder)
         estimate = estimate_plan(loaded, frozen.table, frozen.scenes(source), rate_mb_s=rate)
+    if map_file is not None:
+        _write_map(map_file, frozen, map_by or _best_layer(estimate), base_dir=recipe.parent)
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "recipe_hash": loaded.hash, **estimate.to_dict()}, indent=2))
         return
     console = Console()
     console.print(_cells_table(loaded.title, estimate))
-    for line in _cost_lines(estimate):
+    for line in (*_cost_lines(estimate), *([f"Map: {map_file}"] if map_file else [])):
         console.print(line, highlight=False)
     console.print(f"Written to {folder}. Next: pwcat build {recipe} --catalog {catalog}", highlight=False)
+
+
+def _write_map(path: Path, plan: FrozenPlan, layer: str, *, base_dir: Path) -> None:
+    from pwcat.maps import draw_sites
+
+    land = _land(plan.recipe, base_dir)
+    figure = draw_sites(
+        plan.table, title=plan.recipe.title, colour_by=layer, land=land, attribution=plan.recipe.attribution
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.lower().removeprefix("."))
+
+
+def _best_layer(estimate: Estimate) -> str:
+    """Biome, or whichever layer labels any sample."""
+    labelled = [name for name in ("biome", "continent", "landcover") if estimate.diversity[name].classes]
+    return [*labelled, "split"][0]
+
+
+def _land(recipe: Recipe, base_dir: Path) -> list[shapely.Geometry] | None:
+    """The polygons of the continent layer, EPSG:4326, where it is a vector file."""
+    layer = recipe.regions.continent
+    if layer is None or layer.path is None or layer.field is None:
+        return None
+    polygons = gpd.read_file(base_dir / layer.path, columns=[])
+    return list(polygons.geometry if polygons.crs is None else polygons.to_crs("EPSG:4326").geometry)
 
 
 def _cells_table(title: str, estimate: Estimate) -> Table:
@@ -56,8 +99,10 @@ def _cells_table(title: str, estimate: Estimate) -> Table:
     for name in ("Continent", "Biome", "Land cover"):
         table.add_column(name)
     table.add_column("Samples", justify="right")
-    for continent, biome, landcover, count in estimate.cells:
+    for continent, biome, landcover, count in estimate.cells[:MOST_CELLS]:
         table.add_row(continent or "none", biome or "none", landcover or "none", f"{count:,}")
+    if rest := estimate.cells[MOST_CELLS:]:
+        table.add_row(f"and {len(rest):,} more", "", "", f"{sum(count for *_, count in rest):,}")
     return table
 
 
@@ -67,7 +112,28 @@ def _cost_lines(estimate: Estimate) -> list[str]:
         f"{estimate.samples:,} samples ({splits}) from {estimate.scenes:,} scenes, in {estimate.shards:,} shards",
         f"about {estimate.requests:,} requests, {estimate.download_bytes / 1e6:,.0f} MB to read, "
         f"{estimate.cube_bytes / 1e6:,.0f} MB of pixels, {_duration(estimate.hours)} at {estimate.rate_mb_s:g} MB/s",
+        *(_diversity_line(name, diversity) for name, diversity in estimate.diversity.items() if diversity.classes),
+        *_distance_lines(estimate.distances_km),
     ]
+
+
+def _diversity_line(layer: str, diversity: Diversity) -> str:
+    name = {"landcover": "land cover", "landcover_area": "land cover by area"}.get(layer, layer)
+    some = "" if diversity.labelled == 1 else f"; {diversity.labelled:.0%} of the samples have one"
+    return (
+        f"expected {name} diversity {diversity.shannon:.3f} nats: as {diversity.effective:.1f} equal classes, "
+        f"of {diversity.classes} present{some}"
+    )
+
+
+def _distance_lines(distances: Distances) -> list[str]:
+    lines = [f"sites are at least {distances.spacing:,.2f} km apart"] if distances.spacing is not None else []
+    if distances.split_smallest is not None:
+        lines.append(
+            f"validation is at least {distances.split_smallest:,.1f} km from training, {distances.split_median:,.1f} km in the "
+            "median"
+        )
+    return lines
 
 
 def _duration(hours: float) -> str:

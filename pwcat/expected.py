@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pwcat.entropy import shannon_entropy
 from pwcat.geodesy import SiteIndex, geodesic_km
 
-__all__ = ["Distances", "Diversity", "class_codes", "expected_diversity", "site_distances"]
+__all__ = ["Distances", "Diversity", "class_codes", "expected_diversity", "is_text", "site_distances"]
 
 # Columns of text in a plan that are no region layer.
 NO_LAYERS = frozenset({"id", "stratum", "split"})
@@ -67,7 +67,7 @@ def expected_diversity(table: pa.Table) -> dict[str, Diversity]:
     Land cover is told twice: by the class that covers most of each chip, as the catalog does, and by area
     (``landcover_area``), where each chip counts with the shares of all its classes.
     """
-    layers = [field.name for field in table.schema if _is_text(field.type) and field.name not in NO_LAYERS]
+    layers = [field.name for field in table.schema if is_text(field.type) and field.name not in NO_LAYERS]
     found = {name: _diversity(*_counts(table[name]), samples=len(table)) for name in layers}
     if "landcover_fractions" in table.column_names:
         areas, labelled = _areas(table["landcover_fractions"])
@@ -75,7 +75,8 @@ def expected_diversity(table: pa.Table) -> dict[str, Diversity]:
     return found
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text, plain or dictionary-encoded."""
     return pa.types.is_string(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 
