@@ -1,0 +1,106 @@
+"""The global grid of 0.05° on which layers say where their classes can lie: row 0 in the north, column 0 at 180° west."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CELL_DEG", "SHAPE", "cell_of", "draw_in_cells", "grow", "row_weights"]
+
+CELL_DEG = 0.05
+SHAPE = (3600, 7200)
+
+# The least radius of curvature of WGS84 (of the meridian at the equator): angles from it are never too small.
+LEAST_RADIUS_KM = 6335.4
+
+
+def cell_of(lonlat: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Flat index of the cell of each point, ``(n,)``; a point on an edge counts to the east and south, or to the last cell.
+
+    Args:
+        lonlat: ``(n, 2)``, EPSG:4326, finite; what lies outside the grid is given the nearest cell.
+    """
+    columns = np.clip(np.floor((lonlat[:, 0] + 180) / CELL_DEG), 0, SHAPE[1] - 1).astype(np.int64)
+    rows = np.clip(np.floor((90 - lonlat[:, 1]) / CELL_DEG), 0, SHAPE[0] - 1).astype(np.int64)
+    return rows * SHAPE[1] + columns
+
+
+def row_weights() -> NDArray[np.float64]:
+    """Area of one cell of each row on the unit sphere, ``(3600,)``."""
+    edges = np.sin(np.deg2rad(90 - CELL_DEG * np.arange(SHAPE[0] + 1)))
+    return np.asarray((edges[:-1] - edges[1:]) * np.deg2rad(CELL_DEG))
+
+
+def draw_in_cells(cells: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """``(n, 2)`` points, uniform by area on the sphere over the given cells.
+
+    A row is drawn by the area of its cells, a cell of it uniformly, and the point uniformly in longitude and in the sine
+    of latitude, in which equal intervals are equal areas (Archimedes' hat-box theorem).
+
+    Args:
+        cells: flat indices, at least one; sorted ones are not sorted again. A cell named twice counts twice.
+        n: how many.
+        rng: source of all randomness.
+    """
+    cells = np.asarray(cells, dtype=np.int64)
+    if not len(cells):
+        raise ValueError("there are no cells to draw from")
+    if np.any(cells[1:] < cells[:-1]):
+        cells = np.sort(cells)
+    starts = np.searchsorted(cells, SHAPE[1] * np.arange(SHAPE[0] + 1))
+    counts = np.diff(starts)
+    cumulated = np.cumsum(counts * row_weights())
+    rows = np.searchsorted(cumulated, rng.random(n) * cumulated[-1], side="right")
+    rows = np.minimum(rows, int(np.flatnonzero(counts)[-1]))  # a product may round up to the total
+    within = np.minimum((rng.random(n) * counts[rows]).astype(np.int64), counts[rows] - 1)
+    columns = cells[starts[rows] + within] % SHAPE[1]
+    lon = np.minimum(-180 + (columns + rng.random(n)) * CELL_DEG, 180.0)
+    north, south = (np.sin(np.deg2rad(90 - (rows + edge) * CELL_DEG)) for edge in (0, 1))
+    lat = np.rad2deg(np.arcsin(np.clip(south + rng.random(n) * (north - south), -1, 1)))
+    return np.column_stack([lon, lat])
+
+
+def grow(mask: NDArray[np.bool_], km: float) -> NDArray[np.bool_]:
+    """The mask, and every cell that has a point within ``km`` of one of its cells; never less, at most a cell or two more.
+
+    Longitudes wrap around the antimeridian, and shrink towards the poles: each row is widened by what its poleward edge
+    needs, ``sin(dlon) = sin(km / R) / cos(lat)``, and by the whole circle where the distance reaches the pole.
+
+    Args:
+        mask: ``(3600, 7200)``.
+        km: 0 or more.
+    """
+    if km <= 0:
+        return mask
+    angle = km / LEAST_RADIUS_KM
+    wide = np.zeros_like(mask)
+    widths = _half_widths(angle)
+    widths[~mask.any(axis=1)] = 0
+    for width in np.unique(widths):
+        rows = widths == width
+        wide[rows] = _spread(mask[rows], int(width), wrap=True)
+    reach = min(int(np.ceil(np.rad2deg(angle) / CELL_DEG)) + 1, SHAPE[0])
+    return np.ascontiguousarray(_spread(wide.T, reach, wrap=False).T)
+
+
+def _half_widths(angle: float) -> NDArray[np.int64]:
+    """Cells to widen each row by to the east and west, ``(3600,)``; the whole circle is half of its cells."""
+    edges = np.abs(90 - CELL_DEG * np.arange(SHAPE[0] + 1))
+    cosine = np.cos(np.deg2rad(np.maximum(edges[:-1], edges[1:])))
+    sine = np.sin(min(angle, np.pi / 2))
+    widths = np.full(SHAPE[0], SHAPE[1] // 2)
+    far = cosine > sine
+    degrees = np.rad2deg(np.arcsin(sine / cosine[far]))
+    widths[far] = np.minimum(np.ceil(degrees / CELL_DEG) + 1, SHAPE[1] // 2)
+    return widths
+
+
+def _spread(mask: NDArray[np.bool_], width: int, *, wrap: bool) -> NDArray[np.bool_]:
+    """True where one of the ``2 * width + 1`` values around along the last axis is."""
+    if width == 0:
+        return mask
+    beside = ((0, 0), (width, width))
+    padded = np.pad(mask, beside, mode="wrap") if wrap else np.pad(mask, beside)
+    sums = np.zeros((padded.shape[0], padded.shape[1] + 1), dtype=np.int32)
+    np.cumsum(padded, axis=1, out=sums[:, 1:])
+    return np.asarray(sums[:, 2 * width + 1 :] > sums[:, : mask.shape[1]])
