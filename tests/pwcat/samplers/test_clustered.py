@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+from scipy.stats import chisquare, kstest
+
+from pwcat.errors import RegionError
+from pwcat.geodesy import SiteIndex, geodesic_km
+from pwcat.samplers.clustered import Clustered
+
+SIGNIFICANCE = 1e-4
+CITIES = [("A", 10.0, 50.0, 1), ("B", -70.0, -33.0, 3), ("C", 179.9, 0.0, 0), ("D", 0.0, 89.5, 4)]
+
+
+@pytest.fixture
+def world(anywhere, tmp_path):
+    pd.DataFrame(CITIES, columns=["name", "lon", "lat", "people"]).to_csv(tmp_path / "cities.csv", index=False)
+    return anywhere
+
+
+def document(**changes):
+    around = {"strategy": "clustered", "around": {"path": "cities.csv"}, "radius_km": 50, "domain": "globe"}
+    return Clustered.model_validate({**around, **changes})
+
+
+def draw(clustered, world, n=16_000, seed=0):
+    (stratum,) = clustered.strata(n, world=world)
+    return next(iter(stratum.candidates(np.random.default_rng(seed))))[:n]
+
+
+def nearest(lonlat):
+    centres = np.array([[lon, lat] for _, lon, lat, _ in CITIES])
+    km = np.stack([geodesic_km(lonlat, np.broadcast_to(centre, lonlat.shape)) for centre in centres])
+    return km.argmin(axis=0), km.min(axis=0)
+
+
+@pytest.mark.parametrize("radius_km", [1, 50, 1000])
+def test_sites_are_uniform_by_area_in_the_disc(world, radius_km):
+    _, km = nearest(draw(document(radius_km=radius_km), world))
+    area = (1 - np.cos(km / 6371.0072)) / (1 - np.cos(radius_km / 6371.0072))
+    assert kstest(area, "uniform").pvalue > SIGNIFICANCE
+    # Half of a disc's area lies within r / √2 of its middle.
+    assert np.median(km) == pytest.approx(radius_km / np.sqrt(2), rel=0.01)
+
+
+def test_places_are_drawn_alike_or_in_proportion_to_their_weight(world):
+    cities, _ = nearest(draw(document(), world))
+    assert chisquare(np.bincount(cities, minlength=4)).pvalue > SIGNIFICANCE
+    weighted = document(around={"path": "cities.csv", "weight": "people"})
+    cities, _ = nearest(draw(weighted, world))
+    counts = np.bincount(cities, minlength=4)
+    assert counts[2] == 0
+    assert chisquare(counts[[0, 1, 3]], 16_000 * np.array([1, 3, 4]) / 8).pvalue > SIGNIFICANCE
+
+
+def test_sites_lie_all_around(world):
+    lonlat = draw(document(around={"path": "cities.csv", "weight": "people"}), world)
+    south = lonlat[nearest(lonlat)[0] == 1]
+    quadrant = (south[:, 0] > -70).astype(int) * 2 + (south[:, 1] > -33)
+    assert chisquare(np.bincount(quadrant, minlength=4)).pvalue > SIGNIFICANCE
+
+
+@pytest.mark.kit
+def test_the_median_site_lies_where_geometry_says_from_the_nearest_city(kit, anywhere):
+    path = str(kit / "vectors/natural_earth/ne_110m_populated_places_simple.geojson")
+    around = {"path": path, "weight": "pop_max"}
+    lonlat = draw(document(around=around, radius_km=20), anywhere)
+    cities = SiteIndex(np.unique(_centres(path), axis=0))
+    isolated = cities.near(_centres(path), 40)[0]
+    assert np.diff(isolated).max() < 4  # hardly any discs overlap: their middles are nearly all alone
+    assert np.median(cities.nearest_km(lonlat)) == pytest.approx(20 / np.sqrt(2), rel=0.02)
+
+
+def _centres(path):
+    import geopandas as gpd
+
+    points = gpd.read_file(path).geometry
+    return np.column_stack([points.x, points.y])
+
+
+def test_the_seed_fixes_the_sites(world):
+    np.testing.assert_array_equal(draw(document(), world, seed=3), draw(document(), world, seed=3))
+    assert not np.array_equal(draw(document(), world, seed=3), draw(document(), world, seed=4))
+
+
+def test_where_no_disc_has_a_scene_the_stream_ends(two_continents, tmp_path):
+    pd.DataFrame({"lon": [-100.0], "lat": [40.0]}).to_csv(tmp_path / "far.csv", index=False)
+    (stratum,) = document(around={"path": str(tmp_path / "far.csv")}, domain="scenes").strata(3, world=two_continents)
+    assert list(stratum.candidates(np.random.default_rng(0))) == []
+
+
+def test_on_land_the_sea_is_left_out(two_continents, tmp_path):
+    pd.DataFrame({"lon": [0.0], "lat": [50.0]}).to_csv(tmp_path / "coast.csv", index=False)
+    clustered = document(around={"path": str(tmp_path / "coast.csv")}, domain="land")
+    (stratum,) = clustered.strata(3, world=two_continents)
+    assert stratum.labels == {"continent": ("Antarctica", "Europe")}
+    lonlat = next(iter(stratum.candidates(np.random.default_rng(0))))
+    assert (lonlat[:, 0] > -0.1).all()  # a cell of the mask is 0.05°
+    assert clustered.layers() == [("continent", "the domain `land`")]
+
+
+def test_a_mask_is_its_classes(two_continents):
+    clustered = document(around=None, radius_km=None, mask={"layer": "continent", "values": ["europe"]}, domain="globe")
+    (stratum,) = clustered.strata(3, world=two_continents)
+    assert stratum.name == "Europe"
+    assert stratum.labels == {"continent": ("Europe",)}
+    lonlat = next(iter(stratum.candidates(np.random.default_rng(0))))
+    assert ((lonlat >= [-0.1, 39.9]) & (lonlat <= [20.1, 60.1])).all()
+    assert clustered.layers() == [("continent", "the mask of clustered")]
+
+
+def test_a_class_that_is_unknown_lists_what_is_near(two_continents):
+    clustered = document(around=None, radius_km=None, mask={"layer": "continent", "values": ["Urope"]})
+    with pytest.raises(
+        RegionError, match=r"unknown continent 'Urope': did you mean 'Europe'\? Known: Antarctica, Europe"
+    ):
+        clustered.strata(3, world=two_continents)
+
+
+@pytest.mark.parametrize(
+    ("weight", "fault"),
+    [
+        ("name", r"the weight 'name' is not a column of numbers"),
+        ("short", r"the weight 'short' is missing or negative in 2 of 3 rows"),
+        ("none", r"the weight 'none' is zero everywhere"),
+        ("gone", r"no column 'gone'; its columns: lon, lat, name, short, none"),
+    ],
+)
+def test_weights_that_are_none(anywhere, tmp_path, weight, fault):
+    table = {"lon": [0, 1, 2], "lat": [0, 1, 2], "name": ["a", "b", "c"], "short": [1.0, np.nan, -1], "none": 0}
+    pd.DataFrame(table).to_csv(tmp_path / "places.csv", index=False)
+    with pytest.raises(RegionError, match=rf"places\.csv: {fault}"):
+        document(around={"path": "places.csv", "weight": weight}).strata(3, world=anywhere)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"radius_km": None}, "`around` and `radius_km` belong together"),
+        ({"around": None}, "`around` and `radius_km` belong together"),
+        ({"around": None, "radius_km": None}, "clusters lie either `around` places or in a `mask`"),
+        ({"mask": {"layer": "biome", "values": ["Tundra"]}}, "clusters lie either `around` places or in a `mask`"),
+        ({"around": {"path": "a.csv", "dataset": "ne"}}, r"either those of a file \(`path`\) or of a `dataset`"),
+        ({"around": {}}, r"either those of a file \(`path`\) or of a `dataset`"),
+        ({"around": {"path": "a.csv", "lon": "x"}}, "give both `lon` and `lat`, or neither"),
+    ],
+)
+def test_documents_that_contradict_themselves(changes, fault):
+    with pytest.raises(ValidationError, match=fault):
+        document(**changes)

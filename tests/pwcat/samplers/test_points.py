@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from pwcat.errors import RegionError
+from pwcat.samplers.points import Points
+
+LONLAT = np.column_stack([np.linspace(-170, 170, 50), np.linspace(-80, 80, 50)])
+
+
+@pytest.fixture
+def world(anywhere, tmp_path):
+    pd.DataFrame({"lon": LONLAT[:, 0], "lat": LONLAT[:, 1]}).to_csv(tmp_path / "sites.csv", index=False)
+    return anywhere
+
+
+def candidates(world, seed=0, **changes):
+    document = Points.model_validate({"strategy": "points", "path": "sites.csv", **changes})
+    (stratum,) = document.strata(7, world=world)
+    assert (stratum.wanted, stratum.labels) == (7, {})
+    return np.concatenate(list(stratum.candidates(np.random.default_rng(seed))))
+
+
+def test_sites_are_those_of_the_file_in_its_order(world):
+    np.testing.assert_allclose(candidates(world, order="file"), LONLAT)
+
+
+def test_sites_are_shuffled_by_the_seed(world):
+    first, same, other = candidates(world, 1), candidates(world, 1), candidates(world, 2)
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other)
+    np.testing.assert_allclose(first[np.argsort(first[:, 0])], LONLAT)
+
+
+def test_a_file_that_is_not_there(world):
+    with pytest.raises(RegionError, match=r"gone\.csv: no such file of places"):
+        candidates(world, path="gone.csv")
+
+
+def test_one_column_of_coordinates_is_not_enough():
+    with pytest.raises(ValidationError, match="give both `lon` and `lat`, or neither"):
+        Points.model_validate({"strategy": "points", "path": "sites.csv", "lon": "x"})
