@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -14,22 +15,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
-from pyproj import Transformer
 
 from pwcat.atomic import replacing
+from pwcat.drawing import choose_sites
 from pwcat.errors import PwcatError, RecipeError, SourceError
+from pwcat.locators import NominalLocator, SceneLocator
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Recipe, load_recipe
-from pwcat.regions import Regions, majority, open_regions
-from pwcat.samplers import Labels, Sampler, make_sampler
-from pwcat.scenes import Placement, Scene, date_windows, place_chips, read_scenes, search_scenes, write_scenes
+from pwcat.regions import Regions, open_regions
+from pwcat.samplers import Spectral, Stratum
+from pwcat.samplers.world import World
+from pwcat.scenes import Scene, read_scenes, search_scenes, write_scenes
+from pwcat.sites import Sites
+from pwcat.spectral import SpectralChoice, choose_by_spectrum
 from pwcat.splits import spatial_split
 
-__all__ = ["PLAN_SCHEMA", "FrozenPlan", "Plan", "freeze_plan", "make_plan", "read_plan", "write_plan"]
+__all__ = ["PLAN_SCHEMA", "FrozenPlan", "Plan", "draw_sites", "freeze_plan", "make_plan", "read_plan", "write_plan"]
 
 FRACTIONS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("fraction", pa.float64())]))
 
-# One row a sample. Positions are EPSG:4326; x0 and y0 are the chip's upper-left corner in metres, in `epsg`.
+# One row a sample. Positions are EPSG:4326; x0 and y0 are the chip's upper-left corner in metres, in `epsg`. Layers of the
+# recipe beyond these four have a column each, at the end.
 PLAN_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -37,8 +43,10 @@ PLAN_SCHEMA = pa.schema(
         pa.field("lat", pa.float64()),
         pa.field("continent", pa.string()),
         pa.field("biome", pa.string()),
+        pa.field("ecoregion", pa.string()),
         pa.field("landcover", pa.string()),
         pa.field("landcover_fractions", FRACTIONS),
+        pa.field("stratum", pa.string()),
         pa.field("scene_ids", pa.list_(pa.string())),
         pa.field("datetime", pa.list_(pa.timestamp("us", tz="UTC"))),
         pa.field("epsg", pa.int32()),
@@ -49,18 +57,13 @@ PLAN_SCHEMA = pa.schema(
         pa.field("shard", pa.int32()),
     ]
 )
+LAYER_COLUMNS = ("continent", "biome", "ecoregion", "landcover")
 
 # A shard is what a worker holds in memory, retries and writes at once. It holds 64 chips, of at most 64 MB of pixels; fewer
 # in a small dataset, so that it still has eight shards to share out, and up to 256 in one that would have over 1,024.
 SHARD_BYTES = 64 * 2**20
 SHARD_CHIPS = (64, 256)
 NUM_SHARDS = (8, 1024)
-
-# The land cover of a chip is looked up at a regular grid of at most this many points a side.
-LANDCOVER_POINTS = 32
-
-# Rounds of drawing without a single site placed, after which a recipe is said to be unreachable.
-MAX_FRUITLESS_ROUNDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +73,18 @@ class Plan:
     Attributes:
         recipe: what was asked.
         table: :data:`PLAN_SCHEMA`, in Hilbert order.
-        scenes: those that the table names, by id.
+        reserve: extra samples, of the same columns, in the order in which they are to be used; they are in no shard.
+        scenes: those that the tables name, by id.
         layers: source of each region layer.
+        spectral: what a choice by spectra looked at; ``None`` for other strategies.
     """
 
     recipe: Recipe
     table: pa.Table
+    reserve: pa.Table
     scenes: list[Scene]
     layers: dict[str, str]
+    spectral: SpectralChoice | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -101,8 +108,8 @@ def make_plan(recipe: Recipe | str | Path, *, base_dir: Path | None = None, sour
         source: the recipe's source if it is open already.
 
     Raises:
-        RecipeError, RegionError, SourceError: as the parts raise them.
-        SourceError: fewer sites than asked can be placed; says how many could and what to relax.
+        RecipeError, RegionError, SourceError: as the parts raise them; so where a quota cannot be met, which says how many
+            could be placed, why, and what to relax.
     """
     if not isinstance(recipe, Recipe):
         base_dir = base_dir or Path(recipe).parent
@@ -116,164 +123,191 @@ def make_plan(recipe: Recipe | str | Path, *, base_dir: Path | None = None, sour
 
 def _plan(recipe: Recipe, base_dir: Path, source: OpenSource) -> Plan:
     regions = open_regions(recipe.regions, base_dir=base_dir, source=source)
-    everywhere = recipe.sampler.domain == "scenes"
-    scenes = search_scenes(source, recipe.when, bands=recipe.chip.bands) if everywhere else None
-    if scenes is not None and not scenes:
+    scenes = _every_scene(recipe, source) if recipe.sampler.draws_from_scenes() else None
+    strata = _strata(recipe, regions, scenes or [], base_dir)
+    locator = SceneLocator(recipe, source, scenes=scenes)
+    parts = {"regions": regions, "locator": locator, "base_dir": base_dir}
+    choice = None
+    if isinstance(recipe.sampler, Spectral):
+        sites, reserve, choice = choose_by_spectrum(recipe, strata, source=source, **parts)
+    else:
+        sites, reserve = choose_sites(recipe, strata, **parts)
+    used = np.unique(np.concatenate([sites.placements.scene.ravel(), reserve.placements.scene.ravel()]))
+    table, extra = _to_tables(recipe, strata, regions, sites, reserve, locator.scenes)
+    return Plan(
+        recipe=recipe,
+        table=table,
+        reserve=extra,
+        scenes=sorted((locator.scenes[number] for number in used), key=lambda scene: scene.id),
+        layers=regions.sources(),
+        spectral=choice,
+    )
+
+
+def _every_scene(recipe: Recipe, source: OpenSource) -> list[Scene]:
+    scenes = search_scenes(source, recipe.when, bands=recipe.chip.bands)
+    if not scenes:
         raise SourceError(
             f"{source.provider} ({source.collection}) has no scene from {recipe.when.start} to {recipe.when.end} under "
             f"{recipe.when.max_cloud_cover:g} % cloud with the bands {', '.join(recipe.chip.bands)}"
         )
-    sampler = make_sampler(recipe, regions=regions, footprints=[s.footprint for s in scenes or []])
-    sites = _place_sites(recipe, sampler, regions, source, scenes)
-    table = _to_table(recipe, sites)
-    used = {scene.id: scene for site in sites for scene in site.placement.scenes}
-    return Plan(recipe=recipe, table=table, scenes=[used[key] for key in sorted(used)], layers=regions.sources())
+    return scenes
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Site:
-    lonlat: tuple[float, float]
-    placement: Placement
-    continent: str | None
-    biome: str | None
-    landcover: str | None
-    fractions: dict[str, float]
-
-
-def _place_sites(
-    recipe: Recipe, sampler: Sampler, regions: Regions, source: OpenSource, scenes: list[Scene] | None
-) -> list[_Site]:
-    """The first ``num_samples`` drawn sites that a scene holds and the sampler keeps."""
-    rng = np.random.default_rng(recipe.seed)
-    windows = date_windows(recipe.when)
-    placed: list[_Site] = []
-    fruitless = 0
-    while len(placed) < recipe.num_samples:
-        lonlat = sampler.draw(max(64, recipe.num_samples - len(placed)), rng=rng)
-        here = search_scenes(source, recipe.when, bands=recipe.chip.bands, sites=lonlat) if scenes is None else scenes
-        new = _judge(lonlat, place_chips(lonlat, here, windows, recipe.chip), sampler, regions, recipe)
-        placed += new
-        fruitless = 0 if new else fruitless + 1
-        if fruitless == MAX_FRUITLESS_ROUNDS:
-            raise SourceError(_unreachable(recipe, len(placed)))
-    return placed[: recipe.num_samples]
-
-
-def _unreachable(recipe: Recipe, placed: int) -> str:
-    wanted = f"{recipe.sampler.layer} {recipe.sampler.value!r}" if recipe.sampler.strategy == "one_hot" else "any place"
-    windows = len(recipe.when.months or []) or recipe.when.dates_per_site or 1
-    return (
-        f"{recipe.name}: only {placed} of {recipe.num_samples} sites could be placed ({wanted}, domain "
-        f"{recipe.sampler.domain!r}): {MAX_FRUITLESS_ROUNDS} further draws found none with a scene that holds the whole "
-        f"chip on {windows} date(s) under {recipe.when.max_cloud_cover:g} % cloud. Relax max_cloud_cover, widen the "
-        "dates, ask for fewer dates a site or a smaller chip; over a source that covers little land, take the domain 'scenes'"
+def _strata(recipe: Recipe, regions: Regions, scenes: Sequence[Scene], base_dir: Path) -> list[Stratum]:
+    world = World(
+        regions=regions,
+        footprints=[scene.footprint for scene in scenes],
+        base_dir=base_dir,
+        chip_km=recipe.chip_km,
     )
+    return recipe.sampler.strata(recipe.num_samples, world=world)
 
 
-def _judge(
-    lonlat: NDArray[np.float64],
-    placements: Sequence[Placement | None],
-    sampler: Sampler,
-    regions: Regions,
-    recipe: Recipe,
-) -> list[_Site]:
-    rows = [row for row, placement in enumerate(placements) if placement is not None]
-    found = [placement for placement in placements if placement is not None]
-    if not found:
-        return []
-    points = lonlat[rows]
-    nothing = np.full(len(rows), None, dtype=object)
-    fractions: list[dict[str, float]] = [{}] * len(rows)
-    if regions.landcover is not None:
-        fractions = regions.landcover.fractions(_chip_grids(found, recipe))
-    labels: Labels = {
-        "continent": regions.continent.label(points) if regions.continent else nothing,
-        "biome": regions.biome.label(points) if regions.biome else nothing,
-        "landcover": np.array([*majority(fractions), None], dtype=object)[:-1],
-    }
-    return [
-        _Site(
-            lonlat=(float(points[k, 0]), float(points[k, 1])),
-            placement=found[k],
-            continent=labels["continent"][k],
-            biome=labels["biome"][k],
-            landcover=labels["landcover"][k],
-            fractions=fractions[k],
+def draw_sites(recipe: Recipe, *, base_dir: Path, source: OpenSource | None = None) -> pa.Table:
+    """The places of a recipe alone, without asking for scenes: the plan's columns, with chips on the grid of their UTM zone.
+
+    Args:
+        recipe: its sampler must not draw from scenes, nor its constraints speak of them.
+        base_dir: the folder that relative paths of the recipe start from.
+        source: the recipe's, for layers that are a collection there.
+
+    Raises:
+        RecipeError: the places hang on scenes.
+        RegionError: a quota cannot be met, or as the parts raise it.
+    """
+    limits = recipe.constraints
+    if recipe.sampler.draws_from_scenes() or limits.max_sites_per_scene or limits.min_sites_per_scene > 1:
+        raise RecipeError(
+            f"{recipe.name}: its places hang on the scenes of the source; only a whole plan can draw them"
         )
-        for k in np.flatnonzero(sampler.keeps(labels))
-    ]
+    regions = open_regions(recipe.regions, base_dir=base_dir, source=source)
+    strata = _strata(recipe, regions, [], base_dir)
+    sites, reserve = choose_sites(recipe, strata, regions=regions, locator=NominalLocator(recipe), base_dir=base_dir)
+    return _to_tables(recipe, strata, regions, sites, reserve, [])[0]
 
 
-def _chip_grids(placements: Sequence[Placement], recipe: Recipe) -> NDArray[np.float64]:
-    """``(n, k, 2)`` longitudes and latitudes of a regular grid of points in each chip."""
-    side = recipe.chip.size_px * recipe.chip.resolution_m
-    points = min(LANDCOVER_POINTS, recipe.chip.size_px)
-    steps = (np.arange(points) + 0.5) * side / points
-    east, south = (axis.ravel() for axis in np.meshgrid(steps, steps))
-    grids = np.empty((len(placements), points * points, 2))
-    epsgs, x0, y0 = (np.array([getattr(p, name) for p in placements]) for name in ("epsg", "x0", "y0"))
-    for epsg in np.unique(epsgs):
-        rows = np.flatnonzero(epsgs == epsg)
-        x, y = x0[rows, None] + east, y0[rows, None] - south
-        lon, lat = Transformer.from_crs(f"EPSG:{epsg}", "EPSG:4326", always_xy=True).transform(x, y)
-        grids[rows, :, 0], grids[rows, :, 1] = lon, lat
-    return grids
-
-
-def _to_table(recipe: Recipe, sites: Sequence[_Site]) -> pa.Table:
-    lonlat = np.array([site.lonlat for site in sites])
-    distance = gpd.GeoSeries(shapely.points(lonlat), crs="EPSG:4326").hilbert_distance(
-        total_bounds=(-180, -90, 180, 90)
-    )
-    order = np.lexsort((np.arange(len(sites)), distance.to_numpy()))
+def _to_tables(
+    recipe: Recipe,
+    strata: Sequence[Stratum],
+    regions: Regions,
+    sites: Sites,
+    reserve: Sites,
+    scenes: Sequence[Scene],
+) -> tuple[pa.Table, pa.Table]:
+    """The plan's table in Hilbert order, and the reserve's as it was drawn; one split covers both."""
+    every = Sites.concat([sites, reserve])
     split = spatial_split(
-        lonlat, val_fraction=recipe.split.val_fraction, block_km=recipe.split.block_km, seed=recipe.seed
+        every.lonlat, val_fraction=recipe.split.val_fraction, block_km=recipe.split.block_km, seed=recipe.seed
     )
-    digits = max(6, len(str(recipe.num_samples - 1)))
-    size = shard_size(recipe)
-    rows = [
-        {
-            "id": f"{recipe.name}-{drawn:0{digits}d}",
-            "lon": sites[drawn].lonlat[0],
-            "lat": sites[drawn].lonlat[1],
-            "continent": sites[drawn].continent,
-            "biome": sites[drawn].biome,
-            "landcover": sites[drawn].landcover,
-            "landcover_fractions": [{"name": k, "fraction": v} for k, v in sites[drawn].fractions.items()],
-            "scene_ids": [scene.id for scene in sites[drawn].placement.scenes],
-            "datetime": [scene.time for scene in sites[drawn].placement.scenes],
-            "epsg": sites[drawn].placement.epsg,
-            "x0": sites[drawn].placement.x0,
-            "y0": sites[drawn].placement.y0,
-            "resolution_m": recipe.chip.resolution_m,
-            "split": split[drawn],
-            "shard": position // size,
-        }
-        for position, drawn in enumerate(order)
-    ]
-    return pa.Table.from_pylist(rows, schema=PLAN_SCHEMA)
+    table = _to_table(recipe, strata, regions, every, scenes).append_column("split", pa.array(split, pa.string()))
+    shard = pa.array(np.arange(len(sites)) // shard_size(recipe), pa.int32())
+    chosen = table.take(pa.array(_hilbert_order(sites.lonlat))).append_column("shard", shard)
+    extra = table.slice(len(sites)).append_column("shard", pa.nulls(len(reserve), pa.int32()))
+    more = [name for name in regions.layers if name not in LAYER_COLUMNS]
+    names = [*PLAN_SCHEMA.names, *more]
+    schema = pa.schema([*PLAN_SCHEMA, *(pa.field(name, pa.string()) for name in more)])
+    return chosen.select(names).cast(schema), extra.select(names).cast(schema)
+
+
+def _hilbert_order(lonlat: NDArray[np.float64]) -> NDArray[np.int64]:
+    points = gpd.GeoSeries(shapely.points(lonlat), crs="EPSG:4326")
+    distance = points.hilbert_distance(total_bounds=(-180, -90, 180, 90)).to_numpy()
+    return np.argsort(distance, kind="stable")
+
+
+def _to_table(
+    recipe: Recipe, strata: Sequence[Stratum], regions: Regions, sites: Sites, scenes: Sequence[Scene]
+) -> pa.Table:
+    """All columns but split and shard, in the order in which sites were drawn."""
+    digits, n = max(6, len(str(recipe.num_samples - 1))), len(sites)
+    nothing = {name: pa.nulls(n, pa.string()) for name in LAYER_COLUMNS}
+    labels = {name: _names(sites.codes[name], layer.classes) for name, layer in regions.layers.items()}
+    legend = regions.layers["landcover"].classes if "landcover" in regions.layers else []
+    ids, times = [scene.id for scene in scenes], [scene.time for scene in scenes]
+    columns = {
+        "id": pa.array([f"{recipe.name}-{number:0{digits}d}" for number in range(n)], pa.string()),
+        "lon": pa.array(sites.lonlat[:, 0]),
+        "lat": pa.array(sites.lonlat[:, 1]),
+        **nothing,
+        **labels,
+        "landcover_fractions": _fractions(sites.landcover_shares, legend),
+        "stratum": _names(sites.stratum, [stratum.name for stratum in strata]),
+        "scene_ids": _lists(sites.placements.scene, pa.array(ids, pa.string())),
+        "datetime": _lists(sites.placements.scene, pa.array(times, PLAN_SCHEMA.field("datetime").type.value_type)),
+        "epsg": pa.array(sites.placements.epsg, pa.int32()),
+        "x0": pa.array(sites.placements.x0),
+        "y0": pa.array(sites.placements.y0),
+        "resolution_m": pa.array(np.full(n, recipe.chip.resolution_m)),
+    }
+    return pa.table(columns)
+
+
+def _names(codes: NDArray[np.integer], classes: Sequence[str]) -> pa.Array:
+    """Names of codes; null where the code is -1."""
+    numbers = pa.array(codes.astype(np.int32), mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(numbers, pa.array(classes, pa.string())).cast(pa.string())
+
+
+def _lists(numbers_NT: NDArray[np.int64], values: pa.Array) -> pa.Array:
+    """A list of values a row; empty lists where there are no values to take from."""
+    n, t = numbers_NT.shape
+    if not len(values):
+        return pa.ListArray.from_arrays(pa.array(np.zeros(n + 1), pa.int32()), values)
+    return pa.ListArray.from_arrays(
+        pa.array(np.arange(n + 1) * t, pa.int32()), values.take(pa.array(numbers_NT.ravel()))
+    )
+
+
+def _fractions(shares_NK: NDArray[np.float32], classes: Sequence[str]) -> pa.Array:
+    """Classes with a share, largest first, ties by name (the classes are sorted)."""
+    order = np.argsort(-shares_NK, axis=1, kind="stable")
+    ranked = np.take_along_axis(shares_NK, order, axis=1)
+    present = ranked > 0
+    names = _names(order[present], classes)
+    values = pa.array(ranked[present].astype(np.float64).round(6))
+    offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.StructArray.from_arrays([names, values], names=["name", "fraction"])
+    )
 
 
 def write_plan(plan: Plan, folder: Path) -> None:
-    """Write ``plan.parquet``, ``scenes.parquet`` and ``recipe.yaml``, the plan last: where it is, all are."""
+    """Write ``plan.parquet``, ``reserve.parquet``, ``scenes.parquet``, ``recipe.yaml``; the plan last: where it is, all are."""
     folder.mkdir(parents=True, exist_ok=True)
     notes = {"pwcat:recipe_hash": plan.recipe.hash, "pwcat:layers": json.dumps(plan.layers, sort_keys=True)}
+    if plan.spectral is not None:
+        notes["pwcat:spectral"] = json.dumps(plan.spectral.to_dict(), sort_keys=True)
     with replacing(folder / "recipe.yaml") as temporary:
         temporary.write_text(plan.recipe.to_yaml(), encoding="utf-8")
     with replacing(folder / "scenes.parquet") as temporary:
         write_scenes(temporary, plan.scenes)
+    if len(plan.reserve):
+        with replacing(folder / "reserve.parquet") as temporary:
+            pq.write_table(plan.reserve, temporary, compression="zstd")
     with replacing(folder / "plan.parquet") as temporary:
         pq.write_table(plan.table.replace_schema_metadata(notes), temporary, compression="zstd")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenPlan:
-    """A plan as it lies on disk; its scenes are read when they are needed."""
+    """A plan as it lies on disk; its scenes are read when they are needed.
+
+    Attributes:
+        folder: the collection's.
+        recipe: what was asked.
+        table: :data:`PLAN_SCHEMA`, in Hilbert order, with samples that a build replaced already replaced.
+        reserve: what is left of the extra samples.
+        layers: source of each region layer.
+        spectral: what a choice by spectra looked at, as JSON; ``None`` for other strategies.
+    """
 
     folder: Path
     recipe: Recipe
     table: pa.Table
+    reserve: pa.Table
     layers: dict[str, str]
+    spectral: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -292,16 +326,30 @@ def read_plan(folder: Path) -> FrozenPlan:
     path = folder / "plan.parquet"
     if not path.is_file():
         raise PwcatError(f"{path}: no plan there; make one with `pwcat plan RECIPE`")
+    table = _read(path)
+    recipe = load_recipe(folder / "recipe.yaml")
+    notes = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if notes.get("pwcat:recipe_hash") != recipe.hash:
+        raise RecipeError(f"{folder}: recipe.yaml is not the recipe that plan.parquet was made from; plan again")
+    table = table.replace_schema_metadata(None)
+    reserve = (
+        _read(folder / "reserve.parquet") if (folder / "reserve.parquet").is_file() else table.schema.empty_table()
+    )
+    return FrozenPlan(
+        folder=folder,
+        recipe=recipe,
+        table=table,
+        reserve=reserve,
+        layers=json.loads(notes.get("pwcat:layers", "{}")),
+        spectral=json.loads(notes.get("pwcat:spectral", "null")),
+    )
+
+
+def _read(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as exc:
         raise PwcatError(f"{path}: cannot be read ({exc}); remove it and plan again") from exc
-    recipe = load_recipe(folder / "recipe.yaml")
-    notes = table.schema.metadata or {}
-    if notes.get(b"pwcat:recipe_hash", b"").decode() != recipe.hash:
-        raise RecipeError(f"{folder}: recipe.yaml is not the recipe that plan.parquet was made from; plan again")
-    layers = json.loads(notes.get(b"pwcat:layers", b"{}"))
-    return FrozenPlan(folder=folder, recipe=recipe, table=table.replace_schema_metadata(None), layers=layers)
 
 
 def freeze_plan(recipe: Recipe, *, catalog: Path, base_dir: Path, source: OpenSource) -> Path:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pystac_client
+from pystac_client.exceptions import APIError
+
 from pwcat.errors import SourceError
 
 if TYPE_CHECKING:
     from pwcat.recipe import Source
 
-__all__ = ["PROVIDERS", "OpenSource", "Provider", "open_source"]
+__all__ = ["PROVIDERS", "OpenSource", "Provider", "ask", "open_source"]
 
 # Common names of Sentinel-2's bands as Earth Search uses them for asset keys (STAC eo extension, common_name).
 SENTINEL2_COMMON_NAMES: Mapping[str, str] = {
@@ -147,3 +150,17 @@ def open_source(source: Source, *, base_dir: Path) -> Iterator[OpenSource]:
         )
     with serve_archive(folder) as url:
         yield OpenSource(provider=source.provider, url=url.rstrip("/"), collection=source.collection)
+
+
+def ask(source: OpenSource, *, collection: str | None = None, **query: Any) -> Iterator[dict[str, Any]]:
+    """Items of a collection as dicts, page by page.
+
+    Raises:
+        SourceError: the API does not answer, or refuses.
+    """
+    try:
+        client = pystac_client.Client.open(source.url)
+        search = client.search(collections=[collection or source.collection], limit=250, **query)
+        yield from search.items_as_dicts()
+    except (APIError, OSError) as exc:
+        raise SourceError(f"{source.provider} ({source.url}) did not answer a search: {exc}") from exc

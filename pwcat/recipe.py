@@ -11,44 +11,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
+from pwcat.constraints import Constraints
+from pwcat.document import Document
 from pwcat.errors import RecipeError
+from pwcat.layers import RegionLayers
 from pwcat.providers import PROVIDERS
+from pwcat.samplers import STRATEGIES, AnySampler
 
-__all__ = ["Layer", "Recipe", "describe_faults", "load_recipe"]
-
-LayerName = Literal["continent", "biome", "landcover"]
-Domain = Literal["land", "globe", "scenes"]
+__all__ = ["Chip", "Recipe", "Source", "Split", "When", "describe_faults", "load_recipe"]
 
 
-class _Document(BaseModel):
-    # Checks across fields are validators of the last field they need: pydantic skips those of a whole model as soon as one
-    # of its fields is wrong, and a recipe's faults are told all at once.
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+_SAMPLER: TypeAdapter[Any] = TypeAdapter(AnySampler)
 
 
-class UniformSampler(_Document):
-    """Sites uniform by area on the sphere, within a domain."""
-
-    strategy: Literal["uniform"]
-    domain: Domain = Field(
-        "land", description="land: the continent layer; globe: anywhere; scenes: where the source has scenes"
-    )
-
-
-class OneHotSampler(_Document):
-    """Sites uniform by area within one class of one layer."""
-
-    strategy: Literal["one_hot"]
-    layer: LayerName = Field(description="the layer whose class is wanted")
-    value: str = Field(min_length=1, description="the class, as the layer names it")
-    domain: Domain = Field(
-        "land", description="land: the continent layer; globe: anywhere; scenes: where the source has scenes"
-    )
-
-
-class Source(_Document):
+class Source(Document):
     """Where scenes come from: a provider by name, and one collection of it."""
 
     provider: str = Field(description=f"one of {', '.join(PROVIDERS)}")
@@ -90,7 +68,7 @@ class Source(_Document):
         return path
 
 
-class When(_Document):
+class When(Document):
     """Which dates: a span, how cloudy a scene may be, and how many dates a site has."""
 
     start: date
@@ -122,7 +100,7 @@ class When(_Document):
         return months
 
 
-class Chip(_Document):
+class Chip(Document):
     """The pixels of one sample."""
 
     size_px: int = Field(ge=1, le=2048)
@@ -142,60 +120,14 @@ class Chip(_Document):
         return bands
 
 
-class Layer(_Document):
-    """A region layer: a vector file with a class field, a class raster, or a collection of class rasters."""
-
-    path: str | None = Field(None, description="a vector or raster file, relative to the recipe")
-    field: str | None = Field(None, description="vector files: the attribute that holds the class")
-    classes: Literal["igbp", "worldcover"] | dict[int, str] | None = Field(
-        None, description="raster files: what the values mean"
-    )
-    collection: str | None = Field(None, description="a collection of class rasters at the recipe's own source")
-    asset: str = Field("map", description="collections: the asset that holds the classes")
-
-    @field_validator("collection")
-    @classmethod
-    def _one_kind(cls, collection: str | None, info: ValidationInfo) -> str | None:
-        if not {"path", "field", "classes"} <= info.data.keys():
-            return collection
-        path, field, classes = (info.data[name] for name in ("path", "field", "classes"))
-        if (path is None) == (collection is None):
-            raise ValueError("a layer is either a `path` or a `collection`")
-        if path is not None and (field is None) == (classes is None):
-            raise ValueError("a file needs `field` (vector) or `classes` (raster), and not both")
-        return collection
-
-
-class RegionLayers(_Document):
-    """The layers that label sites. A layer left out leaves its labels empty."""
-
-    continent: Layer | None = None
-    biome: Layer | None = None
-    landcover: Layer | None = None
-
-    @field_validator("continent", "biome")
-    @classmethod
-    def _polygons(cls, layer: Layer | None) -> Layer | None:
-        if layer is not None and layer.field is None:
-            raise ValueError("this layer is a vector file: give `path` and `field`")
-        return layer
-
-    @field_validator("landcover")
-    @classmethod
-    def _rasters(cls, layer: Layer | None) -> Layer | None:
-        if layer is not None and layer.field is not None:
-            raise ValueError("land cover is a class raster: give `path` and `classes`, or `collection`")
-        return layer
-
-
-class Split(_Document):
+class Split(Document):
     """Validation samples lie in whole spatial blocks, never in random rows."""
 
     val_fraction: float = Field(0.1, ge=0, lt=1)
     block_km: float = Field(50.0, gt=0)
 
 
-class Recipe(_Document):
+class Recipe(Document):
     """One dataset: how many samples, where, when, from which source, with which bands, from which seed."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="lower case, digits, . _ -; names the folder")
@@ -204,7 +136,8 @@ class Recipe(_Document):
     attribution: str | None = Field(None, description="whose data it is made from, as they ask to be named")
     num_samples: int = Field(ge=1, le=50_000_000)
     seed: int = Field(0, ge=0)
-    sampler: Annotated[UniformSampler | OneHotSampler, Field(discriminator="strategy")]
+    sampler: AnySampler
+    constraints: Constraints = Constraints()
     source: Source
     when: When
     chip: Chip
@@ -217,6 +150,11 @@ class Recipe(_Document):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def chip_km(self) -> float:
+        """Side of a chip, kilometres."""
+        return self.chip.size_px * self.chip.resolution_m / 1000
 
     @property
     def hash(self) -> str:
@@ -251,16 +189,19 @@ def load_recipe(path: str | Path) -> Recipe:
 
 
 def _unreachable(document: Mapping[str, Any]) -> list[str]:
-    """Layers that the sampler needs and the document lacks; read from the raw document, which may have other faults."""
-    sampler, regions = document.get("sampler"), document.get("regions") or {}
-    if not isinstance(sampler, Mapping) or not isinstance(regions, Mapping):
+    """Layers that are needed and that the document lacks; read from the raw document, which may have other faults."""
+    regions, constraints = document.get("regions") or {}, document.get("constraints") or {}
+    if not isinstance(regions, Mapping) or not isinstance(constraints, Mapping):
         return []
-    faults, layer = [], sampler.get("layer")
-    if sampler.get("strategy") == "one_hot" and layer in RegionLayers.model_fields and regions.get(layer) is None:
-        faults.append(f"sampler: one_hot needs the layer `regions.{layer}`")
-    if sampler.get("domain", "land") == "land" and regions.get("continent") is None:
-        faults.append("sampler: the domain `land` needs the layer `regions.continent`")
-    return faults
+    try:
+        needed = [
+            (layer, f"sampler: {why}") for layer, why in _SAMPLER.validate_python(document.get("sampler")).layers()
+        ]
+    except ValidationError:  # told already
+        needed = []
+    if constraints.get("min_land_fraction"):
+        needed.append(("continent", "constraints: `min_land_fraction`"))
+    return [f"{why} needs the layer `regions.{layer}`" for layer, why in needed if regions.get(layer) is None]
 
 
 def describe_faults(path: Path, exc: ValidationError, *, more: Sequence[str] = ()) -> str:
@@ -272,8 +213,8 @@ def describe_faults(path: Path, exc: ValidationError, *, more: Sequence[str] = (
 
 
 def _fault(error: Any) -> str:
-    tags = {"uniform", "one_hot"}  # pydantic names the member of the union; the user wrote no such key
-    where = ".".join(str(part) for part in error["loc"] if part not in tags) or "recipe"
+    # pydantic names the member of the union; the user wrote no such key
+    where = ".".join(str(part) for part in error["loc"] if part not in STRATEGIES) or "recipe"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = "unknown key"

@@ -1,4 +1,4 @@
-"""Scenes: asking a STAC API, freezing the answer, and choosing which scene serves which site."""
+"""Scenes: asking a STAC API, freezing the answer, and the windows of dates that are wanted."""
 
 from __future__ import annotations
 
@@ -15,23 +15,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pystac_client
 import shapely
 import stac_geoparquet.arrow
 from numpy.typing import NDArray
-from pyproj import Transformer
-from pystac_client.exceptions import APIError
 
 from pwcat.errors import SourceError
-from pwcat.providers import OpenSource
-from pwcat.recipe import Chip, When
+from pwcat.providers import OpenSource, ask
+from pwcat.recipe import When
 
-__all__ = ["Placement", "Scene", "date_windows", "place_chips", "read_scenes", "search_scenes", "write_scenes"]
+__all__ = ["DateWindow", "Scene", "date_windows", "read_scenes", "search_scenes", "write_scenes"]
 
 log = logging.getLogger(__name__)
-
-# How far a footprint, kept in degrees and rounded by its provider, may fall short of the pixels it stands for.
-FOOTPRINT_TOLERANCE_PX = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,20 +189,6 @@ def _questions(sites: NDArray[np.float64] | None, *, sites_per_query: int = 100)
         yield {"type": "MultiPoint", "coordinates": part.tolist()}
 
 
-def ask(source: OpenSource, *, collection: str | None = None, **query: Any) -> Iterator[dict[str, Any]]:
-    """Items of a collection as dicts, page by page.
-
-    Raises:
-        SourceError: the API does not answer, or refuses.
-    """
-    try:
-        client = pystac_client.Client.open(source.url)
-        search = client.search(collections=[collection or source.collection], limit=250, **query)
-        yield from search.items_as_dicts()
-    except (APIError, OSError) as exc:
-        raise SourceError(f"{source.provider} ({source.url}) did not answer a search: {exc}") from exc
-
-
 def _freeze(item: dict[str, Any], source: OpenSource) -> dict[str, Any]:
     """The item without links and with unsigned hrefs, so that the same answer is the same bytes."""
     assets = {key: {**asset, "href": source.freeze(asset["href"])} for key, asset in item["assets"].items()}
@@ -231,82 +211,3 @@ def read_scenes(
         table = table.filter(pa.compute.is_in(table["id"], pa.array(list(ids))))
     items = stac_geoparquet.arrow.stac_table_to_items(table)
     return [Scene.from_item(item, source=source, bands=bands) for item in items]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where a site's chip lies: one scene a date window, all on one pixel grid.
-
-    Attributes:
-        scenes: one a date window, in order.
-        epsg: CRS of ``x0`` and ``y0``.
-        x0: easting of the chip's upper-left corner, metres, on the scenes' pixel grid.
-        y0: northing of it.
-    """
-
-    scenes: tuple[Scene, ...]
-    epsg: int
-    x0: float
-    y0: float
-
-
-def place_chips(
-    sites: NDArray[np.float64], scenes: Sequence[Scene], windows: Sequence[DateWindow], chip: Chip
-) -> list[Placement | None]:
-    """The placement of each site's chip; ``None`` where no scene holds the whole chip in every date window.
-
-    Within a window the scene nearest to its middle is taken, then the less cloudy, then the one first by id.
-    """
-    offers: list[list[tuple[Scene, float, float]]] = [[] for _ in sites]
-    for scene, rows in _scenes_at(sites, scenes):
-        x0, y0, whole = _fit(sites[rows], scene, chip)
-        for row, x, y in zip(rows[whole], x0[whole], y0[whole], strict=True):
-            offers[row].append((scene, float(x), float(y)))
-    return [_choose(offer, windows) for offer in offers]
-
-
-def _scenes_at(sites: NDArray[np.float64], scenes: Sequence[Scene]) -> Iterator[tuple[Scene, NDArray[np.int64]]]:
-    if not scenes or not len(sites):
-        return
-    tree = shapely.STRtree([scene.footprint for scene in scenes])
-    site_index, scene_index = tree.query(shapely.points(sites), predicate="intersects")
-    for number in np.unique(scene_index):
-        yield scenes[number], np.sort(site_index[scene_index == number])
-
-
-def _fit(
-    sites: NDArray[np.float64], scene: Scene, chip: Chip
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Upper-left corners of the chips around sites, snapped to the scene's grid, and whether the scene holds all of each."""
-    to_grid = Transformer.from_crs("EPSG:4326", f"EPSG:{scene.epsg}", always_xy=True)
-    x, y = to_grid.transform(sites[:, 0], sites[:, 1])
-    step, side = chip.resolution_m, chip.size_px * chip.resolution_m
-    x0 = scene.left + np.round((np.asarray(x) - side / 2 - scene.left) / step) * step
-    y0 = scene.top - np.round((scene.top - np.asarray(y) - side / 2) / step) * step
-    on_grid = (x0 >= scene.left) & (x0 + side <= scene.left + scene.width_m)
-    on_grid &= (y0 <= scene.top) & (y0 - side >= scene.top - scene.height_m)
-    outline = shapely.transform(scene.footprint, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1])))
-    outline = shapely.buffer(outline, FOOTPRINT_TOLERANCE_PX * step)
-    shapely.prepare(outline)
-    return x0, y0, on_grid & shapely.covers(outline, shapely.box(x0, y0 - side, x0 + side, y0))
-
-
-def _choose(offers: list[tuple[Scene, float, float]], windows: Sequence[DateWindow]) -> Placement | None:
-    grids: dict[tuple[int, float, float], list[Scene]] = {}
-    for scene, x0, y0 in offers:
-        grids.setdefault((scene.epsg, x0, y0), []).append(scene)
-    served = []
-    for (epsg, x0, y0), scenes in grids.items():
-        chosen = [_best(scenes, window) for window in windows]
-        if all(scene is not None for scene in chosen):
-            best = tuple(scene for scene in chosen if scene is not None)
-            served.append((_rank(best[0], windows[0]), Placement(scenes=best, epsg=epsg, x0=x0, y0=y0)))
-    return min(served, key=lambda pair: pair[0])[1] if served else None
-
-
-def _best(scenes: Sequence[Scene], window: DateWindow) -> Scene | None:
-    return min((s for s in scenes if window.holds(s.time)), key=lambda s: _rank(s, window), default=None)
-
-
-def _rank(scene: Scene, window: DateWindow) -> tuple[float, float, str]:
-    return abs((scene.time - window.wanted).total_seconds()), scene.cloud_cover, scene.id

@@ -28,17 +28,17 @@ def spatial_split(
         block_km: side of a block at the equator, kilometres; everywhere its area.
         seed: the recipe's.
     """
-    split = np.full(len(lonlat), "train", dtype=object)
     column = np.floor(np.deg2rad(lonlat[:, 0]) * EARTH_RADIUS_KM / block_km).astype(np.int64)
     row = np.floor(np.sin(np.deg2rad(lonlat[:, 1])) * EARTH_RADIUS_KM / block_km).astype(np.int64)
     cells, block_of, counts = np.unique(np.column_stack([column, row]), axis=0, return_inverse=True, return_counts=True)
     order = sorted(range(len(cells)), key=lambda k: _hash(int(cells[k, 0]), int(cells[k, 1]), seed))
+    for_validation = np.zeros(len(cells), dtype=bool)
     missing = val_fraction * len(lonlat)
     for block in order:
         if counts[block] / 2 < missing and counts[block] < len(lonlat):
-            split[block_of.reshape(-1) == block] = "val"
+            for_validation[block] = True
             missing -= counts[block]
-    return split
+    return np.where(for_validation[block_of.reshape(-1)], "val", "train").astype(object)
 
 
 def _hash(column: int, row: int, seed: int) -> bytes:

@@ -1,52 +1,44 @@
-"""Samplers choose places. One file a strategy; this Protocol is the guide to adding one.
+"""Strategies of choosing places. Each is one file: what a recipe may say of it, and the strata it comes down to.
 
-To add a strategy: describe its options as a document in :mod:`pwcat.recipe` (a member of the union ``Recipe.sampler``),
-write a module here with a class of this Protocol, and name it in :func:`make_sampler`.
+A new one is a :class:`~pwcat.samplers.strata.SamplerDocument` and one more name in ``_Plain``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Annotated, get_args
 
-import numpy as np
-import shapely
-from numpy.typing import NDArray
+from pydantic import Field
 
-from pwcat.recipe import OneHotSampler, Recipe
-from pwcat.regions import Regions
+from pwcat.samplers.mixture import Mixture, Part
 from pwcat.samplers.one_hot import OneHot
+from pwcat.samplers.spectral import Spectral
+from pwcat.samplers.strata import Candidates, Domain, SamplerDocument, Stratum, apportion
+from pwcat.samplers.stratified import Stratified
 from pwcat.samplers.uniform import Uniform
 
-__all__ = ["Labels", "Sampler", "make_sampler"]
+__all__ = [
+    "STRATEGIES",
+    "AnySampler",
+    "Candidates",
+    "Domain",
+    "PlainSampler",
+    "SamplerDocument",
+    "Spectral",
+    "Stratum",
+    "apportion",
+]
 
-Labels = Mapping[str, NDArray[np.object_]]
+_Plain = Uniform | OneHot | Stratified | Mixture
 
+# What can be a part of another, and all of them.
+PlainSampler = Annotated[_Plain, Field(discriminator="strategy")]
+AnySampler = Annotated[_Plain | Spectral, Field(discriminator="strategy")]
 
-class Sampler(Protocol):
-    """Draws candidate sites, and judges them once they have labels."""
+for document in (Part, Mixture, Spectral):  # they hold samplers themselves
+    document.model_rebuild(_types_namespace={"PlainSampler": PlainSampler})
 
-    def draw(self, n: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
-        """``(n, 2)`` candidate sites, longitude and latitude in EPSG:4326. All randomness comes from ``rng``."""
-        ...
-
-    def keeps(self, labels: Labels) -> NDArray[np.bool_]:
-        """Which sites to keep, ``(n,)``, given the labels of each (continent, biome, landcover; ``None`` where none)."""
-        ...
-
-
-def make_sampler(recipe: Recipe, *, regions: Regions, footprints: Sequence[shapely.Geometry]) -> Sampler:
-    """The recipe's sampler over its domain.
-
-    Args:
-        recipe: says the strategy and the domain.
-        regions: the layers, for the domain ``land`` and for classes.
-        footprints: of the source's scenes, EPSG:4326; used by the domain ``scenes``.
-
-    Raises:
-        RegionError: the wanted class is unknown to its layer.
-    """
-    sampler = recipe.sampler
-    if isinstance(sampler, OneHotSampler):
-        return OneHot.over(sampler, regions=regions, footprints=footprints)
-    return Uniform.over(sampler.domain, regions=regions, footprints=footprints)
+# name: document
+STRATEGIES: dict[str, type[SamplerDocument]] = {
+    get_args(document.model_fields["strategy"].annotation)[0]: document
+    for document in get_args(get_args(AnySampler)[0])
+}

@@ -1,48 +1,49 @@
-"""``uniform``: sites uniform by area on the sphere, on land, anywhere, or where the source has scenes."""
+"""``uniform``: sites uniform by area on the sphere, on land, anywhere, where the source has scenes, or inside a region."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import shapely
-from numpy.typing import NDArray
+from pydantic import Field
 
-from pwcat.recipe import Domain
-from pwcat.regions import Regions
-from pwcat.samplers.sphere import WORLD, AreaSampler
+from pwcat.samplers.strata import Domain, SamplerDocument, Stratum
 
-__all__ = ["Uniform", "domain_polygons"]
+if TYPE_CHECKING:
+    from pwcat.samplers.world import World
+
+__all__ = ["Uniform"]
 
 
-@dataclass(frozen=True)
-class Uniform:
-    """Uniform by area over a domain; every site is kept."""
+class Uniform(SamplerDocument):
+    """Sites uniform by area on the sphere, within a domain, and within classes of layers where they are named."""
 
-    area: AreaSampler
+    strategy: Literal["uniform"]
+    domain: Domain = Field(
+        "land",
+        description="land: where the layer `continent` has a class; globe: anywhere; scenes: where the source has scenes",
+    )
+    inside: dict[str, str | list[str]] = Field(
+        default_factory=dict, description="classes that a site may have, by layer: `{biome: [Tundra, Deserts]}`"
+    )
 
-    @classmethod
-    def over(cls, domain: Domain, *, regions: Regions, footprints: Sequence[shapely.Geometry]) -> Uniform:
-        """The sampler over a domain of the recipe."""
-        return cls(AreaSampler(domain_polygons(domain, regions=regions, footprints=footprints)))
+    def layers(self) -> list[tuple[str, str]]:
+        """The layer of the domain, and those of ``inside``."""
+        on_land = [("continent", "the domain `land`")] if self.domain == "land" else []
+        return on_land + [(name, "`inside`") for name in self.inside]
 
-    def draw(self, n: int, *, rng: np.random.Generator) -> NDArray[np.float64]:
-        """``(n, 2)`` sites."""
-        return self.area.draw(n, rng=rng)
+    def draws_from_scenes(self) -> bool:
+        """Where the domain says so."""
+        return self.domain == "scenes"
 
-    def keeps(self, labels: Mapping[str, NDArray[np.object_]]) -> NDArray[np.bool_]:
-        """All of them."""
-        return np.ones(len(labels["continent"]), dtype=bool)
-
-
-def domain_polygons(
-    domain: Domain, *, regions: Regions, footprints: Sequence[shapely.Geometry]
-) -> Sequence[shapely.Geometry]:
-    """The polygons of a domain, EPSG:4326."""
-    if domain == "globe":
-        return [WORLD]
-    if domain == "scenes":
-        return footprints
-    assert regions.continent is not None, "the recipe's validator saw to it"
-    return regions.continent.polygons_of()
+    def strata(self, n: int, *, world: World) -> list[Stratum]:
+        """One stratum."""
+        wanted = {name: [value] if isinstance(value, str) else value for name, value in self.inside.items()}
+        inside = {name: world.spell(name, values) for name, values in wanted.items()}
+        return [
+            Stratum(
+                name=" × ".join(" or ".join(values) for values in inside.values()) or "uniform",
+                wanted=n,
+                candidates=world.candidates(self.domain, inside),
+                labels={**world.labels_of(self.domain), **inside},
+            )
+        ]

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import shapely
 
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Recipe, load_recipe
@@ -113,3 +115,67 @@ def bytes_of():
         return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
 
     return read
+
+
+NOWHERE = OpenSource(provider="stac", url="http://127.0.0.1:1", collection="none")
+KIT_LAYERS = {
+    "continent": {"path": "vectors/natural_earth/ne_continents.fgb", "field": "continent"},
+    "biome": {"path": "vectors/biomes/resolve_2017_biomes_simplified.fgb", "field": "BIOME_NAME"},
+    "landcover": {"path": "biomes_landcover/MCD12C1.A2019001.006.IGBP.tif", "classes": "igbp"},
+}
+
+
+@pytest.fixture(scope="session")
+def earth(kit):
+    """Continents, biomes and land cover of the kit, as region layers."""
+    from pwcat.layers import RegionLayers
+    from pwcat.regions import open_regions
+
+    return open_regions(RegionLayers.model_validate(KIT_LAYERS), base_dir=kit, source=NOWHERE)
+
+
+@pytest.fixture(scope="session")
+def boxes():
+    """A layer of named boxes; underscores at the end of a name make more of one class."""
+    from pwcat.regions import VectorLayer
+
+    def make(name="continent", **bounds):
+        return VectorLayer(
+            name=name,
+            source="boxes",
+            class_of=np.array([key.rstrip("_") for key in bounds], dtype=object),
+            polygons=np.array([shapely.box(*box) for box in bounds.values()], dtype=object),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def chosen():
+    """Sites of a sampler, without a source: the strata, the sites and the reserve."""
+    from pwcat.drawing import choose_sites
+    from pwcat.locators import NominalLocator
+    from pwcat.samplers.world import World
+
+    def choose(sampler, n, regions, *, seed=0, base_dir=Path(), constraints=None, size_px=96):
+        recipe = Recipe.model_validate(
+            {
+                "name": "where",
+                "title": "Where",
+                "license": "CC0-1.0",
+                "num_samples": n,
+                "seed": seed,
+                "sampler": sampler,
+                "constraints": constraints or {},
+                "source": {"provider": "stac", "url": "http://127.0.0.1:1", "collection": "none"},
+                "when": {"start": "2021-01-01", "end": "2021-12-31"},
+                "chip": {"size_px": size_px, "bands": ["B02"]},
+                "regions": {name: {"path": "some", "field": "name"} for name in regions.layers},
+            }
+        )
+        world = World(regions=regions, footprints=[], base_dir=base_dir, chip_km=recipe.chip_km)
+        strata = recipe.sampler.strata(n, world=world)
+        parts = {"regions": regions, "locator": NominalLocator(recipe), "base_dir": base_dir}
+        return strata, *choose_sites(recipe, strata, **parts)
+
+    return choose

@@ -7,19 +7,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
 from pwcat.errors import SourceError
 from pwcat.providers import OpenSource
-from pwcat.recipe import Chip, When
-from pwcat.scenes import Scene, date_windows, place_chips, read_scenes, search_scenes, write_scenes
+from pwcat.recipe import When
+from pwcat.scenes import Scene, date_windows, read_scenes, search_scenes, write_scenes
 
 BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
 SOURCE = OpenSource(provider="stac", url="http://127.0.0.1:1", collection="s2")
 EARTH_SEARCH = OpenSource(provider="earth-search", url="http://127.0.0.1:1", collection="s2")
-CHIP = Chip(size_px=32, bands=["B02"])
 LEFT, TOP, SIDE_PX = 300_000.0, 5_000_040.0, 384
 
 
@@ -51,16 +50,6 @@ def make_item(name="a", *, time="2021-06-15T10:00:00Z", cloud=0.0, epsg=32633, l
 
 def scene(name="a", **options):
     return Scene.from_item(make_item(name, **options), source=SOURCE, bands=["B02"])
-
-
-def site(x_px, y_px, *, epsg=32633):
-    """Longitude and latitude of a place in the grid of :func:`make_item`, in pixels from its upper-left corner."""
-    to_degrees = Transformer.from_crs(f"EPSG:{epsg}", "EPSG:4326", always_xy=True)
-    return to_degrees.transform(LEFT + x_px * 10, TOP - y_px * 10)
-
-
-def place(sites, scenes, windows=None, chip=CHIP):
-    return place_chips(np.array(sites), scenes, windows or date_windows(when("2021-01-01", "2021-12-31")), chip)
 
 
 def test_windows_are_equal_parts_of_the_span():
@@ -110,88 +99,6 @@ def test_months_are_whole_months_of_the_first_year_that_has_them():
 def test_more_windows_than_days_are_refused():
     with pytest.raises(SourceError, match=r"when\.dates_per_site: 3 windows do not fit into the 2 days"):
         date_windows(when("2021-01-01", "2021-01-02", dates_per_site=3))
-
-
-@settings(max_examples=60)
-@given(places=st.lists(st.tuples(st.floats(-20, 404), st.floats(-20, 404)), min_size=1, max_size=20))
-def test_a_chip_lies_whole_in_its_scene_on_its_grid_around_its_site(places):
-    # The lower right corner has no data: the footprint ends on the diagonal from (384, 192) to (192, 384).
-    corners = [(0, 0), (384, 0), (384, 192), (192, 384), (0, 384)]
-    outline = shapely.Polygon([(LEFT + x * 10, TOP - y * 10) for x, y in corners])
-    found = place([site(x, y) for x, y in places], [scene(footprint=outline)])
-    for (x, y), placement in zip(places, found, strict=True):
-        column, row = round(x - 16), round(y - 16)
-        beyond = max(0, column + 32 + row + 32 - (384 + 192)) / np.sqrt(2)  # of the chip's far corner, pixels
-        sure = 0 <= column <= 352 and 0 <= row <= 352 and beyond <= 0.5
-        off = column < 0 or row < 0 or column > 352 or row > 352 or beyond > 1.5
-        on_an_edge = min(abs((v - 16) % 1 - 0.5) for v in (x, y)) < 1e-3  # rounding may go either way
-        if placement is None:
-            assert not sure or on_an_edge
-            continue
-        assert not off or on_an_edge
-        assert placement.epsg == 32633
-        assert (placement.x0 - LEFT) % 10 == 0
-        assert (TOP - placement.y0) % 10 == 0
-        assert abs(placement.x0 + 160 - (LEFT + x * 10)) <= 5.001
-        assert abs(placement.y0 - 160 - (TOP - y * 10)) <= 5.001
-
-
-def test_a_scene_that_lies_elsewhere_serves_nothing():
-    assert place([(0.0, 0.0)], [scene()]) == [None]
-    assert place([site(100, 100)], []) == [None]
-    assert place(np.empty((0, 2)), [scene()]) == []
-
-
-def test_the_scene_nearest_to_the_middle_is_taken_then_the_clearer_then_the_first_by_id():
-    middle = "2021-07-02T12:00:00Z"  # of 2021
-    scenes = [
-        scene("late", time="2021-08-01T00:00:00Z"),
-        scene("cloudy", time=middle, cloud=30),
-        scene("twin-b", time=middle, cloud=10),
-        scene("twin-a", time=middle, cloud=10),
-        scene("before", time="2020-12-31T23:59:59Z"),
-    ]
-    chosen = {p.scenes[0].id for order in (scenes, scenes[::-1]) for p in place([site(200, 200)], order)}
-    assert chosen == {"twin-a"}
-    (placement,) = place([site(200, 200)], scenes[:2])
-    assert placement.scenes[0].id == "cloudy"
-    (placement,) = place([site(200, 200)], [scenes[0], scenes[4]])
-    assert placement.scenes[0].id == "late"
-
-
-def test_dates_of_a_site_are_of_different_windows_on_one_grid():
-    windows = date_windows(when("2021-01-01", "2021-12-31", dates_per_site=2))
-    scenes = [
-        scene("spring", time="2021-04-01T00:00:00Z"),
-        scene("autumn", time="2021-10-01T00:00:00Z"),
-        # nearer to the middles, but each on a grid of its own: another offset, another zone
-        scene("shifted", time="2021-04-02T12:00:00Z", left=LEFT + 5),
-        scene("zone", time="2021-10-01T12:00:00Z", epsg=32634, left=LEFT - 470_000),
-    ]
-    (placement,) = place([site(200, 200)], scenes, windows)
-    assert [s.id for s in placement.scenes] == ["spring", "autumn"]
-    assert place([site(200, 200)], scenes[:1], windows) == [None]
-    (shifted,) = place([site(200, 200)], [scenes[2]])
-    assert (shifted.x0 - LEFT) % 10 == 5
-
-
-def test_a_chip_across_the_antimeridian_is_placed():
-    # UTM zone 1, equator: 180° lies about 166 km east of the zone's false origin.
-    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True).transform(180, 1)
-    left, top = round(x / 10) * 10 - 1920, round(y / 10) * 10 + 1920
-    item = make_item(epsg=32601, left=left, top=top)
-    whole = shapely.geometry.shape(item["geometry"])
-    lon = shapely.get_coordinates(whole)[:, 0]
-    around = shapely.set_coordinates(whole, np.column_stack([lon % 360, shapely.get_coordinates(whole)[:, 1]]))
-    west = shapely.intersection(around, shapely.box(0, -90, 180, 90))
-    east = shapely.intersection(around, shapely.box(180, -90, 360, 90))
-    east = shapely.transform(east, lambda xy: xy - np.array([360.0, 0.0]))
-    item["geometry"] = shapely.geometry.mapping(shapely.MultiPolygon([west, east]))
-    dateline = Scene.from_item(item, source=SOURCE, bands=["B02"])
-    for lon in (179.9999, -179.9999):
-        (placement,) = place([(lon, 1.0)], [dateline])
-        assert placement is not None
-        assert placement.x0 < x < placement.x0 + 320
 
 
 @pytest.mark.kit

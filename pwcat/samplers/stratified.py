@@ -1,0 +1,125 @@
+"""``stratified``: a quota for every class of a layer, or for every combination of the classes of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from pwcat.document import Document
+from pwcat.errors import RegionError
+from pwcat.samplers.strata import Domain, SamplerDocument, Stratum, apportion
+
+if TYPE_CHECKING:
+    from pwcat.samplers.world import World
+
+__all__ = ["Quota", "Stratified"]
+
+
+class Quota(Document):
+    """The weight of one combination of classes, one of each layer of ``by``."""
+
+    classes: list[str] = Field(min_length=1)
+    weight: float = Field(gt=0)
+
+
+class Stratified(SamplerDocument):
+    """Uniform by area within each class, with a quota for each."""
+
+    strategy: Literal["stratified"]
+    by: list[str] = Field(
+        min_length=1, description="layers; with several, their combinations that occur are the classes"
+    )
+    quotas: Literal["equal", "proportional", "square_root"] | dict[str, float] | list[Quota] = Field(
+        "equal",
+        description="equal; proportional to area; to its square root; or weights by class (a list for combinations)",
+    )
+    exclude: list[str] = Field(default_factory=list, description="classes of any of the layers that get nothing")
+    min_share: float = Field(0.0, ge=0, lt=1, description="classes with less than this share of the area get nothing")
+    domain: Domain = Field("land", description="as for `uniform`")
+
+    @field_validator("by")
+    @classmethod
+    def _distinct(cls, by: list[str]) -> list[str]:
+        if len(set(by)) < len(by):
+            raise ValueError(f"`by` repeats itself: {by}")
+        return by
+
+    @field_validator("quotas")
+    @classmethod
+    def _fitting(
+        cls, quotas: str | dict[str, float] | list[Quota], info: ValidationInfo
+    ) -> str | dict[str, float] | list[Quota]:
+        layers = len(info.data.get("by", []))
+        if isinstance(quotas, dict):
+            if layers > 1:
+                raise ValueError("weights of combinations are a list: [{classes: [Asia, Tundra], weight: 2}, …]")
+            if not quotas or min(quotas.values()) <= 0 or not math.isfinite(sum(quotas.values())):
+                raise ValueError("weights are positive numbers; leave a class out, or `exclude` it, to give it nothing")
+        if isinstance(quotas, list) and any(len(quota.classes) != layers for quota in quotas):
+            raise ValueError(f"each of `classes` names one class of each of the {layers} layers of `by`")
+        return quotas
+
+    def layers(self) -> list[tuple[str, str]]:
+        """Those of ``by``, and that of the domain."""
+        on_land = [("continent", "the domain `land`")] if self.domain == "land" else []
+        return [(name, "stratified") for name in self.by] + [pair for pair in on_land if pair[0] not in self.by]
+
+    def draws_from_scenes(self) -> bool:
+        """Where the domain says so."""
+        return self.domain == "scenes"
+
+    def strata(self, n: int, *, world: World) -> list[Stratum]:
+        """One stratum a class, those with the largest area first; classes whose quota rounds to nothing are left out.
+
+        Raises:
+            RegionError: a class is unknown, or none is left.
+        """
+        weights = self._weights(world)
+        if not weights:
+            raise RegionError(f"stratified by {' × '.join(self.by)}: no class is left to sample")
+        quotas = dict(zip(weights, apportion(n, list(weights.values())), strict=True))
+        return [self._stratum(classes, wanted, world) for classes, wanted in quotas.items() if wanted]
+
+    def _stratum(self, classes: tuple[str, ...], wanted: int, world: World) -> Stratum:
+        labels = {layer: (value,) for layer, value in zip(self.by, classes, strict=True)}
+        return Stratum(
+            name=" × ".join(classes),
+            wanted=wanted,
+            candidates=world.candidates(self.domain, labels),
+            labels={**world.labels_of(self.domain), **labels},
+        )
+
+    def _weights(self, world: World) -> Mapping[tuple[str, ...], float]:
+        if isinstance(self.quotas, dict):
+            return {world.spell(self.by[0], [value]): weight for value, weight in self.quotas.items()}
+        if isinstance(self.quotas, list):
+            return {self._spell(quota.classes, world): quota.weight for quota in self.quotas}
+        left_out = self._left_out(world)
+        shares = {
+            classes: share
+            for classes, share in world.area_shares(self.domain, self.by).items()
+            if share >= self.min_share and not left_out & {*zip(self.by, classes, strict=True)}
+        }
+        if self.quotas == "equal":
+            return dict.fromkeys(shares, 1.0)
+        return shares if self.quotas == "proportional" else {key: math.sqrt(share) for key, share in shares.items()}
+
+    def _spell(self, classes: list[str], world: World) -> tuple[str, ...]:
+        return tuple(world.spell(name, [value])[0] for name, value in zip(self.by, classes, strict=True))
+
+    def _left_out(self, world: World) -> set[tuple[str, str]]:
+        """Layer and class of what is excluded. A name that no layer has is an error; one that several have means all."""
+        found: set[tuple[str, str]] = set()
+        for value in self.exclude:
+            errors = []
+            for name in self.by:
+                try:
+                    found.add((name, world.spell(name, [value])[0]))
+                except RegionError as exc:
+                    errors.append(exc)
+            if len(errors) == len(self.by):
+                raise errors[0]
+        return found

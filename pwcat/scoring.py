@@ -1,0 +1,77 @@
+"""The spectral entropy of candidate chips before a dataset is made of them: coarse reads, and some in full to calibrate by."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwcat.entropy import spectral_entropy
+from pwcat.placing import Placements
+from pwcat.providers import OpenSource
+from pwcat.readers import read_chips
+from pwcat.recipe import Chip
+from pwcat.scenes import Scene
+
+__all__ = ["coarser", "score_chips"]
+
+log = logging.getLogger(__name__)
+
+# Reads at a time, tries of a scene that cannot be read, and chips of one scene that are in memory at once.
+READ_THREADS = 8
+ATTEMPTS = 3
+CHIPS_AT_ONCE = 256
+
+
+def coarser(chip: Chip, *, factor: int, bands: Sequence[str] | None) -> Chip:
+    """The chip with pixels ``factor`` times as large, at least one, and of some bands."""
+    return Chip(
+        size_px=max(1, chip.size_px // factor),
+        resolution_m=chip.resolution_m * factor,
+        bands=list(bands or chip.bands),
+        resampling=chip.resampling,
+        harmonise=chip.harmonise,
+    )
+
+
+def score_chips(
+    placements: Placements, scenes: Sequence[Scene], *, chip: Chip, source: OpenSource
+) -> NDArray[np.float64]:
+    """Spectral entropy of each chip, nats, ``(n,)``, over all its dates; NaN where it has no data or cannot be read.
+
+    Args:
+        placements: where the chips lie.
+        scenes: that the placements number.
+        chip: size, resolution and bands to read.
+        source: signs the hrefs, and knows the offset of each scene.
+    """
+    n, times = placements.scene.shape
+    scores = np.full(n, np.nan)
+    order = np.lexsort(placements.scene.T[::-1])  # chips that share their scenes together
+    changes = np.flatnonzero((np.diff(placements.scene[order], axis=0) != 0).any(axis=1)) + 1
+    for group in np.split(order, changes):
+        for start in range(0, len(group), CHIPS_AT_ONCE):
+            rows = group[start : start + CHIPS_AT_ONCE]
+            corners = list(zip(placements.x0[rows].tolist(), placements.y0[rows].tolist(), strict=True))
+            dates = [_read(scenes[number], corners, chip, source) for number in placements.scene[rows[0]]]
+            read = [date for date in dates if date is not None]
+            if len(read) == times and len(rows):
+                scores[rows] = spectral_entropy(np.stack(read, axis=1))
+    return scores
+
+
+def _read(
+    scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip, source: OpenSource
+) -> NDArray[np.uint16] | None:
+    """Harmonised chips of one scene, ``(n, band, y, x)``; ``None`` where it cannot be read."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            raw = read_chips(scene, corners, chip=chip, source=source, threads=READ_THREADS)
+        except RuntimeError as exc:
+            log.warning("scene %s cannot be scored (attempt %d): %s", scene.id, attempt, source.unsign(str(exc)))
+            continue
+        offset = source.boa_offset(scene.item["properties"]) if chip.harmonise else 0
+        return np.where(raw > offset, raw - offset, 0).astype(np.uint16)
+    return None

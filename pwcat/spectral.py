@@ -1,0 +1,123 @@
+"""Sites chosen by the spectral entropy of their pixels: candidates drawn, scored, calibrated, and taken in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwcat.drawing import accept_in_order, draw_candidates
+from pwcat.locators import SceneLocator
+from pwcat.providers import OpenSource
+from pwcat.recipe import Recipe
+from pwcat.regions import Regions
+from pwcat.samplers.spectral import Spectral
+from pwcat.samplers.strata import Stratum
+from pwcat.scoring import coarser, score_chips
+from pwcat.selection import Calibration, calibrate, choice_order
+from pwcat.sites import Sites
+
+__all__ = ["SpectralChoice", "choose_by_spectrum"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralChoice:
+    """What a choice by spectra looked at, and what it gained; entropies in nats, as the calibration predicts them.
+
+    Attributes:
+        candidates: places that were scored.
+        unread: of these, how many had no data or could not be read; none of them is taken.
+        calibration: of the scores against chips that were read in full.
+        mean_of_candidates: predicted mean entropy of all candidates: what a choice at random would have given.
+        mean_of_chosen: predicted mean entropy of the sites, reserve left out.
+        requests: spent on scoring and calibration; ``None`` where they could not be counted.
+        bytes: likewise.
+    """
+
+    candidates: int
+    unread: int
+    calibration: Calibration
+    mean_of_candidates: float
+    mean_of_chosen: float
+    requests: int | None
+    bytes: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return {**asdict(self), "calibration": self.calibration.to_dict()}
+
+
+def choose_by_spectrum(
+    recipe: Recipe,
+    strata: Sequence[Stratum],
+    *,
+    regions: Regions,
+    locator: SceneLocator,
+    source: OpenSource,
+    base_dir: Path,
+) -> tuple[Sites, Sites, SpectralChoice]:
+    """Sites, reserve, and an account of the choice.
+
+    Args:
+        recipe: its sampler is ``spectral``.
+        strata: whose quotas are to be met.
+        regions: layers that label.
+        locator: finds scenes.
+        source: gives pixels.
+        base_dir: the folder that relative paths of the recipe start from.
+
+    Raises:
+        RegionError, SourceError: a quota cannot be met.
+    """
+    sampler = recipe.sampler
+    assert isinstance(sampler, Spectral)
+    candidates = draw_candidates(
+        recipe, strata, times=sampler.candidates, regions=regions, locator=locator, base_dir=base_dir
+    )
+    coarse = coarser(recipe.chip, factor=sampler.factor, bands=sampler.bands)
+    scores = score_chips(candidates.placements, locator.scenes, chip=coarse, source=source)
+    calibration = _calibrate(recipe, sampler, candidates, scores, locator, source)
+    predicted = calibration.predict(scores)
+    order = choice_order(
+        predicted,
+        candidates.stratum,
+        wanted=[stratum.wanted for stratum in strata],
+        target=None if sampler.aim == "highest" else sampler.aim,
+    )
+    sites, reserve = accept_in_order(recipe, strata, candidates.take(order))
+    chosen = _entropies_of(sites, candidates, predicted)
+    return sites, reserve, SpectralChoice(
+        candidates=len(candidates),
+        unread=int(np.isnan(scores).sum()),
+        calibration=calibration,
+        mean_of_candidates=float(np.nanmean(predicted)),
+        mean_of_chosen=float(chosen.mean()),
+        requests=None,
+        bytes=None,
+    )  # fmt: skip
+
+
+def _calibrate(
+    recipe: Recipe,
+    sampler: Spectral,
+    candidates: Sites,
+    scores: NDArray[np.float64],
+    locator: SceneLocator,
+    source: OpenSource,
+) -> Calibration:
+    """Some candidates read in full; which, hangs on the seed."""
+    known = np.flatnonzero(~np.isnan(scores))
+    rng = np.random.default_rng([recipe.seed, len(candidates)])
+    some = np.sort(rng.choice(known, size=min(sampler.calibrate, len(known)), replace=False))
+    full = score_chips(candidates.take(some).placements, locator.scenes, chip=recipe.chip, source=source)
+    return calibrate(scores[some], full)
+
+
+def _entropies_of(sites: Sites, candidates: Sites, entropies: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The candidates' entropies, for those that were taken."""
+    by_place = {tuple(place): value for place, value in zip(candidates.lonlat.tolist(), entropies, strict=True)}
+    return np.array([by_place[tuple(place)] for place in sites.lonlat.tolist()])
