@@ -60,7 +60,7 @@ def read_places(path: Path, *, columns: Sequence[str] = (), lon: str | None = No
 
     Args:
         path: the file.
-        columns: those wanted beside the geometry.
+        columns: those wanted beside the geometry; where none is spelt so, case does not matter.
         lon: column of longitudes of a table, degrees; found by its name where not given.
         lat: column of latitudes.
 
@@ -92,9 +92,9 @@ def _read(path: Path, columns: Sequence[str], lon: str | None, lat: str | None) 
         return _read_parquet(path, columns, lon, lat)
     if suffix in {".csv", ".tsv", ".txt"}:
         return _read_csv(path, columns, lon, lat)
-    _require_columns(path, columns, list(pyogrio.read_info(path)["fields"]))
-    frame: gpd.GeoDataFrame = pyogrio.read_dataframe(path, columns=list(columns))
-    return _in_degrees(frame)
+    spelt = _spell(path, columns, list(pyogrio.read_info(path)["fields"]))
+    frame: gpd.GeoDataFrame = pyogrio.read_dataframe(path, columns=list(spelt))
+    return _in_degrees(frame.rename(columns=spelt))
 
 
 def _read_csv(path: Path, columns: Sequence[str], lon: str | None, lat: str | None) -> gpd.GeoDataFrame:
@@ -103,19 +103,20 @@ def _read_csv(path: Path, columns: Sequence[str], lon: str | None, lat: str | No
     separator = max(",;\t", key=first.count)
     header = list(pd.read_csv(path, nrows=0, sep=separator, encoding="utf-8-sig").columns)
     x, y = _coordinate_columns(path, header, lon, lat)
-    _require_columns(path, columns, header)
-    table = pd.read_csv(path, usecols=[*{x, y, *columns}], sep=separator, encoding="utf-8-sig")
-    return _as_points(path, table, x, y)
+    spelt = _spell(path, columns, header)
+    table = pd.read_csv(path, usecols=[*{x, y, *spelt}], sep=separator, encoding="utf-8-sig")
+    return _as_points(path, table, x, y).rename(columns=spelt)
 
 
 def _read_parquet(path: Path, columns: Sequence[str], lon: str | None, lat: str | None) -> gpd.GeoDataFrame:
     schema = pq.read_schema(path)
-    _require_columns(path, columns, schema.names)
+    spelt = _spell(path, columns, schema.names)
     geo = (schema.metadata or {}).get(b"geo")
     if geo is not None and lon is None:
-        return _in_degrees(gpd.read_parquet(path, columns=[*{json.loads(geo)["primary_column"], *columns}]))
+        frame = gpd.read_parquet(path, columns=[*{json.loads(geo)["primary_column"], *spelt}])
+        return _in_degrees(frame).rename(columns=spelt)
     x, y = _coordinate_columns(path, schema.names, lon, lat)
-    return _as_points(path, pd.read_parquet(path, columns=[*{x, y, *columns}]), x, y)
+    return _as_points(path, pd.read_parquet(path, columns=[*{x, y, *spelt}]), x, y).rename(columns=spelt)
 
 
 def _coordinate_columns(path: Path, names: Sequence[str], lon: str | None, lat: str | None) -> tuple[str, str]:
@@ -132,9 +133,13 @@ def _coordinate_columns(path: Path, names: Sequence[str], lon: str | None, lat: 
     return found[0], found[1]
 
 
-def _require_columns(path: Path, columns: Sequence[str], names: Sequence[str]) -> None:
-    if missing := [name for name in columns if name not in names]:
+def _spell(path: Path, columns: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Names as the file spells them, with those that were asked for; case matters where there are both."""
+    folded = {name.casefold(): name for name in reversed(names)} | {name: name for name in names}
+    spelt = {wanted: folded.get(wanted, folded.get(wanted.casefold())) for wanted in columns}
+    if missing := [wanted for wanted, name in spelt.items() if name is None]:
         raise RegionError(f"{path}: no column {', '.join(map(repr, missing))}; its columns: {', '.join(names)}")
+    return {name: wanted for wanted, name in spelt.items() if name is not None}
 
 
 def _as_points(path: Path, table: pd.DataFrame, x: str, y: str) -> gpd.GeoDataFrame:

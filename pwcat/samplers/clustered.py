@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pwcat.samplers.world import World
 
 __all__ = ["Around", "Clustered", "Mask"]
+
+log = logging.getLogger(__name__)
 
 # Sites drawn at once, and how many draws may yield none before there are said to be none.
 CHUNK = 16_384
@@ -96,7 +99,7 @@ class Clustered(SamplerDocument):
         """One stratum.
 
         Raises:
-            RegionError: the file or dataset is missing, a weight is none, or a class is unknown.
+            RegionError: the file or dataset is missing, a weight is no number, or a class is unknown.
         """
         labels = world.labels_of(self.domain)
         if self.mask is not None:
@@ -169,10 +172,16 @@ def _shares(places: Places, weight: str | None) -> NDArray[np.float64]:
         weights = places.columns[weight].astype(np.float64)
     except (TypeError, ValueError) as exc:
         raise RegionError(f"{places.source}: the weight {weight!r} is not a column of numbers") from exc
-    if bad := int((~(np.isfinite(weights) & (weights >= 0))).sum()):
-        raise RegionError(
-            f"{places.source}: the weight {weight!r} is missing or negative in {bad:,} of {len(weights):,} rows"
+    known = np.isfinite(weights) & (weights >= 0)
+    if not known.all():  # Natural Earth writes -99 for what it does not know
+        log.warning(
+            "%s: %r is missing or negative in %d of %d rows: these get no sites",
+            places.source,
+            weight,
+            int((~known).sum()),
+            len(known),
         )
+        weights = np.where(known, weights, 0.0)
     if not weights.sum() > 0:
-        raise RegionError(f"{places.source}: the weight {weight!r} is zero everywhere")
+        raise RegionError(f"{places.source}: the weight {weight!r} is nowhere above zero")
     return np.asarray(weights / weights.sum())

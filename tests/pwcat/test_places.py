@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -45,6 +47,20 @@ def test_tables_are_read_by_the_names_of_their_columns(tmp_path, lon, lat, separ
 def test_a_parquet_table_without_geometry_is_read_by_its_columns(tmp_path):
     pd.DataFrame({"lon": POINTS[:, 0], "lat": POINTS[:, 1]}).to_parquet(tmp_path / "plan.parquet")
     np.testing.assert_array_equal(read_places(tmp_path / "plan.parquet").centres(), POINTS)
+
+
+@pytest.mark.parametrize("name", ["places.gpkg", "places.parquet"])
+def test_case_of_columns_does_not_matter(tmp_path, frame, name):
+    frame = frame.rename(columns={"size": "POP_MAX"})
+    getattr(frame, "to_parquet" if name.endswith("parquet") else "to_file")(tmp_path / name)
+    assert read_places(tmp_path / name, columns=["pop_max"]).columns["pop_max"].tolist() == [1, 2, 3]
+
+
+def test_a_zipped_shapefile_is_read(tmp_path, frame):
+    (tmp_path / "shp").mkdir()
+    frame.to_file(tmp_path / "shp" / "places.shp")
+    archive = shutil.make_archive(str(tmp_path / "places"), "zip", tmp_path / "shp")
+    np.testing.assert_allclose(read_places(Path(archive), columns=["size"]).centres(), POINTS)
 
 
 def test_columns_of_coordinates_can_be_named(tmp_path):

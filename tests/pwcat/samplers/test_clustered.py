@@ -123,16 +123,23 @@ def test_a_class_that_is_unknown_lists_what_is_near(two_continents):
     ("weight", "fault"),
     [
         ("name", r"the weight 'name' is not a column of numbers"),
-        ("short", r"the weight 'short' is missing or negative in 2 of 3 rows"),
-        ("none", r"the weight 'none' is zero everywhere"),
-        ("gone", r"no column 'gone'; its columns: lon, lat, name, short, none"),
+        ("none", r"the weight 'none' is nowhere above zero"),
+        ("gone", r"no column 'gone'; its columns: lon, lat, name, none"),
     ],
 )
 def test_weights_that_are_none(anywhere, tmp_path, weight, fault):
-    table = {"lon": [0, 1, 2], "lat": [0, 1, 2], "name": ["a", "b", "c"], "short": [1.0, np.nan, -1], "none": 0}
+    table = {"lon": [0, 1, 2], "lat": [0, 1, 2], "name": ["a", "b", "c"], "none": 0}
     pd.DataFrame(table).to_csv(tmp_path / "places.csv", index=False)
     with pytest.raises(RegionError, match=rf"places\.csv: {fault}"):
         document(around={"path": "places.csv", "weight": weight}).strata(3, world=anywhere)
+
+
+def test_a_weight_that_is_not_known_is_told_and_gets_no_sites(anywhere, tmp_path, caplog):
+    table = {"lon": [0, 90, 180], "lat": [0, 0, 0], "people": [1.0, np.nan, -99]}
+    pd.DataFrame(table).to_csv(tmp_path / "places.csv", index=False)
+    lonlat = draw(document(around={"path": "places.csv", "weight": "people"}), anywhere)
+    assert np.abs(lonlat).max() < 1
+    assert "'people' is missing or negative in 2 of 3 rows: these get no sites" in caplog.text
 
 
 @pytest.mark.parametrize(
