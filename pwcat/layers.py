@@ -94,23 +94,10 @@ def _incomplete(given: dict[str, Any]) -> str:
 
 
 # Columns of a plan that say something else: a layer's name is a column, too.
-COLUMNS_OF_A_PLAN = frozenset(
-    [
-        "id",
-        "lon",
-        "lat",
-        "landcover_fractions",
-        "stratum",
-        "scene_ids",
-        "datetime",
-        "epsg",
-        "x0",
-        "y0",
-        "resolution_m",
-        "split",
-        "shard",
-    ]
-)
+COLUMNS_OF_A_PLAN = frozenset({
+    "id", "lon", "lat", "landcover_fractions", "stratum", "scene_ids", "datetime", "epsg", "x0", "y0", "resolution_m",
+    "split", "shard",
+})  # fmt: skip
 
 
 def _not_a_column(name: str) -> str:

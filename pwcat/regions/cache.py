@@ -152,8 +152,9 @@ def fetch_dataset(
 ) -> tuple[Path, bool]:
     """Bring a dataset into the cache: its path, and whether something was fetched.
 
-    What is there and whole is left as it is; what is damaged is replaced. A file appears whole or not at all, and only if it has the pinned SHA-256;
-    where none is pinned, the sum of this first time is kept, and held against the file from then on.
+    What is there and whole is left as it is; what is damaged is replaced. A file appears whole or not at all, and only if
+    it has the pinned SHA-256; where none is pinned, the sum of this first time is kept, and held against the file from
+    then on.
 
     Args:
         name: in :data:`pwcat.regions.datasets.DATASETS`, or a layer's for its usual dataset.
@@ -209,7 +210,7 @@ def _bring(dataset: Dataset, origin: str, temporary: Path, progress: Progress) -
     if dataset.sha256 not in (None, digest.hexdigest()):
         raise RegionError(
             f"{origin} is not the {dataset.name} that is known: SHA-256 {digest.hexdigest()} instead of {dataset.sha256}, "
-            f"{done:,} bytes; nothing was kept. If it is another version, name the file in the recipe with `path`"
+            f"{done:,} bytes; nothing was kept. Another version can be used by its file: `{{dataset: {dataset.name}, path: FILE}}` in the recipe"
         )
     fetched = datetime.now(UTC).isoformat(timespec="seconds")
     return Receipt(dataset=dataset.name, source=origin, bytes=done, sha256=digest.hexdigest(), fetched=fetched)

@@ -92,7 +92,7 @@ THRACE = _side(EUROPE_ASIA_STRAITS, (25, 42.5), (29.2, 42.5))
 SINAI = _side(AFRICA_ASIA_SUEZ, (35.5, 28.5), (35.5, 31.8))
 SAHUL = _side(ASIA_OCEANIA_LYDEKKER, (142, -11.5), (142, 4))
 
-URALS = "watershed of the Urals, Ural river, Caspian sea: National Geographic Atlas of the World; " + FACTBOOK
+URALS = f"watershed of the Urals, Ural river, Caspian: National Geographic; {FACTBOOK}"
 
 # By ADM0_A3. A rule that comes first is asked first.
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {

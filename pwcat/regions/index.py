@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import shapely
@@ -65,13 +66,7 @@ class PolygonIndex:
     def cells(self) -> NDArray[np.int16]:
         """``(3600, 7200)``: the code of each pure cell, -1 where no polygon is, -2 in cells that a border may touch."""
         cells = _burn(self.polygons[::-1], self.code_of[::-1])  # burned last, and so kept: the first in the file
-        rings = shapely.get_rings(shapely.get_parts(self.polygons))
-        for rows, columns in _walk(rings):
-            for down in (-1, 0, 1):
-                for right in (-1, 0, 1):
-                    row, column = rows + down, columns + right
-                    on = (row >= 0) & (row < SHAPE[0]) & (column >= 0) & (column < SHAPE[1])
-                    cells[row[on], column[on]] = BORDER
+        _mark(cells, self.polygons, BORDER)
         return cells
 
     def touching(self, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -83,9 +78,9 @@ class PolygonIndex:
         pure = np.append(wanted, [False, False])[self.cells]  # -1 and -2 are the two at the end
         chosen = wanted[self.code_of]
         touched = _burn(self.polygons[chosen], np.ones(int(chosen.sum()), dtype=np.int16)) == 1
-        for rows, columns in _walk(shapely.get_rings(shapely.get_parts(self.polygons[chosen]))):
-            touched[np.clip(rows, 0, SHAPE[0] - 1), np.clip(columns, 0, SHAPE[1] - 1)] = True
-        return np.asarray(pure | ((self.cells == BORDER) & _beside(touched)))
+        _mark(touched, self.polygons[chosen], True)
+        touched &= self.cells == BORDER
+        return np.asarray(touched | pure)
 
     @cached_property
     def _tree(self) -> shapely.STRtree:
@@ -126,6 +121,16 @@ def _burn(polygons: NDArray[np.object_], values: NDArray[np.int16]) -> NDArray[n
     return cells
 
 
+def _mark(cells: NDArray[Any], polygons: NDArray[np.object_], value: int) -> None:
+    """Set every cell that a boundary touches, and some beside them, to a value."""
+    for rows, columns in _walk(shapely.get_rings(shapely.get_parts(polygons))):
+        for down in (-1, 0, 1):
+            for right in (-1, 0, 1):
+                row, column = rows + down, columns + right
+                on = (row >= 0) & (row < SHAPE[0]) & (column >= 0) & (column < SHAPE[1])
+                cells[row[on], column[on]] = value
+
+
 def _walk(rings: NDArray[np.object_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows and columns of cells along rings; every cell that a ring touches is one of them, or beside one.
 
@@ -140,8 +145,9 @@ def _walk(rings: NDArray[np.object_]) -> Iterator[tuple[NDArray[np.int64], NDArr
         ends = scaled[after]
         begins, joined = scaled[piece][: len(ends)], ring[piece][: len(ends)] == ring[after]
         cells = np.floor(_samples(begins[joined], ends[joined])).astype(np.int64)
-        flat = np.unique(cells[:, 1] * (4 * SHAPE[1]) + cells[:, 0] + SHAPE[1])
-        yield flat // (4 * SHAPE[1]), flat % (4 * SHAPE[1]) - SHAPE[1]
+        fresh = np.ones(len(cells), dtype=bool)
+        fresh[1:] = (cells[1:] != cells[:-1]).any(axis=1)
+        yield cells[fresh, 1], cells[fresh, 0]
 
 
 def _samples(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -154,14 +160,3 @@ def _samples(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[
     number = np.arange(len(edge)) - np.repeat(np.cumsum(steps + 1) - steps - 1, steps + 1)
     points = begins[edge] + (ends - begins)[edge] * (number / steps[edge])[:, None]
     return np.clip(points, -1, (SHAPE[1] + 1, SHAPE[0] + 1))
-
-
-def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask and the eight neighbours of each of its cells."""
-    tall = mask.copy()
-    tall[1:] |= mask[:-1]
-    tall[:-1] |= mask[1:]
-    wide = tall.copy()
-    wide[:, 1:] |= tall[:, :-1]
-    wide[:, :-1] |= tall[:, 1:]
-    return wide

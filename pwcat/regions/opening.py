@@ -17,7 +17,7 @@ from pwcat.regions.layer import RegionLayer, Regions
 from pwcat.regions.raster import RasterLayer, open_raster
 from pwcat.regions.vector import VectorLayer, read_vector, vector_layer
 
-__all__ = ["open_dataset", "open_layer", "open_regions"]
+__all__ = ["check_file", "open_dataset", "open_layer", "open_regions"]
 
 
 def open_regions(layers: RegionLayers, *, base_dir: Path, source: OpenSource) -> Regions:
@@ -90,6 +90,26 @@ def open_dataset(
     if dataset.leave_out is not None and dataset.leave_out[0] in frame.columns:
         frame = frame[frame[dataset.leave_out[0]] != dataset.leave_out[1]]
     return vector_layer(frame, name=name, source=dataset.name, field=field, path=path)
+
+
+def check_file(dataset: Dataset, path: Path) -> None:
+    """See that a file can be what a dataset should be, before it takes its place in the cache.
+
+    Raises:
+        RegionError: it cannot.
+    """
+    if dataset.kind == "raster":
+        layer = open_raster(
+            path, name=next(iter(dataset.layers)), source=dataset.name, legend=LEGENDS[dataset.legend or ""]
+        )
+        areas = layer.areas_km2()
+        if areas is not None and not areas.any():
+            raise RegionError(f"{path}: none of its values is a class of {dataset.name}; nothing was kept")
+        return
+    frame = read_vector(path, name=dataset.name, inside=dataset.inside)
+    lacking = [field for field in dataset.layers.values() if field not in frame.columns]
+    if lacking:
+        raise RegionError(f"{path} is not the file of {dataset.name}: it has no {', '.join(lacking)}; nothing was kept")
 
 
 def _field_of(dataset: Dataset, name: str) -> str:

@@ -204,7 +204,9 @@ class Pixels:
         tops = (90 - (t.f + t.e * np.arange(height + 1))) / CELL_DEG
         lefts = ((t.c + 180) % 360 + t.a * np.arange(width + 1)) / CELL_DEG
         rows = _overlapped(mask, tops, SHAPE[0], slack=SLACK * abs(t.e) / CELL_DEG)
-        around = _overlapped(rows.T, lefts, 2 * SHAPE[1], slack=SLACK * abs(t.a) / CELL_DEG).T  # east of 180°, too
+        around = _overlapped(
+            np.ascontiguousarray(rows.T), lefts, 2 * SHAPE[1], slack=SLACK * abs(t.a) / CELL_DEG
+        ).T  # east of 180°, too
         return np.asarray(around[:, : SHAPE[1]] | around[:, SHAPE[1] :])
 
     def row_km2(self) -> NDArray[np.float64]:
@@ -223,11 +225,9 @@ def _overlapped(mask: NDArray[np.bool_], edges: NDArray[np.float64], cells: int,
     first = np.clip(np.searchsorted(edges[1:] - slack, np.arange(cells), side="right"), 0, len(mask))
     last = np.clip(np.searchsorted(edges[:-1] + slack, np.arange(1, cells + 1), side="left"), 0, len(mask))
     result = np.zeros((cells, mask.shape[1]), dtype=bool)
-    some = np.flatnonzero(first < last)
-    if len(some):
-        padded = np.vstack([mask, np.zeros((1, mask.shape[1]), dtype=bool)])  # a range may end with the last row
-        pairs = np.column_stack([first[some], last[some]]).ravel()
-        result[some] = np.logical_or.reduceat(padded, pairs, axis=0)[::2]
+    for further in range(int((last - first).max(initial=0))):
+        some = np.flatnonzero(first + further < last)
+        result[some] |= mask[first[some] + further]
     return result
 
 

@@ -1,0 +1,265 @@
+"""``pwcat regions``: which datasets there are, fetching them, looking at a layer, labelling points."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from pwcat.errors import RegionError
+from pwcat.layers import Layer, RegionLayers
+from pwcat.providers import OpenSource, open_source
+from pwcat.recipe import load_recipe
+from pwcat.regions.cache import cache_folder, dataset_path, fetch_dataset, place_of
+from pwcat.regions.datasets import DATASETS, DEFAULTS, Dataset, find_dataset
+
+__all__ = ["regions"]
+
+# What `show` and `label` may be told about a layer, in the words of a recipe.
+_DATASET = click.option("--dataset", help="A dataset by name; default: the layer's usual one.")
+_PATH = click.option("--path", help="A file instead; with --dataset, that dataset's own.")
+_FIELD = click.option("--field", help="Vector files: the attribute that holds the class.")
+_CLASSES = click.option("--classes", type=click.Choice(["igbp", "worldcover"]), help="Raster files: the legend.")
+_RECIPE = click.option("--recipe", type=click.Path(path_type=Path), help="Take the layers from this recipe.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def regions() -> None:
+    """Region layers: continents, biomes, ecoregions, land cover."""
+
+
+@regions.command("list")
+@_JSON
+def list_(as_json: bool) -> None:
+    """Show the datasets that are known by name, and which are on this computer."""
+    rows = [_row(dataset) for dataset in DATASETS.values()]
+    if as_json:
+        click.echo(json.dumps({"cache": str(cache_folder()), "datasets": rows}, indent=2))
+        return
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("Dataset", "Layer", "Licence", "Size", "Here"):
+        table.add_column(name, justify="right" if name == "Size" else "left", no_wrap=name != "Layer", overflow="fold")
+    for row, dataset in zip(rows, DATASETS.values(), strict=True):
+        layers = ", ".join(dataset.layers) or "points"
+        table.add_row(dataset.name, layers, dataset.licence, _size(dataset), str(row["here"]))
+    console = Console()
+    console.print(table)
+    console.print(f"Files lie in {cache_folder()}.", highlight=False, soft_wrap=True)
+    console.print("Next: pwcat regions fetch NAME, pwcat regions show LAYER", highlight=False)
+
+
+def _row(dataset: Dataset) -> dict[str, object]:
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "layers": list(dataset.layers),
+        "licence": dataset.licence,
+        "attribution": dataset.attribution,
+        "page": dataset.page,
+        "url": dataset.url or None,
+        "bytes": dataset.bytes,
+        "sha256": dataset.sha256,
+        "path": None if dataset.kind == "stac" else str(place_of(dataset)),
+        "here": _here(dataset),
+    }
+
+
+def _here(dataset: Dataset) -> str:
+    if dataset.kind == "stac":
+        return "read online"
+    if not place_of(dataset).is_file():
+        return "by hand" if dataset.by_hand else "no"
+    try:
+        dataset_path(dataset.name)
+    except RegionError:
+        return "damaged"
+    return "yes"
+
+
+def _size(dataset: Dataset) -> str:
+    path = None if dataset.kind == "stac" else place_of(dataset)
+    size = path.stat().st_size if path is not None and path.is_file() else dataset.bytes
+    return "" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+@regions.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--from", "origin", help="Take it from this file or address instead of its official source.")
+@click.option("--again", is_flag=True, help="Replace what is there.")
+@_JSON
+def fetch(names: tuple[str, ...], origin: str | None, again: bool, as_json: bool) -> None:
+    """Bring the datasets NAMES into the cache, from their official source, and verify them.
+
+    A layer's name (continent, biome, ecoregion, landcover) stands for its usual dataset. This is the only command that
+    downloads.
+    """
+    from pwcat.regions.opening import check_file
+
+    if origin is not None and len(names) > 1:
+        raise RegionError(f"--from is one dataset's: name one, not {', '.join(names)}")
+    datasets = dict.fromkeys(find_dataset(name).name for name in names)
+    results = []
+    for name in datasets:
+        with _progress() as bar:
+            task = bar.add_task(name, total=None)
+            path, fetched = fetch_dataset(
+                name,
+                origin=origin,
+                again=again,
+                check=check_file,
+                progress=lambda done, total, bar=bar, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
+            )
+        results.append({"name": name, "path": str(path), "fetched": fetched, "attribution": DATASETS[name].attribution})
+        if not as_json:
+            _tell(DATASETS[name], path, fetched)
+    if as_json:
+        click.echo(json.dumps(results, indent=2))
+
+
+def _tell(dataset: Dataset, path: Path, fetched: bool) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{dataset.name}: {'fetched to' if fetched else 'already there:'} {path}")
+    console.print(f"  {dataset.licence}; please name: {dataset.attribution}")
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+@regions.command()
+@click.argument("layer")
+@_DATASET
+@_PATH
+@_FIELD
+@_CLASSES
+@_RECIPE
+@_JSON
+def show(
+    layer: str,
+    dataset: str | None,
+    path: str | None,
+    field: str | None,
+    classes: str | None,
+    recipe: Path | None,
+    as_json: bool,
+) -> None:
+    """Show the classes of LAYER with their area and share, its source, licence, and where its file lies.
+
+    LAYER is continent, biome, ecoregion, landcover, a name of your recipe's, or a dataset. Of continents, every place is
+    listed that lies on another continent than its country's attribute says.
+    """
+    from pwcat.regions.inspection import describe_layer
+    from pwcat.regions.tables import show_layer
+
+    name, document = _layer_document(layer, dataset=dataset, path=path, field=field, classes=classes, recipe=recipe)
+    with _source_of(recipe) as source:
+        description = describe_layer(name, document, base_dir=_base(recipe), source=source)
+    if as_json:
+        click.echo(json.dumps(description.to_dict(), indent=2))
+        return
+    show_layer(description, console=Console())
+
+
+@regions.command()
+@click.argument("points")
+@click.option("--layer", "layers", multiple=True, help="NAME or NAME=DATASET; may be repeated. Default: those on hand.")
+@_RECIPE
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write a .csv or .parquet instead of a table.")
+@_JSON
+def label(points: str, layers: tuple[str, ...], recipe: Path | None, out: Path | None, as_json: bool) -> None:
+    """Label POINTS: a CSV with lon and lat, any vector file, or one point as LON,LAT (after -- where LON is negative)."""
+    from pwcat.regions.inspection import label_points, read_points
+    from pwcat.regions.tables import show_labels
+
+    table = read_points(points)
+    documents = _label_documents(layers, recipe)
+    with _source_of(recipe) as source:
+        labelled = label_points(table, documents, base_dir=_base(recipe), source=source)
+    if out is not None:
+        labelled.write(out)
+        Console(soft_wrap=True, highlight=False).print(f"{len(labelled.rows):,} points with labels: {out}")
+    elif as_json:
+        click.echo(json.dumps(labelled.to_records(), indent=2))
+    else:
+        show_labels(labelled, console=Console())
+
+
+def _layer_document(
+    layer: str, *, dataset: str | None, path: str | None, field: str | None, classes: str | None, recipe: Path | None
+) -> tuple[str, Layer]:
+    """The name of a layer, and what it is, from the options."""
+    options = {"dataset": dataset, "path": path, "field": field, "classes": classes}
+    given = {key: value for key, value in options.items() if value is not None}
+    if recipe is not None:
+        if given:
+            raise RegionError("--recipe says what the layers are: leave the other options out")
+        return layer, _of_recipe([layer], recipe)[layer]
+    if layer in DATASETS and not given:
+        name = next(iter(DATASETS[layer].layers), layer)
+        return name, _checked(name, {"dataset": layer})
+    if not given and layer not in DEFAULTS:
+        raise RegionError(
+            f"no layer {layer!r}: name one of {', '.join(DEFAULTS)} or a dataset ({', '.join(DATASETS)}), or say what it is "
+            "with --path and --field or --classes, or with --recipe"
+        )
+    return layer, _checked(layer, given or {"dataset": DEFAULTS[layer]})
+
+
+def _label_documents(layers: tuple[str, ...], recipe: Path | None) -> dict[str, Layer]:
+    if recipe is not None:
+        return _of_recipe(layers, recipe)
+    if layers:
+        pairs = [(name, dataset or DEFAULTS.get(name, name)) for name, _, dataset in (x.partition("=") for x in layers)]
+        return {name: _checked(name, {"dataset": dataset}) for name, dataset in pairs}
+    here = {name: dataset for name, dataset in DEFAULTS.items() if place_of(DATASETS[dataset]).is_file()}
+    if "continent" not in here and place_of(DATASETS["natural-earth-110m"]).is_file():
+        here = {"continent": "natural-earth-110m", **here}
+    if not here:
+        raise RegionError(
+            f"no dataset is on hand in {cache_folder()}: run `pwcat regions fetch continent biome`, or name layers with "
+            "--layer or --recipe"
+        )
+    return {name: _checked(name, {"dataset": dataset}) for name, dataset in here.items()}
+
+
+def _of_recipe(layers: Sequence[str], recipe: Path) -> dict[str, Layer]:
+    given = load_recipe(recipe).regions.given()
+    lacking = [name for name in layers if name not in given]
+    if lacking or not given:
+        has = ", ".join(given) or "no layers"
+        raise RegionError(f"{recipe} does not give the layer {' or '.join(map(repr, lacking))}; it has {has}")
+    return {name: given[name] for name in layers or given}
+
+
+def _checked(name: str, document: dict[str, str]) -> Layer:
+    try:
+        return RegionLayers.model_validate({name: document}).given()[name]
+    except ValidationError as exc:
+        faults = "; ".join(error["msg"].removeprefix("Value error, ") for error in exc.errors())
+        raise RegionError(f"the layer {name!r}: {faults}") from exc
+
+
+def _base(recipe: Path | None) -> Path:
+    return recipe.parent if recipe is not None else Path()
+
+
+@contextmanager
+def _source_of(recipe: Path | None) -> Iterator[OpenSource | None]:
+    """The recipe's source, where one of its layers is a collection there."""
+    loaded = load_recipe(recipe) if recipe is not None else None
+    if loaded is None or not any(x.collection and not x.url for x in loaded.regions.given().values()):
+        yield None
+        return
+    with open_source(loaded.source, base_dir=_base(recipe)) as source:
+        yield source
