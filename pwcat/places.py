@@ -48,9 +48,17 @@ class Places:
         return len(self.geometries)
 
     def centres(self) -> NDArray[np.float64]:
-        """``(n, 2)`` longitude and latitude of each: points as they are, of others the centroid in degrees."""
-        centres = shapely.get_coordinates(shapely.centroid(self.geometries))
-        return np.column_stack([(centres[:, 0] + 180) % 360 - 180, centres[:, 1]])
+        """``(n, 2)`` longitude and latitude of each: points as they are, of others the centroid in degrees.
+
+        What is cut in two by the antimeridian is put together first.
+        """
+        whole = self.geometries.copy()
+        wide = np.flatnonzero(_width(whole) > 180)
+        joined = np.asarray(shapely.transform(whole[wide], _east_of_greenwich), dtype=object)
+        narrower = _width(joined) < _width(whole[wide])
+        whole[wide[narrower]] = joined[narrower]
+        lon, lat = shapely.get_coordinates(shapely.centroid(whole)).T
+        return np.column_stack([(lon + 180) % 360 - 180, lat])
 
 
 def read_places(path: Path, *, columns: Sequence[str] = (), lon: str | None = None, lat: str | None = None) -> Places:
@@ -165,3 +173,13 @@ def _require_degrees(path: Path, geometries: NDArray[np.object_]) -> None:
             f"{path}: coordinates from {west:g} to {east:g} and {south:g} to {north:g} are no longitudes and latitudes "
             "in degrees; a projected file must say its CRS"
         )
+
+
+def _width(geometries: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Degrees of longitude that each spans, ``(n,)``."""
+    west, _, east, _ = shapely.bounds(geometries).reshape(-1, 4).T
+    return np.asarray(east - west)
+
+
+def _east_of_greenwich(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([lonlat[:, 0] % 360, lonlat[:, 1]])

@@ -157,3 +157,22 @@ def test_a_weight_that_is_not_known_is_told_and_gets_no_sites(anywhere, tmp_path
 def test_documents_that_contradict_themselves(changes, fault):
     with pytest.raises(ValidationError, match=fault):
         document(**changes)
+
+
+@pytest.mark.kit
+def test_sites_around_cities_lie_on_land_and_near_them(kit, earth, chosen):
+    path = str(kit / "vectors/natural_earth/ne_110m_populated_places_simple.geojson")
+    around = {"strategy": "clustered", "around": {"path": path, "weight": "pop_max"}, "radius_km": 25}
+    _, sites, _ = chosen(around, 2_000, earth)
+    assert (sites.codes["continent"] >= 0).all()
+    km = SiteIndex(_centres(path)).nearest_km(sites.lonlat)
+    assert km.max() <= 25.1  # the disc is one of the sphere
+    assert np.median(km) == pytest.approx(25 / np.sqrt(2), rel=0.04)
+
+
+@pytest.mark.kit
+def test_sites_of_a_mask_have_its_classes(earth, chosen):
+    values = ["mixed_forest", "deciduous needleleaf forest"]
+    _, sites, _ = chosen({"strategy": "clustered", "mask": {"layer": "landcover", "values": values}}, 500, earth)
+    classes = earth.require("landcover").classes
+    assert {classes[code] for code in sites.codes["landcover"]} == {"mixed_forest", "deciduous_needleleaf_forest"}

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import chisquare, kstest
 
+from pwcat.errors import RegionError
+from pwcat.regions import Regions
 from pwcat.samplers.grid import Grid, equal_area_cells, major_tom_cells, shuffled
 from pwcat.samplers.narrow import narrow_to
 
@@ -210,3 +212,17 @@ def test_sides_have_defaults_that_are_said():
 def test_continents_are_left_out_of_land_alone():
     with pytest.raises(ValidationError, match="`exclude` leaves continents out of the domain `land`"):
         document(domain="globe", exclude=["Antarctica"])
+
+
+def test_a_few_rows_are_filled_from_the_south_however_far_the_first_land_is(boxes, chosen):
+    regions = Regions(layers={"continent": boxes(Isle=(20, 50, 24, 52), North=(0, 60, 9, 70))})
+    grid = {"strategy": "grid", "system": "equal-area", "cell_km": 10, "order": "row"}
+    _, drawn, _ = chosen(grid, 30, regions)
+    assert len(drawn) == 30
+    assert ((drawn.lonlat >= [20, 50]) & (drawn.lonlat <= [24, 52])).all()
+
+
+def test_more_sites_than_cells_says_that_there_are_no_more(boxes, chosen):
+    regions = Regions(layers={"continent": boxes(Isle=(20, 50, 21, 50.5))})
+    with pytest.raises(RegionError, match=r"equal-area grid of 23 km: \d+ of 50; .*there are no more"):
+        chosen({"strategy": "grid", "system": "equal-area"}, 50, regions)

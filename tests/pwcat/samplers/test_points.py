@@ -43,3 +43,11 @@ def test_a_file_that_is_not_there(world):
 def test_one_column_of_coordinates_is_not_enough():
     with pytest.raises(ValidationError, match="give both `lon` and `lat`, or neither"):
         Points.model_validate({"strategy": "points", "path": "sites.csv", "lon": "x"})
+
+
+def test_fewer_points_than_wanted_says_that_there_are_no_more(world, chosen):
+    sampler = {"strategy": "points", "path": "sites.csv"}
+    _, sites, _ = chosen(sampler, 50, world.regions, base_dir=world.base_dir)
+    np.testing.assert_allclose(np.sort(sites.lonlat[:, 0]), LONLAT[:, 0])
+    with pytest.raises(RegionError, match=r"sites\.csv: 50 of 51; .*there are no more"):
+        chosen(sampler, 51, world.regions, base_dir=world.base_dir)
