@@ -16,6 +16,7 @@ import pyogrio
 import shapely
 from numpy.typing import NDArray
 
+from pwcat.antimeridian import unwrap
 from pwcat.errors import RegionError
 
 __all__ = ["Places", "read_places"]
@@ -53,10 +54,8 @@ class Places:
         What is cut in two by the antimeridian is put together first.
         """
         whole = self.geometries.copy()
-        wide = np.flatnonzero(_width(whole) > 180)
-        joined = np.asarray(shapely.transform(whole[wide], _east_of_greenwich), dtype=object)
-        narrower = _width(joined) < _width(whole[wide])
-        whole[wide[narrower]] = joined[narrower]
+        for number in np.flatnonzero(_width(whole) > 180):
+            whole[number] = _joined(whole[number])
         lon, lat = shapely.get_coordinates(shapely.centroid(whole)).T
         return np.column_stack([(lon + 180) % 360 - 180, lat])
 
@@ -175,11 +174,18 @@ def _require_degrees(path: Path, geometries: NDArray[np.object_]) -> None:
         )
 
 
-def _width(geometries: NDArray[np.object_]) -> NDArray[np.float64]:
+def _width(geometries: NDArray[np.object_] | shapely.Geometry) -> NDArray[np.float64]:
     """Degrees of longitude that each spans, ``(n,)``."""
     west, _, east, _ = shapely.bounds(geometries).reshape(-1, 4).T
     return np.asarray(east - west)
 
 
-def _east_of_greenwich(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.column_stack([lonlat[:, 0] % 360, lonlat[:, 1]])
+def _joined(geometry: shapely.Geometry) -> shapely.Geometry:
+    """The geometry with its parts in the far west moved beyond 180° east, where that makes it less wide."""
+    parts = shapely.get_parts(geometry)
+    polygons = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    parts[polygons] = unwrap(parts[polygons])
+    west = shapely.bounds(parts)[:, 2] <= 0
+    parts[west] = shapely.transform(parts[west], lambda lonlat: lonlat + np.array([360.0, 0.0]))
+    joined = shapely.GeometryCollection(list(parts))
+    return joined if _width(joined)[0] < _width(geometry)[0] else geometry
