@@ -24,6 +24,9 @@ __all__ = ["Zone", "Zones", "open_exclusions"]
 SLACK = 0.02
 LEAST_SLACK_M = 0.1
 
+# Chips are squares on the grids of UTM and UPS, whose metres are up to 0.6 % longer than the Earth's (UPS at the poles).
+STRETCH = 1.006
+
 # Pieces of like length share a tree, so that long ones do not make the search among short ones wide.
 LENGTH_STEP = 8.0
 
@@ -175,7 +178,7 @@ class Zones:
         hit = np.zeros(len(lonlat), dtype=bool)
         for zone in self.zones:
             left = np.flatnonzero(~hit)
-            hit[left] = zone.hit(lonlat[left], radius_km=chip_km / np.sqrt(2))
+            hit[left] = zone.hit(lonlat[left], radius_km=STRETCH * chip_km / np.sqrt(2))
         return hit
 
 

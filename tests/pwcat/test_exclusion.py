@@ -16,7 +16,7 @@ CHIP_KM = 0.96
 RADIUS_KM = CHIP_KM / np.sqrt(2)
 
 # How much wider than it is a zone may be taken, buffer and chip together.
-TOLERANCE = 1.045
+TOLERANCE = 1.05
 
 box = shapely.box
 
