@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pwcat.errors import RegionError
 from pwcat.exclusion import open_exclusions
 from pwcat.geodesy import SiteIndex
 from pwcat.judging import Judge
@@ -26,8 +27,11 @@ __all__ = ["Locator", "accept_in_order", "choose_sites", "draw_candidates"]
 
 log = logging.getLogger(__name__)
 
-# Candidates a stratum and round: at least, and at most.
-ROUND = (64, 65_536)
+# Candidates a stratum and round, at least, and of all strata together, at most.
+ROUND = (64, 262_144)
+
+# Sites that are held against each other at once: spacing looks at pairs, and of crowded sites there are many.
+TOGETHER = 16_384
 
 # Rounds without one site placed, after which a stratum is said to be out of reach.
 FRUITLESS_ROUNDS = 20
@@ -67,6 +71,7 @@ def choose_sites(
     Raises:
         RegionError, SourceError: a quota cannot be met; says of each how many could be placed, why, and what to relax.
     """
+    _require_groups(recipe, strata)
     filling = _Filling(recipe, strata, enough=[stratum.wanted for stratum in strata])
     return _divide(_draw(filling, regions=regions, locator=locator, base_dir=base_dir), strata)
 
@@ -96,6 +101,16 @@ def accept_in_order(recipe: Recipe, strata: Sequence[Stratum], candidates: Sites
         part.tried, part.exhausted = int((candidates.stratum == part.number).sum()), True
     filling.accept(candidates)
     return _divide(filling.result(), strata)
+
+
+def _require_groups(recipe: Recipe, strata: Sequence[Stratum]) -> None:
+    least = recipe.constraints.min_sites_per_scene
+    small = [f"{stratum.name} ({stratum.wanted})" for stratum in strata if stratum.wanted < least]
+    if small:
+        raise RegionError(
+            f"{recipe.name}: `constraints.min_sites_per_scene` ({least}) is more than some strata want in all: "
+            f"{', '.join(small[:10])}; lower it, or ask for more samples"
+        )
 
 
 def _divide(sites: Sites, strata: Sequence[Stratum]) -> tuple[Sites, Sites]:
@@ -128,9 +143,9 @@ class _Part:
     def open(self) -> bool:
         return self.placed < self.target and not self.exhausted and self.fruitless < FRUITLESS_ROUNDS
 
-    def next_round(self) -> NDArray[np.float64]:
+    def next_round(self, most: int) -> NDArray[np.float64]:
         """As many candidates as will probably do."""
-        least, most = ROUND
+        least = ROUND[0]
         rate = (self.placed + 1) / (self.tried + 1) if self.tried else 1.0
         wanted = int(min(max((self.target - self.placed) / max(rate, 0.01) * 1.05, least), most))
         while len(self.rest) < wanted and (more := next(self.stream, None)) is not None:
@@ -173,7 +188,9 @@ class _Filling:
 
     def accept(self, sites: Sites) -> None:
         """Take sites in order, as long as their stratum wants one, they are apart, and their scenes are not full."""
-        self._keep(sites.take(self.fitting(sites)))
+        for start in range(0, max(len(sites), 1), TOGETHER):
+            lot = sites.take(np.arange(start, min(start + TOGETHER, len(sites))))
+            self._keep(lot.take(self.fitting(lot)))
 
     def _keep(self, sites: Sites) -> None:
         if len(sites) or not self.accepted:
@@ -197,10 +214,16 @@ class _Filling:
     def fitting(self, sites: Sites) -> NDArray[np.int64]:
         """Rows that can be taken, in order."""
         places = np.array([part.target - part.placed for part in self.parts])
-        most = self.limits.max_sites_per_scene
-        if self.limits.min_spacing_km <= 0 and most is None:
+        if self.limits.min_spacing_km <= 0 and self.limits.max_sites_per_scene is None:
             return np.flatnonzero(rank_within(sites.stratum) < places[sites.stratum])
-        far = self._far_from_accepted(sites.lonlat)
+        wanted = np.flatnonzero(places[sites.stratum] > 0)
+        far = wanted[self._far_from_accepted(sites.lonlat[wanted])]
+        self.drop("spacing", np.delete(sites.stratum[wanted], np.searchsorted(wanted, far)))
+        return far[self._one_by_one(sites.take(far), places)]
+
+    def _one_by_one(self, sites: Sites, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the sites are taken, if each is held against those taken before it."""
+        most = self.limits.max_sites_per_scene
         starts, earlier = _near_earlier(sites.lonlat, self.limits.min_spacing_km)
         in_scene = Counter(self.in_scene)
         taken = np.zeros(len(sites), dtype=bool)
@@ -209,7 +232,7 @@ class _Filling:
         ):
             if places[number] == 0:
                 continue
-            if not far[row] or taken[earlier[starts[row] : starts[row + 1]]].any():
+            if taken[earlier[starts[row] : starts[row + 1]]].any():
                 self.parts[number].dropped["spacing"] += 1
             elif most is not None and any(in_scene[scene] >= most for scene in scenes):
                 self.parts[number].dropped["full"] += 1
@@ -217,7 +240,7 @@ class _Filling:
                 taken[row] = True
                 places[number] -= 1
                 in_scene.update({*scenes})
-        return np.flatnonzero(taken)
+        return taken
 
     def _far_from_accepted(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether a site is far enough from those of earlier rounds."""
@@ -225,7 +248,7 @@ class _Filling:
         if km <= 0 or not sum(map(len, self.accepted)):
             return np.ones(len(lonlat), dtype=bool)
         starts, _ = SiteIndex(np.concatenate([part.lonlat for part in self.accepted])).near(lonlat, km)
-        return np.diff(starts) == 0
+        return np.asarray(np.diff(starts) == 0)
 
     def result(self) -> Sites:
         """All that was taken, stratum by stratum.
@@ -261,7 +284,7 @@ def _draw(filling: _Filling, *, regions: Regions, locator: Locator, base_dir: Pa
     judge = Judge(filling.recipe, filling.strata, regions=regions, zones=zones, drop=filling.drop)
     while working := [part for part in filling.parts if part.open]:
         before = [part.placed for part in working]
-        lonlat = [part.next_round() for part in working]
+        lonlat = [part.next_round(max(ROUND[0], ROUND[1] // len(working))) for part in working]
         stratum = np.repeat([part.number for part in working], [len(lot) for lot in lonlat])
         sites = judge.judge(np.concatenate(lonlat), stratum, locator.locate)
         if filling.limits.min_sites_per_scene > 1:

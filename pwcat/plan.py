@@ -265,7 +265,7 @@ def _fractions(shares_NK: NDArray[np.float32], classes: Sequence[str]) -> pa.Arr
     ranked = np.take_along_axis(shares_NK, order, axis=1)
     present = ranked > 0
     names = _names(order[present], classes)
-    values = pa.array(ranked[present].astype(np.float64).round(6))
+    values = pa.array(ranked[present].astype(np.float64).round(7))
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
     return pa.ListArray.from_arrays(
         pa.array(offsets, pa.int32()), pa.StructArray.from_arrays([names, values], names=["name", "fraction"])

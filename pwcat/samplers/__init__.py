@@ -9,8 +9,11 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from pwcat.samplers.clustered import Clustered
+from pwcat.samplers.grid import Grid
 from pwcat.samplers.mixture import Mixture, Part
 from pwcat.samplers.one_hot import OneHot
+from pwcat.samplers.points import Points
 from pwcat.samplers.spectral import Spectral
 from pwcat.samplers.strata import Candidates, Domain, SamplerDocument, Stratum, apportion
 from pwcat.samplers.stratified import Stratified
@@ -28,7 +31,7 @@ __all__ = [
     "apportion",
 ]
 
-_Plain = Uniform | OneHot | Stratified | Mixture
+_Plain = Uniform | OneHot | Stratified | Mixture | Clustered | Grid | Points
 
 # What can be a part of another, and all of them.
 PlainSampler = Annotated[_Plain, Field(discriminator="strategy")]

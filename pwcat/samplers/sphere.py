@@ -117,7 +117,7 @@ class CellSampler:
         shape: rows, from the north, and columns, from 180° west, of the grid over the globe.
     """
 
-    cells: NDArray[np.int64]
+    cells: NDArray[np.int32]
     shape: tuple[int, int]
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class World:
     footprints: Sequence[shapely.Geometry]
     base_dir: Path
     chip_km: float
+    _kept: dict[tuple[str, tuple[str, ...]], NDArray[np.uint8] | None] = field(default_factory=dict, repr=False)
 
     def spell(self, layer: str, values: Sequence[str]) -> tuple[str, ...]:
         """Classes as the layer spells them.
@@ -65,21 +66,29 @@ class World:
             return AreaSampler(self._footprints(mask, labels))
         if mask is None:
             return AreaSampler([WORLD])
-        cells = np.flatnonzero(mask)
+        cells = np.flatnonzero(mask).astype(np.int32)
         if not len(cells):
             raise RegionError(f"no place has {_spelt(labels)}: nothing to sample")
         return CellSampler(cells, SHAPE)
 
     def _mask(self, labels: Mapping[str, tuple[str, ...]]) -> NDArray[np.bool_] | None:
         """Cells that may hold a site with these labels; ``None``: any cell may."""
-        masks = []
-        for name, classes in labels.items():
+        masks = [self._bits(name, classes) for name, classes in labels.items()]
+        known = [mask for mask in masks if mask is not None]
+        if not known:
+            return None
+        cells = np.unpackbits(reduce(np.bitwise_and, known), count=SHAPE[0] * SHAPE[1])
+        return cells.view(np.bool_).reshape(SHAPE)
+
+    def _bits(self, name: str, classes: tuple[str, ...]) -> NDArray[np.uint8] | None:
+        """The cells of some classes of one layer, a bit each; kept, for strata share them."""
+        if (name, classes) not in self._kept:
             layer = self.regions.require(name)
             codes = [layer.classes.index(value) for value in classes]
             margin = self.chip_km if name == "landcover" else 0.0  # the label of a chip, not of its centre
-            masks.append(layer.possible(None if len(codes) == len(layer.classes) else codes, margin_km=margin))
-        known = [mask for mask in masks if mask is not None]
-        return reduce(np.logical_and, known) if known else None
+            mask = layer.possible(None if len(codes) == len(layer.classes) else codes, margin_km=margin)
+            self._kept[name, classes] = None if mask is None else np.packbits(mask)
+        return self._kept[name, classes]
 
     def _footprints(
         self, mask: NDArray[np.bool_] | None, labels: Mapping[str, tuple[str, ...]]

@@ -174,9 +174,8 @@ def test_a_plan_that_cannot_be_met_says_what_was_met_and_what_to_relax(recipe, s
     wide = variant(recipe, chip={"size_px": 385, "bands": ["B02"]})
     with pytest.raises(
         SourceError,
-        match=r"small: only 0 of 16 sites could be placed \(any place, domain 'scenes'\): 20 further draws found none with a "
-        r"scene that holds the whole chip on 1 date\(s\) under 60 % cloud\. Relax max_cloud_cover, widen the dates, ask for "
-        "fewer dates a site or a smaller chip",
+        match=r"^small: only 0 of 16 sites could be placed\. uniform: 0 of 16; of [\d,]+ places tried, ([\d,]+) had no scene "
+        r"that holds the whole chip on every date\. To get more: raise `when\.max_cloud_cover`, widen the dates",
     ):
         make_plan(wide, base_dir=small.parent, source=source)
     long_ago = variant(recipe, when={"start": "1999-01-01", "end": "1999-12-31"})

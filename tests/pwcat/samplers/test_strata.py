@@ -79,7 +79,7 @@ def test_uniform_on_land_has_the_true_area_share_of_land_in_every_equal_area_cel
 
 @pytest.mark.kit
 def test_the_papers_global_set_has_equal_shares_of_six_continents(earth, chosen):
-    sampler = {"strategy": "stratified", "by": ["continent"], "exclude": ["antarctica"]}
+    sampler = {"strategy": "stratified", "by": ["continent"], "exclude": ["antarctica", "Seven seas (open ocean)"]}
     strata, sites, _ = chosen(sampler, 1_200, earth)
     counts = Counter(labels(sites, earth, "continent"))
     assert counts == dict.fromkeys(SIX, 200)
@@ -119,11 +119,11 @@ def test_quotas_follow_area_or_its_root_or_what_is_given(earth, chosen):
     crossed = {
         "strategy": "stratified",
         "by": ["continent", "biome"],
-        "quotas": [{"classes": ["Asia", "Tundra"], "weight": 1}, {"classes": ["Africa", "mangroves"], "weight": 4}],
+        "quotas": [{"classes": ["Europe", "Tundra"], "weight": 1}, {"classes": ["Africa", "mangroves"], "weight": 4}],
     }
     strata, sites, _ = chosen(crossed, 50, earth)
     assert Counter(zip(labels(sites, earth, "continent"), labels(sites, earth, "biome"), strict=True)) == {
-        ("Asia", "Tundra"): 10,
+        ("Europe", "Tundra"): 10,
         ("Africa", "Mangroves"): 40,
     }
 
