@@ -210,7 +210,8 @@ def _bring(dataset: Dataset, origin: str, temporary: Path, progress: Progress) -
     if dataset.sha256 not in (None, digest.hexdigest()):
         raise RegionError(
             f"{origin} is not the {dataset.name} that is known: SHA-256 {digest.hexdigest()} instead of {dataset.sha256}, "
-            f"{done:,} bytes; nothing was kept. Another version can be used by its file: `{{dataset: {dataset.name}, path: FILE}}` in the recipe"
+            f"{done:,} bytes; nothing was kept. A recipe can use another version by its file: "
+            f"`{{dataset: {dataset.name}, path: FILE}}`"
         )
     fetched = datetime.now(UTC).isoformat(timespec="seconds")
     return Receipt(dataset=dataset.name, source=origin, bytes=done, sha256=digest.hexdigest(), fetched=fetched)

@@ -15,6 +15,7 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
+from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
@@ -137,7 +138,7 @@ class RasterLayer:
     def _pixels(self) -> Pixels:
         assert self.whole is not None, "only one small file is kept in memory"
         with _reading(self.whole, self.name) as raster:
-            return Pixels(values=raster.read(1), transform=raster.transform, in_degrees=_in_degrees(raster))
+            return Pixels(values=raster.read(1), transform=raster.transform, crs=raster.crs)
 
     @cached_property
     def _values(self) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
@@ -185,16 +186,16 @@ class Pixels:
 
     values: NDArray[np.int64]
     transform: rasterio.Affine
-    in_degrees: bool
+    crs: CRS
 
     @property
     def upright(self) -> bool:
         """Whether rows are parallels and columns meridians."""
-        return self.in_degrees and self.transform.b == 0 and self.transform.d == 0
+        return bool(self.crs.is_geographic) and self.transform.b == 0 and self.transform.d == 0
 
     def find(self, lonlat: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Rows and columns of the points inside, and which points those are."""
-        points = _turned(lonlat, self.transform, self.values.shape[1]) if self.in_degrees else lonlat
+        points = _projected(lonlat, crs=self.crs, transform=self.transform, width=self.values.shape[1])
         return _locate(points, self.transform, self.values.shape)
 
     def on_cells(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -212,7 +213,7 @@ class Pixels:
     def row_km2(self) -> NDArray[np.float64]:
         """Area of one pixel of each row."""
         t, height = self.transform, len(self.values)
-        if not self.in_degrees:
+        if not self.crs.is_geographic:
             return np.full(height, abs(t.a * t.e) / 1e6)
         edges = t.f + t.e * np.arange(height + 1)
         return np.abs(band_km2(edges[:-1], edges[1:], abs(t.a)))
@@ -261,8 +262,12 @@ def _locate(
     return row, np.minimum(columns[inside].astype(np.int64), shape[1] - 1), inside
 
 
-def _turned(lonlat: NDArray[np.float64], transform: rasterio.Affine, width: int) -> NDArray[np.float64]:
-    """The points with longitudes as the raster counts them, where it lies east of 180° or west of -180°."""
+def _projected(lonlat: NDArray[np.float64], *, crs: CRS, transform: rasterio.Affine, width: int) -> NDArray[np.float64]:
+    """The points in a raster's CRS; longitudes are counted as it counts them, where it lies beyond ±180°."""
+    if not crs.is_geographic:
+        points = np.column_stack(Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*lonlat.T))
+        points[~np.isfinite(points)] = np.nan
+        return points
     west, east = transform.c, transform.c + transform.a * width
     lon = lonlat[:, 0]
     lon = np.where((lon < west) & (lon + 360 <= east), lon + 360, lon)
@@ -272,12 +277,7 @@ def _turned(lonlat: NDArray[np.float64], transform: rasterio.Affine, width: int)
 
 def _sample(raster: DatasetReader, lonlat: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Values at the points inside, and which points those are; each square of pixels is read once."""
-    if _in_degrees(raster):
-        points = _turned(lonlat, raster.transform, raster.width)
-    else:
-        to_raster = Transformer.from_crs("EPSG:4326", raster.crs, always_xy=True)
-        points = np.column_stack(to_raster.transform(*lonlat.T))
-        points[~np.isfinite(points)] = -np.inf
+    points = _projected(lonlat, crs=raster.crs, transform=raster.transform, width=raster.width)
     rows, columns, inside = _locate(points, raster.transform, raster.shape)
     values = np.empty(len(rows), dtype=raster.dtypes[0])
     squares = (rows // READ_PX) * (raster.width // READ_PX + 1) + columns // READ_PX
@@ -292,10 +292,6 @@ def _read_window(raster: DatasetReader, rows: NDArray[np.int64], columns: NDArra
     top, left = int(rows.min()), int(columns.min())
     window = Window(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
     return np.asarray(raster.read(1, window=window)[rows - top, columns - left])
-
-
-def _in_degrees(raster: DatasetReader) -> bool:
-    return bool(raster.crs.is_geographic)
 
 
 @contextmanager
@@ -324,7 +320,7 @@ def open_raster(path: Path, *, name: str, source: str, legend: Mapping[int, str]
 
 def _described(raster: DatasetReader, *, path: Path, name: str, source: str, legend: Mapping[int, str]) -> RasterLayer:
     bounds = raster.bounds
-    if not _in_degrees(raster):
+    if not raster.crs.is_geographic:
         bounds = rasterio.warp.transform_bounds(raster.crs, "EPSG:4326", *raster.bounds)
     file = RasterFile(href=str(path), footprint=shapely.box(*bounds))
     whole = raster.width * raster.height <= WHOLE_RASTER_PIXELS
@@ -340,5 +336,5 @@ def _described(raster: DatasetReader, *, path: Path, name: str, source: str, leg
 
 def pixel_metres(raster: DatasetReader) -> float:
     """Native sampling in metres; of degrees, along a meridian."""
-    scale = METRES_PER_DEGREE if _in_degrees(raster) else float(raster.crs.linear_units_factor[1])
+    scale = METRES_PER_DEGREE if raster.crs.is_geographic else float(raster.crs.linear_units_factor[1])
     return abs(float(raster.transform.e)) * scale
