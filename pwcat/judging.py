@@ -76,7 +76,8 @@ class Judge:
             locate: finds the chips of places.
         """
         lonlat, stratum, codes = self._label(lonlat, stratum)
-        keep = ~self._zones.hit(lonlat, chip_km=self._recipe.chip_km)
+        snapped_km = self._recipe.chip_km + self._recipe.chip.resolution_m / 1000  # a chip moves to its pixel grid
+        keep = ~self._zones.hit(lonlat, chip_km=snapped_km)
         self._drop("zone", stratum[~keep])
         lonlat, stratum, codes = _some(keep, lonlat, stratum, codes)
         placements = locate(lonlat)

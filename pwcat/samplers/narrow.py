@@ -22,23 +22,17 @@ Narrow = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 def narrow_to(domain: Domain, labels: Mapping[str, tuple[str, ...]], *, world: World) -> Narrow:
     """Leaves out candidates that for certain lie outside the domain, or have other labels; the rest is still to be checked."""
-    masks = [_possible(name, classes, world) for name, classes in labels.items()]
-    known = [mask.ravel() for mask in masks if mask is not None]
+    mask = world.mask(labels)
+    known = None if mask is None else mask.ravel()
     scenes = shapely.STRtree(list(dict.fromkeys(world.footprints))) if domain == "scenes" else None
 
     def narrow(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
         from pwcat.regions.cells import cell_of
 
-        if known:
-            cells = cell_of(lonlat)
-            lonlat = lonlat[np.logical_and.reduce([mask[cells] for mask in known])]
+        if known is not None:
+            lonlat = lonlat[known[cell_of(lonlat)]]
         if scenes is not None:
             lonlat = lonlat[np.unique(scenes.query(shapely.points(lonlat), predicate="intersects")[0])]
         return lonlat
 
     return narrow
-
-
-def _possible(name: str, classes: tuple[str, ...], world: World) -> NDArray[np.bool_] | None:
-    layer = world.regions.require(name)
-    return layer.possible([layer.classes.index(value) for value in classes])

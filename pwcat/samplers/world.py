@@ -61,7 +61,7 @@ class World:
         Raises:
             RegionError: no place of the domain can have these labels.
         """
-        mask = self._mask({**self.labels_of(domain), **labels})
+        mask = self.mask({**self.labels_of(domain), **labels})
         if domain == "scenes":
             return AreaSampler(self._footprints(mask, labels))
         if mask is None:
@@ -71,7 +71,7 @@ class World:
             raise RegionError(f"no place has {_spelt(labels)}: nothing to sample")
         return CellSampler(cells, SHAPE)
 
-    def _mask(self, labels: Mapping[str, tuple[str, ...]]) -> NDArray[np.bool_] | None:
+    def mask(self, labels: Mapping[str, tuple[str, ...]]) -> NDArray[np.bool_] | None:
         """Cells that may hold a site with these labels; ``None``: any cell may."""
         masks = [self._bits(name, classes) for name, classes in labels.items()]
         known = [mask for mask in masks if mask is not None]
