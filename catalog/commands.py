@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from catalog.query import open_catalog
 from catalog.store import build as build_collection
 from catalog.subset import Subset, load_subset
 from pwcat.commands import DEFAULT_CATALOG
+from pwcat.costs import RunCost
 from pwcat.materialize import BuildReport
 
 __all__ = ["build", "search", "stats"]
@@ -54,14 +56,17 @@ def _bars() -> Iterator[Any]:
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--catalog", type=click.Path(path_type=Path), default=DEFAULT_CATALOG, show_default=True, help="Folder.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers see the catalog's folder.")
+@click.option("--replace-failed", is_flag=True, help="Replace samples that cannot be read by sites of the reserve.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def build(recipe: Path, catalog: Path, scheduler: str | None, as_json: bool) -> None:
+def build(recipe: Path, catalog: Path, scheduler: str | None, replace_failed: bool, as_json: bool) -> None:
     """Materialise the chips of RECIPE into a Zarr cube and describe them in a catalog. Run again, it does what is missing."""
     with _bars() as progress:
-        built = build_collection(recipe, catalog=catalog, scheduler=scheduler, progress=progress)
+        built = build_collection(
+            recipe, catalog=catalog, scheduler=scheduler, replace_failed=replace_failed, progress=progress
+        )
     report = built.report
     if as_json:
-        click.echo(json.dumps({"folder": str(built.folder), **vars(report)}, indent=2))
+        click.echo(json.dumps({"folder": str(built.folder), **asdict(report)}, indent=2))
         sys.exit(_exit_code(report))
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(report.counts.items(), reverse=True))
     rate = report.bytes / 1e6 / report.seconds if report.seconds else 0.0
@@ -75,8 +80,32 @@ def build(recipe: Path, catalog: Path, scheduler: str | None, as_json: bool) -> 
         click.echo(f"  {count:,} x {reason}")
     if "failed" in report.counts:
         click.echo("  the same command tries the failed ones again")
+    for line in (*_reserve_lines(report), *([_cost_line(report.cost)] if report.cost else [])):
+        click.echo(f"  {line}")
     click.echo(f"Next: pwcat stats {built.folder}")
     sys.exit(_exit_code(report))
+
+
+def _reserve_lines(report: BuildReport) -> list[str]:
+    if report.reserve_left is None:
+        return []
+    total = sum(report.counts.values())
+    lines = [f"{report.replaced:,} of {total:,} samples replaced from the reserve; {report.reserve_left:,} left"]
+    for stratum, count in sorted(report.short.items()):
+        lines.append(f"{count:,} x not replaced: the reserve has no site left of stratum {stratum!r}")
+    return lines
+
+
+def _cost_line(cost: RunCost) -> str:
+    actual, estimate = cost.actual, cost.estimate
+    took = "requests and bytes not measured (this GDAL cannot be asked)"
+    if actual.requests is not None and actual.bytes is not None:
+        rate = "" if actual.mb_s is None else f", {actual.mb_s:,.1f} MB/s"
+        took = f"{actual.requests:,} requests, {actual.bytes / 1e6:,.1f} MB{rate}"
+    return (
+        f"read in {actual.seconds:,.1f} s: {took}; "
+        f"estimated: {estimate.requests or 0:,} requests, {(estimate.bytes or 0) / 1e6:,.1f} MB"
+    )
 
 
 def _exit_code(report: BuildReport) -> int:

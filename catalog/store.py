@@ -41,6 +41,7 @@ def build(
     *,
     catalog: str | Path,
     scheduler: str | None = None,
+    replace_failed: bool = False,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Built:
     """Play a recipe: plan it, materialise its chips, describe them, and list them in a catalog.
@@ -51,6 +52,7 @@ def build(
         recipe: path of the recipe.
         catalog: folder of the catalog; the dataset gets a folder of its name in it.
         scheduler: address of a Dask scheduler; threads of this process where ``None``.
+        replace_failed: replace samples that could not be read by sites of the reserve, not only those without data.
         progress: called with the stage (plan, build, describe), samples done and samples in all.
 
     Raises:
@@ -69,7 +71,7 @@ def build(
             done += samples
             progress("build", done, loaded.num_samples)
 
-        report = build_cube(folder, source=source, scheduler=scheduler, progress=count)
+        report = build_cube(folder, source=source, scheduler=scheduler, replace_failed=replace_failed, progress=count)
     progress("describe", 0, loaded.num_samples)
     if report.shards_built or not (folder / "collection.json").is_file():
         describe(folder)
@@ -123,6 +125,8 @@ def _collection(plan: FrozenPlan, items: pa.Table, cube: Cube, statistics: dict[
         },
     )
     for key, href, kind, roles, title in _ASSETS:
+        if key in _SOMETIMES and not (plan.folder / href).is_file():
+            continue
         collection.add_asset(key, pystac.Asset(href=href, media_type=kind, roles=roles, title=title))
     collection.add_link(pystac.Link("parent", "../catalog.json", media_type=pystac.MediaType.JSON))
     collection.add_link(pystac.Link("root", "../catalog.json", media_type=pystac.MediaType.JSON))
@@ -134,10 +138,13 @@ _ASSETS = (
     ("cube", "./cube.zarr", "application/vnd+zarr; version=3", ["data"], "Chips as a Zarr datacube"),
     ("items", "./items.parquet", _PARQUET, ["stac-items"], "Items as STAC GeoParquet"),
     ("plan", "./plan.parquet", _PARQUET, ["metadata"], "Samples, scenes and pixel windows"),
+    ("reserve", "./reserve.parquet", _PARQUET, ["metadata"], "Extra sites, in the order in which they replace samples"),
+    ("replacements", "./replacements.parquet", _PARQUET, ["metadata"], "Samples replaced from the reserve"),
     ("scenes", "./scenes.parquet", _PARQUET, ["source"], "The frozen STAC answer"),
     ("recipe", "./recipe.yaml", "application/yaml", ["metadata"], "The recipe it was made from"),
     ("stats", "./stats.json", "application/json", ["metadata"], "Diversity statistics"),
 )
+_SOMETIMES = frozenset({"reserve", "replacements"})
 
 
 def _extent(items: pa.Table) -> pystac.Extent:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pwcat.atomic import replacing
 from pwcat.errors import PwcatError
-from pwcat.estimate import Estimate, estimate_plan
+from pwcat.estimate import RATE_MB_S, Estimate, estimate_plan
 from pwcat.expected import Distances, Diversity
 from pwcat.plan import FrozenPlan, freeze_plan, read_plan
 from pwcat.providers import open_source
@@ -33,7 +33,7 @@ MOST_CELLS = 40  # rows of the table of counts
 @click.option("--catalog", type=click.Path(path_type=Path), default=DEFAULT_CATALOG, show_default=True, help="Folder.")
 @click.option(
     "--rate",
-    default=20.0,
+    default=RATE_MB_S,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Megabytes a second, for the estimate of hours.",
@@ -58,11 +58,13 @@ def plan(recipe: Path, catalog: Path, rate: float, map_file: Path | None, map_by
     if map_file is not None:
         _write_map(map_file, frozen, map_by or _best_layer(estimate), base_dir=recipe.parent)
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "recipe_hash": loaded.hash, **estimate.to_dict()}, indent=2))
+        known = {"folder": str(folder), "recipe_hash": loaded.hash, "reserve": len(frozen.reserve)}
+        click.echo(json.dumps({**known, **estimate.to_dict()}, indent=2))
         return
     console = Console()
     console.print(_cells_table(loaded.title, estimate))
-    for line in (*_cost_lines(estimate), *([f"Map: {map_file}"] if map_file else [])):
+    reserve = [f"{len(frozen.reserve):,} sites are in reserve"] if len(frozen.reserve) else []
+    for line in (*_cost_lines(estimate), *reserve, *([f"Map: {map_file}"] if map_file else [])):
         console.print(line, highlight=False)
     console.print(f"Written to {folder}. Next: pwcat build {recipe} --catalog {catalog}", highlight=False)
 

@@ -16,9 +16,10 @@ from pwcat.reads import Reads, estimate_reads
 from pwcat.recipe import Recipe
 from pwcat.scenes import Scene
 
-__all__ = ["Estimate", "estimate_plan", "estimate_seconds"]
+__all__ = ["RATE_MB_S", "Estimate", "estimate_plan", "estimate_seconds"]
 
-# Assumed of a connection: 30 ms a request with 16 in flight.
+# Assumed of a connection: this many megabytes a second, and 30 ms a request with 16 in flight.
+RATE_MB_S = 20.0
 LATENCY_S = 0.03
 IN_FLIGHT = 16
 
@@ -62,13 +63,15 @@ class Estimate:
         return asdict(self)
 
 
-def estimate_plan(recipe: Recipe, table: pa.Table, scenes: Sequence[Scene], *, rate_mb_s: float = 20.0) -> Estimate:
+def estimate_plan(
+    recipe: Recipe, table: pa.Table, scenes: Sequence[Scene], *, rate_mb_s: float = RATE_MB_S
+) -> Estimate:
     """The estimate of a plan, worked out by columns: a million samples take seconds.
 
     Args:
         recipe: of the plan.
         table: of the plan; columns of text may be dictionary-encoded.
-        scenes: of the plan.
+        scenes: at least those that the table names.
         rate_mb_s: what the connection carries, megabytes a second.
 
     Raises:
@@ -87,7 +90,7 @@ def estimate_plan(recipe: Recipe, table: pa.Table, scenes: Sequence[Scene], *, r
         strata=_tally(*class_codes(table["stratum"])) if "stratum" in table.column_names else {},
         diversity=expected_diversity(table),
         distances_km=site_distances(lonlat, split == val),
-        scenes=len(scenes),
+        scenes=reads.scenes,
         shards=-(-len(table) // shard_size(recipe)),
         requests=reads.requests,
         download_bytes=round(reads.bytes),

@@ -72,14 +72,17 @@ def _read(path: Path) -> pa.Table:
         raise CubeError(f"{path}: this ledger cannot be read ({exc}); remove it, and build again") from exc
 
 
-def ledger_settles(path: Path, *, plan_hash: str, shard_bytes: int) -> bool:
-    """Whether a shard's ledger is of this plan and of a shard of this size, and leaves nothing to try again.
+def ledger_settles(path: Path, *, plan_hash: str, shard_bytes: int, ids: Sequence[str]) -> bool:
+    """Whether a shard's ledger is of this plan, these samples and a shard of this size, and leaves nothing to try again.
 
-    The size tells a shard that was cut short, or is older than its ledger, without reading it.
+    The size tells a shard that was cut short, or is older than its ledger, without reading it; the samples tell one that is
+    older than a replacement.
     """
     if not path.is_file():
         return False
     table = _read(path)
+    if table["id"].to_pylist() != list(ids):
+        return False
     notes = table.schema.metadata or {}
     mine = {b"pwcat:plan": plan_hash.encode(), b"pwcat:shard_bytes": str(shard_bytes).encode()}
     return mine.items() <= notes.items() and "failed" not in table["status"].to_pylist()

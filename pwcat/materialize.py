@@ -5,13 +5,11 @@ A shard's file appears last, after its ledger, in one rename; so what is there i
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -22,21 +20,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pwcat.atomic import remove_leftovers
-from pwcat.cube import CubeSpec, create_cube, encode_shard, open_cube, shard_path, write_coordinates, write_shard
+from pwcat.costs import RunCost, compare_costs, keep_costs
+from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path, write_coordinates
 from pwcat.errors import CubeError, SourceError
-from pwcat.ledger import ledger_path, ledger_settles, read_ledger, read_shard_ledger, write_ledger
+from pwcat.ledger import ledger_path, ledger_settles, read_ledger
 from pwcat.plan import FrozenPlan, read_plan, shard_size
 from pwcat.providers import OpenSource
-from pwcat.readers import read_chips
-from pwcat.recipe import Chip
+from pwcat.reserve import Choice, choose_replacements, plan_hash, read_replacements, write_replacements
 from pwcat.scenes import Scene
+from pwcat.shards import ShardResult, ShardTask, make_shard
+from pwcat.traffic import Traffic
 
 __all__ = ["BuildReport", "build_cube"]
 
-log = logging.getLogger(__name__)
-
-ATTEMPTS = 3
-RETRY_DELAY_S = 0.5
 SCHEDULER_TIMEOUT_S = 10.0
 
 # Shards in flight on one machine, and reads at a time in each: enough to hide an API's latency from two cores.
@@ -51,40 +47,26 @@ class BuildReport:
     Attributes:
         counts: samples by status, over the whole dataset.
         reasons: why samples failed or are empty, with counts.
+        replaced: samples that are sites of the reserve by now, over the whole dataset.
+        reserve_left: sites of the reserve that are unused; ``None`` where the plan has no reserve.
+        short: samples without pixels for which the reserve has no site left of their stratum, by stratum.
         shards_built: shards made now; the others were there.
         shards: all of them.
         bytes: of pixels that were made now, uncompressed.
         seconds: of this run.
+        cost: what reading took in this run beside the estimate of it; ``None`` where nothing was read.
     """
 
     counts: dict[str, int]
     reasons: dict[str, int]
+    replaced: int
+    reserve_left: int | None
+    short: dict[str, int]
     shards_built: int
     shards: int
     bytes: int
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardTask:
-    """Everything a worker needs to make one shard. Picklable, a few kilobytes a scene.
-
-    Attributes:
-        folder: the collection's; must be the same place for every worker.
-        rows: the plan's rows of this shard.
-        scenes: those that the rows name, by id.
-        plan_hash: of the plan's bytes, to tie the ledger to it.
-    """
-
-    folder: Path
-    spec: CubeSpec
-    shard: int
-    rows: Sequence[Mapping[str, Any]]
-    scenes: Mapping[str, Scene]
-    chip: Chip
-    source: OpenSource
-    plan_hash: str
-    threads: int
+    cost: RunCost | None
 
 
 def build_cube(
@@ -92,14 +74,20 @@ def build_cube(
     *,
     source: OpenSource,
     scheduler: str | None = None,
+    replace_failed: bool = False,
     progress: Callable[[int, int], None] = lambda samples, size: None,
 ) -> BuildReport:
     """Materialise the plan in a collection's folder; what is there already is left alone.
 
+    Samples whose scenes have no data there are replaced by sites of the plan's reserve, and their shards made again, until
+    none is left or the reserve is used up.
+
     Args:
-        folder: holds ``plan.parquet``, ``scenes.parquet``, ``recipe.yaml``; gets ``cube.zarr`` and ``ledger/``.
+        folder: holds ``plan.parquet``, ``scenes.parquet``, ``recipe.yaml``; gets ``cube.zarr`` and ``ledger/``, and
+            ``replacements.parquet`` where samples are replaced.
         source: the plan's source, open.
         scheduler: address of a Dask scheduler whose workers see ``folder``; threads of this process where ``None``.
+        replace_failed: replace samples that could not be read as well; else another run tries them again.
         progress: called with samples and bytes whenever a shard is done, first with those that were there.
 
     Raises:
@@ -109,27 +97,137 @@ def build_cube(
     started = time.monotonic()
     plan = read_plan(folder)
     spec = _spec_of(plan)
-    plan_hash = sha256((folder / "plan.parquet").read_bytes()).hexdigest()
     remove_leftovers(folder)
     _require_same_cube(folder, spec, recipe_hash=plan.recipe.hash)
     create_cube(folder / "cube.zarr", spec, attributes=_attributes(plan))
-    missing = [shard for shard in range(spec.num_shards) if not _is_done(folder, shard, plan_hash)]
+    run = _Run(spec=spec, source=source, scheduler=scheduler, plan_hash=plan_hash(folder), progress=progress)
+    missing = [shard for shard in range(spec.num_shards) if not _is_done(plan, spec, shard, run.plan_hash)]
     progress(len(plan) - sum(_rows_of(spec, shard) for shard in missing), 0)
-    tasks = _tasks(plan, spec, missing, source, plan_hash)
-    made = 0
-    for result in _run(tasks, scheduler):
-        made += result["bytes"]
-        progress(result["samples"], result["bytes"])
-    ledger = read_ledger(folder)
+    statuses = ("empty", "failed") if replace_failed else ("empty",)
+    try:
+        while True:
+            run.make(plan, missing)
+            ledger = read_ledger(folder)
+            choice = choose_replacements(plan.table, plan.reserve, ledger, statuses=statuses)
+            if not len(choice.replacements):
+                break
+            write_replacements(folder, pa.concat_tables([read_replacements(folder), choice.replacements]))
+            plan = read_plan(folder)
+            missing = sorted({row // spec.shard_size for row in choice.replacements["position"].to_pylist()})
+    finally:
+        cost = run.keep_cost(plan)
     _finish(folder, plan, ledger)
     return BuildReport(
         counts=_tally(ledger["status"]),
         reasons=_tally(ledger["reason"].filter(pa.compute.is_valid(ledger["reason"]))),
-        shards_built=len(missing),
+        **_replaced(plan, choice),
+        shards_built=len(run.shards),
         shards=spec.num_shards,
-        bytes=made,
+        bytes=run.bytes,
         seconds=time.monotonic() - started,
+        cost=cost,
     )
+
+
+def _replaced(plan: FrozenPlan, choice: Choice) -> dict[str, Any]:
+    """What the report says of the reserve."""
+    replaced = len(read_replacements(plan.folder)["position"].unique())
+    has_reserve = replaced > 0 or len(plan.reserve) > 0
+    return {
+        "replaced": replaced,
+        "reserve_left": len(plan.reserve) if has_reserve else None,
+        "short": choice.short if has_reserve else {},
+    }
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """What one run has done so far, over all rounds of making shards.
+
+    Attributes:
+        shards: that were made.
+        bytes: of pixels, uncompressed.
+        traffic: of all workers.
+        seconds: spent making shards.
+        rounds: the first makes what is missing, each further one what was replaced.
+        read: round, shard, and the plan's rows that were read for it.
+        scenes: of the plan, by id, once they are needed.
+    """
+
+    spec: CubeSpec
+    source: OpenSource
+    scheduler: str | None
+    plan_hash: str
+    progress: Callable[[int, int], None]
+    shards: set[int] = field(default_factory=set)
+    bytes: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
+    seconds: float = 0.0
+    rounds: int = 0
+    read: list[tuple[int, int, pa.Table]] = field(default_factory=list)
+    scenes: dict[str, Scene] = field(default_factory=dict)
+
+    def make(self, plan: FrozenPlan, shards: Sequence[int]) -> None:
+        """Make some shards of a plan."""
+        started = time.monotonic()
+        try:
+            for result in _results(self._tasks(plan, shards), self.scheduler):
+                self._take(plan, result)
+        finally:
+            self.rounds += 1
+            self.seconds += time.monotonic() - started
+
+    def _take(self, plan: FrozenPlan, result: ShardResult) -> None:
+        rows = plan.table.slice(result.shard * self.spec.shard_size, self.spec.shard_size)
+        self.read.append((self.rounds, result.shard, rows.take(pa.array(result.read, pa.int64()))))
+        self.shards.add(result.shard)
+        self.bytes += result.bytes
+        self.traffic.add(result.traffic)
+        self.progress(0 if self.rounds else result.samples, result.bytes)
+
+    def _scenes(self, plan: FrozenPlan) -> dict[str, Scene]:
+        """The plan's scenes, those of its reserve included, read once."""
+        if not self.scenes:
+            self.scenes = {scene.id: scene for scene in plan.scenes(self.source)}
+        return self.scenes
+
+    def _tasks(self, plan: FrozenPlan, shards: Sequence[int]) -> Iterator[ShardTask]:
+        if not shards:
+            return
+        scenes, size = self._scenes(plan), self.spec.shard_size
+        for shard in shards:
+            rows = plan.table.slice(shard * size, size).select(["id", "scene_ids", "x0", "y0"]).to_pylist()
+            yield ShardTask(
+                folder=plan.folder.resolve(),
+                spec=self.spec,
+                shard=shard,
+                rows=rows,
+                scenes={name: scenes[name] for row in rows for name in row["scene_ids"]},
+                chip=plan.recipe.chip,
+                source=self.source,
+                plan_hash=self.plan_hash,
+                threads=READ_THREADS,
+            )
+
+    def keep_cost(self, plan: FrozenPlan) -> RunCost | None:
+        """Compare what was read with its estimate, and keep it in the ledger's folder; also of a run that was stopped."""
+        parts = []
+        for number, shard, rows in sorted(self.read, key=lambda part: part[:2]):
+            again = pa.array([number * self.spec.num_shards + shard] * len(rows), pa.int32())
+            parts.append(rows.select(["scene_ids", "x0", "y0"]).append_column("shard", again))
+        rows = pa.concat_tables(parts) if parts else ()
+        if not len(rows):
+            return None
+        cost = compare_costs(
+            plan.recipe,
+            rows,
+            list(self._scenes(plan).values()),
+            shards=len(self.shards),
+            traffic=self.traffic,
+            seconds=self.seconds,
+        )
+        keep_costs(plan.folder, cost)
+        return cost
 
 
 def _spec_of(plan: FrozenPlan) -> CubeSpec:
@@ -178,41 +276,19 @@ def _require_same_cube(folder: Path, spec: CubeSpec, *, recipe_hash: str) -> Non
         )
 
 
-def _is_done(folder: Path, shard: int, plan_hash: str) -> bool:
-    path = shard_path(folder / "cube.zarr", shard)
+def _is_done(plan: FrozenPlan, spec: CubeSpec, shard: int, plan_hash: str) -> bool:
+    path = shard_path(plan.folder / "cube.zarr", shard)
     if not path.is_file():
         return False
-    return ledger_settles(ledger_path(folder, shard), plan_hash=plan_hash, shard_bytes=path.stat().st_size)
+    ids = plan.table["id"].slice(shard * spec.shard_size, spec.shard_size).to_pylist()
+    ledger = ledger_path(plan.folder, shard)
+    return ledger_settles(ledger, plan_hash=plan_hash, shard_bytes=path.stat().st_size, ids=ids)
 
 
-def _tasks(
-    plan: FrozenPlan, spec: CubeSpec, shards: Sequence[int], source: OpenSource, plan_hash: str
-) -> Iterator[ShardTask]:
-    recipe = plan.recipe
-    columns = ["id", "scene_ids", "x0", "y0"]
-    if not shards:
-        return
-    scenes = {scene.id: scene for scene in plan.scenes(source)}
-    for shard in shards:
-        rows = plan.table.slice(shard * spec.shard_size, spec.shard_size).select(columns).to_pylist()
-        named = {name for row in rows for name in row["scene_ids"]}
-        yield ShardTask(
-            folder=plan.folder.resolve(),
-            spec=spec,
-            shard=shard,
-            rows=rows,
-            scenes={name: scenes[name] for name in named},
-            chip=recipe.chip,
-            source=source,
-            plan_hash=plan_hash,
-            threads=READ_THREADS,
-        )
-
-
-def _run(tasks: Iterator[ShardTask], scheduler: str | None) -> Iterator[dict[str, int]]:
+def _results(tasks: Iterator[ShardTask], scheduler: str | None) -> Iterator[ShardResult]:
     """Results of the tasks as they come, with a sliding window of a few in flight."""
     with _executor(scheduler) as (executor, window):
-        flying: set[Future[dict[str, int]]] = {executor.submit(make_shard, task) for task in islice(tasks, window)}
+        flying: set[Future[ShardResult]] = {executor.submit(make_shard, task) for task in islice(tasks, window)}
         while flying:
             landed, flying = wait(flying, return_when=FIRST_COMPLETED)
             flying |= {executor.submit(make_shard, task) for task in islice(tasks, len(landed))}
@@ -240,135 +316,6 @@ def _executor(scheduler: str | None) -> Iterator[tuple[Executor, int]]:
         if not slots:
             raise SourceError(f"the Dask scheduler at {scheduler} has no workers")
         yield client.get_executor(pure=False, retries=2), 2 * slots
-
-
-def make_shard(task: ShardTask) -> dict[str, int]:
-    """Read, harmonise and write one shard; its ledger first. Returns counts of samples and bytes.
-
-    Samples of it that an earlier run has settled are kept as they are: only those that failed are read.
-    """
-    rows = len(task.rows)
-    chips = np.zeros((rows, *task.spec.chip_shape), dtype=np.uint16)
-    valid = np.ones((rows, task.spec.size_px, task.spec.size_px), dtype=bool)
-    entries = [_Entry(id=row["id"], boa_offset=[0] * task.spec.num_times) for row in task.rows]
-    kept = _kept(task)
-    for row, entry in kept.items():
-        entries[row] = entry
-    if kept:
-        chips[list(kept)] = open_cube(task.folder / "cube.zarr").read_shard(task.shard)[list(kept)]
-    for scene_id, time_index, wanted in _by_scene(task.rows):
-        members = [member for member in wanted if member not in kept]
-        if not members:
-            continue
-        scene = task.scenes[scene_id]
-        offset = task.source.boa_offset(scene.item["properties"]) if task.chip.harmonise else 0
-        for member, raw in _read(task, scene, members, entries):
-            valid[member] &= (raw != 0).all(axis=0)
-            chips[member, time_index] = np.where(raw > offset, raw - offset, 0)
-            entries[member].boa_offset[time_index] = offset
-    made = [row for row in range(rows) if row not in kept]
-    for row in made:
-        entries[row].settle(float(valid[row].mean()), int(chips[row].nbytes))
-        if entries[row].status != "written":
-            chips[row] = 0
-    _write(task, chips, entries)
-    return {"samples": rows, "bytes": sum(entries[row].bytes for row in made)}
-
-
-def _kept(task: ShardTask) -> dict[int, _Entry]:
-    """What an earlier run settled of this shard, by row; nothing where ledger and shard are not of one writing."""
-    ledger, shard = ledger_path(task.folder, task.shard), shard_path(task.folder / "cube.zarr", task.shard)
-    if not (ledger.is_file() and shard.is_file()):
-        return {}
-    digest = sha256(shard.read_bytes()).hexdigest()
-    rows = read_shard_ledger(ledger, plan_hash=task.plan_hash, shard_sha256=digest)
-    return {number: _Entry(**row) for number, row in enumerate(rows) if row["status"] != "failed"}
-
-
-def _write(task: ShardTask, chips: NDArray[np.uint16], entries: Sequence[_Entry]) -> None:
-    payload = encode_shard(task.spec, task.shard, chips)
-    ledger = ledger_path(task.folder, task.shard)
-    write_ledger(ledger, [vars(entry) for entry in entries], plan_hash=task.plan_hash, shard=payload)
-    write_shard(task.folder / "cube.zarr", task.shard, payload)
-
-
-@dataclass
-class _Entry:
-    """A row of the ledger in the making."""
-
-    id: str
-    boa_offset: list[int]
-    status: str = "written"
-    reason: str | None = None
-    attempts: int = 0
-    bytes: int = 0
-    seconds: float = 0.0
-    valid_fraction: float = 0.0
-
-    def settle(self, valid_fraction: float, size: int) -> None:
-        """Fill in what is known once all dates are read."""
-        if self.status == "failed":
-            return
-        self.valid_fraction, self.bytes = valid_fraction, size
-        if valid_fraction == 0.0:
-            self.status, self.reason, self.bytes = "empty", "no pixel has data in every band and date", 0
-
-
-def _by_scene(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int, list[int]]]:
-    """Scene id, date index, and the rows that want that scene for that date."""
-    wanted: dict[tuple[str, int], list[int]] = {}
-    for number, row in enumerate(rows):
-        for time_index, scene_id in enumerate(row["scene_ids"]):
-            wanted.setdefault((scene_id, time_index), []).append(number)
-    for (scene_id, time_index), members in wanted.items():
-        yield scene_id, time_index, members
-
-
-def _read(
-    task: ShardTask, scene: Scene, members: Sequence[int], entries: Sequence[_Entry]
-) -> Iterator[tuple[int, NDArray[np.uint16]]]:
-    """Chips of one scene; those that cannot be read are told in their entries.
-
-    All chips are read at once; where that fails for good, one by one, so that a damaged tile costs only its own chips.
-    """
-    corners = [(task.rows[member]["x0"], task.rows[member]["y0"]) for member in members]
-    together = _attempt(task, scene, corners, [entries[member] for member in members])
-    if not isinstance(together, str):
-        yield from zip(members, together, strict=True)
-        return
-    for member, corner in zip(members, corners, strict=True):
-        alone = _attempt(task, scene, [corner], [entries[member]], attempts=1) if len(members) > 1 else together
-        if isinstance(alone, str):
-            entries[member].status, entries[member].reason = "failed", f"{scene.id}: {alone}"
-        else:
-            yield member, alone[0]
-
-
-def _attempt(
-    task: ShardTask,
-    scene: Scene,
-    corners: Sequence[tuple[float, float]],
-    entries: Sequence[_Entry],
-    *,
-    attempts: int = ATTEMPTS,
-) -> NDArray[np.uint16] | str:
-    """The chips, or why they could not be read."""
-    started = time.monotonic()
-    outcome: NDArray[np.uint16] | str = "never tried"
-    for attempt in range(attempts):
-        if attempt:
-            time.sleep(RETRY_DELAY_S * 2 ** (attempt - 1))
-        for entry in entries:
-            entry.attempts += 1
-        try:
-            outcome = read_chips(scene, corners, chip=task.chip, source=task.source, threads=task.threads)
-            break
-        except RuntimeError as exc:
-            outcome = " ".join(task.source.unsign(str(exc)).split())
-            log.info("scene %s, attempt %d: %s", scene.id, attempt + 1, outcome)
-    for entry in entries:
-        entry.seconds += (time.monotonic() - started) / len(entries)
-    return outcome
 
 
 def _finish(folder: Path, plan: FrozenPlan, ledger: pa.Table) -> None:

@@ -23,6 +23,7 @@ from pwcat.locators import NominalLocator, SceneLocator
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.regions import Regions, open_regions
+from pwcat.reserve import apply_replacements, read_replacements
 from pwcat.samplers import Spectral, Stratum
 from pwcat.samplers.world import World
 from pwcat.scenes import Scene, read_scenes, search_scenes, write_scenes
@@ -321,7 +322,7 @@ def read_plan(folder: Path) -> FrozenPlan:
     """The plan in a collection's folder.
 
     Raises:
-        PwcatError: there is none, or it is of another recipe than the one beside it.
+        PwcatError: there is none, or it is of another recipe than the one beside it, or replacements of another plan lie there.
     """
     path = folder / "plan.parquet"
     if not path.is_file():
@@ -335,6 +336,7 @@ def read_plan(folder: Path) -> FrozenPlan:
     reserve = (
         _read(folder / "reserve.parquet") if (folder / "reserve.parquet").is_file() else table.schema.empty_table()
     )
+    table, reserve = apply_replacements(table, reserve, read_replacements(folder))
     return FrozenPlan(
         folder=folder,
         recipe=recipe,

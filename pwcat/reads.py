@@ -40,10 +40,12 @@ class Reads:
     Attributes:
         requests: two for each file (its size, its header), one for each tile.
         bytes: of headers and tiles, compressed.
+        scenes: that are opened.
     """
 
     requests: int
     bytes: float
+    scenes: int
 
 
 def estimate_reads(recipe: Recipe, table: pa.Table, scenes: Sequence[Scene]) -> Reads:
@@ -75,7 +77,7 @@ def estimate_reads(recipe: Recipe, table: pa.Table, scenes: Sequence[Scene]) -> 
     used = opened[files.scene]
     requests += int(2 * files.bands[used].sum())
     download += float((files.bands * np.minimum(HEADER_BYTES, files.bytes))[used].sum())
-    return Reads(requests=requests, bytes=download)
+    return Reads(requests=requests, bytes=download, scenes=int(opened.sum()))
 
 
 @dataclass(frozen=True, kw_only=True)

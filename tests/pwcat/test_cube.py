@@ -59,7 +59,10 @@ def test_a_recipe_may_keep_the_offset(frozen, recipe, source, archive_dir, tmp_p
     document = recipe.model_dump(mode="json")
     raw = Recipe.model_validate({**document, "chip": {**document["chip"], "harmonise": False}})
     plan = read_plan(frozen)
-    write_plan(Plan(recipe=raw, table=plan.table, scenes=plan.scenes(source), layers={}), tmp_path / "raw")
+    write_plan(
+        Plan(recipe=raw, table=plan.table, reserve=plan.reserve, scenes=plan.scenes(source), layers={}),
+        tmp_path / "raw",
+    )
     build_cube(tmp_path / "raw", source=source)
     cube = open_cube(tmp_path / "raw" / "cube.zarr")
     assert cube.attrs["harmonised"] is False

@@ -194,9 +194,8 @@ def test_no_label_is_no_diversity_and_not_zero():
 
 
 def test_columns_of_other_layers_are_layers_and_strata_are_counted():
-    table = labelled(biome=["a", "b"] * 8, split=["train", "val"] * 8)
+    table = labelled(biome=["a", "b"] * 8, split=["train", "val"] * 8, stratum=["wet"] * 10 + ["dry"] * 6)
     table = table.append_column("soil", pa.array(["clay", "sand", None, "clay"] * 4))
-    table = table.append_column("stratum", pa.array(["wet"] * 10 + ["dry"] * 6))
     estimate = estimate_plan(recipe_of(num_samples=16), table, [scene_of(0, width=10_980)])
     assert estimate.diversity["soil"].classes == 2
     assert estimate.diversity["soil"].labelled == 0.75

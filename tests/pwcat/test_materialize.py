@@ -243,7 +243,8 @@ def test_another_plan_never_goes_into_a_cube_that_is_there(built, recipe, source
     plan = read_plan(built)
     document = recipe.model_dump(mode="json")
     fewer = Recipe.model_validate({**document, "num_samples": 8})
-    write_plan(Plan(recipe=fewer, table=plan.table.slice(0, 8), scenes=plan.scenes(source), layers={}), folder)
+    rest = {"reserve": plan.reserve, "scenes": plan.scenes(source), "layers": plan.layers}
+    write_plan(Plan(recipe=fewer, table=plan.table.slice(0, 8), **rest), folder)
     cube = bytes_of(folder / "cube.zarr")
     with pytest.raises(
         CubeError, match=r"holds a cube of another plan \(.*; the plan says .*Remove the folder, or give"
@@ -251,7 +252,7 @@ def test_another_plan_never_goes_into_a_cube_that_is_there(built, recipe, source
         build_cube(folder, source=source)
     other = Recipe.model_validate({**document, "seed": 1})
     rows = plan.table.take(list(reversed(range(16))))
-    write_plan(Plan(recipe=other, table=rows, scenes=plan.scenes(source), layers={}), folder)
+    write_plan(Plan(recipe=other, table=rows, **rest), folder)
     with pytest.raises(CubeError, match=r"holds a cube of another recipe"):
         build_cube(folder, source=source)
     assert bytes_of(folder / "cube.zarr") == cube

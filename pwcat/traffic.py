@@ -1,0 +1,129 @@
+"""What GDAL really asks of servers: requests and bytes, by its own count, in this process.
+
+GDAL keeps the count itself (CPL_VSIL_NETWORK_STATS_ENABLED, since 3.2) but rasterio does not hand it on, so it is asked for
+through the very library that rasterio has loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock
+
+__all__ = ["Traffic", "metered"]
+
+# GDAL counts by file as well; beyond this size its report is cleared, so that asking stays cheap.
+REPORT_BYTES = 2**20
+
+
+@dataclass
+class Traffic:
+    """Requests and bytes.
+
+    Attributes:
+        requests: HEAD and GET.
+        bytes: of the answers' bodies.
+        measured: whether GDAL could be asked; if not, the numbers mean nothing.
+    """
+
+    requests: int = 0
+    bytes: int = 0
+    measured: bool = True
+
+    def add(self, other: Traffic) -> None:
+        """Add another's; the sum is measured where both are."""
+        self.requests += other.requests
+        self.bytes += other.bytes
+        self.measured &= other.measured
+
+
+@contextmanager
+def metered() -> Iterator[Traffic]:
+    """Traffic of GDAL in this process while the block runs, filled in when it ends.
+
+    Blocks may overlap in threads: each is given what no other has been given yet, so that their sum is right.
+    """
+    traffic = Traffic()
+    _METER.start()
+    try:
+        yield traffic
+    finally:
+        traffic.add(_METER.stop())
+
+
+class _Meter:
+    """Shares GDAL's one count among the blocks that run."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.running = 0
+        self.given = (0, 0)  # the part of the present count that is no block's any more
+
+    def start(self) -> None:
+        """A block begins; what was read before the first of several is none of theirs."""
+        with self.lock:
+            if not self.running:
+                self._take()
+            self.running += 1
+
+    def stop(self) -> Traffic:
+        """A block ends; what was read since one last ended."""
+        with self.lock:
+            self.running -= 1
+            taken = self._take()
+        return Traffic(measured=False) if taken is None else Traffic(requests=taken[0], bytes=taken[1])
+
+    def _take(self) -> tuple[int, int] | None:
+        gdal = _gdal()
+        if gdal is None:
+            return None
+        report = _report(gdal)
+        methods = json.loads(report).get("methods", {}).values()
+        count = (sum(m.get("count", 0) for m in methods), sum(m.get("downloaded_bytes", 0) for m in methods))
+        taken = (max(0, count[0] - self.given[0]), max(0, count[1] - self.given[1]))
+        self.given = count
+        if len(report) > REPORT_BYTES:
+            gdal.VSINetworkStatsReset()
+            self.given = (0, 0)
+        return taken
+
+
+_METER = _Meter()
+
+
+@cache
+def _gdal() -> ctypes.CDLL | None:
+    import rasterio._base
+
+    return open_counter(rasterio._base.__file__)
+
+
+def open_counter(path: str) -> ctypes.CDLL | None:
+    """GDAL, found through a library that is linked to it and loaded, and counting from now on.
+
+    ``None`` where its functions cannot be reached that way, as on Windows, or are not there, as in GDAL before 3.2.
+    """
+    try:
+        gdal = ctypes.CDLL(path)
+        gdal.VSINetworkStatsGetAsSerializedJSON.restype = ctypes.c_void_p
+        gdal.VSINetworkStatsGetAsSerializedJSON.argtypes = [ctypes.c_void_p]
+        gdal.VSIFree.argtypes = [ctypes.c_void_p]
+        gdal.CPLSetConfigOption.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+        reset = gdal.VSINetworkStatsReset
+    except (OSError, AttributeError):
+        return None
+    gdal.CPLSetConfigOption(b"CPL_VSIL_NETWORK_STATS_ENABLED", b"YES")
+    reset()  # it looks at the option again
+    return gdal
+
+
+def _report(gdal: ctypes.CDLL) -> bytes:
+    pointer = gdal.VSINetworkStatsGetAsSerializedJSON(None)
+    try:
+        return ctypes.string_at(pointer)
+    finally:
+        gdal.VSIFree(pointer)
