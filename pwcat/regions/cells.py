@@ -73,14 +73,15 @@ def grow(mask: NDArray[np.bool_], km: float) -> NDArray[np.bool_]:
     if km <= 0:
         return mask
     angle = km / LEAST_RADIUS_KM
-    wide = np.zeros_like(mask)
     widths = _half_widths(angle)
-    widths[~mask.any(axis=1)] = 0
-    for width in np.unique(widths):
-        rows = widths == width
-        wide[rows] = _spread(mask[rows], int(width), wrap=True)
+    wide = np.zeros_like(mask)
+    rows = np.flatnonzero(mask.any(axis=1))
+    for width in np.unique(widths[rows]):
+        chosen = rows[widths[rows] == width]
+        around = np.pad(mask[chosen], ((0, 0), (width, width)), mode="wrap")
+        wide[chosen] = _any_of(around.T, 2 * int(width) + 1).T
     reach = min(int(np.ceil(np.rad2deg(angle) / CELL_DEG)) + 1, SHAPE[0])
-    return np.ascontiguousarray(_spread(wide.T, reach, wrap=False).T)
+    return _any_of(np.pad(wide, ((reach, reach), (0, 0))), 2 * reach + 1)
 
 
 def _half_widths(angle: float) -> NDArray[np.int64]:
@@ -95,12 +96,11 @@ def _half_widths(angle: float) -> NDArray[np.int64]:
     return widths
 
 
-def _spread(mask: NDArray[np.bool_], width: int, *, wrap: bool) -> NDArray[np.bool_]:
-    """True where one of the ``2 * width + 1`` values around along the last axis is."""
-    if width == 0:
-        return mask
-    beside = ((0, 0), (width, width))
-    padded = np.pad(mask, beside, mode="wrap") if wrap else np.pad(mask, beside)
-    sums = np.zeros((padded.shape[0], padded.shape[1] + 1), dtype=np.int32)
-    np.cumsum(padded, axis=1, out=sums[:, 1:])
-    return np.asarray(sums[:, 2 * width + 1 :] > sums[:, : mask.shape[1]])
+def _any_of(mask: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """True where one of ``count`` rows from each one on is, for every row that has as many; by doubling."""
+    covered = 1
+    while covered < count:
+        step = min(covered, count - covered)
+        mask = mask[:-step] | mask[step:]
+        covered += step
+    return mask

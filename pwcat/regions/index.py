@@ -113,10 +113,15 @@ class PolygonIndex:
 
 
 def _burn(polygons: NDArray[np.object_], values: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The value of the last polygon that holds the centre of each cell, ``(3600, 7200)``; -1 where none does."""
+    """The value of the last polygon that holds the whole of each cell, ``(3600, 7200)``; -1 where none does.
+
+    Cells that a polygon holds only a part of have its value, or not: a boundary touches them.
+    """
     cells = np.full(SHAPE, NONE, dtype=np.int16)
-    if len(polygons):
-        shapes = zip(polygons, values.tolist(), strict=True)
+    west, south, east, north = shapely.bounds(polygons).reshape(-1, 4).T
+    large = (east - west >= CELL_DEG) & (north - south >= CELL_DEG)
+    if large.any():
+        shapes = zip(polygons[large], values[large].tolist(), strict=True)
         rasterize(shapes, out=cells, transform=TO_DEGREES, merge_alg=MergeAlg.replace)
     return cells
 

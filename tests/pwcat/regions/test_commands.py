@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+
+import geopandas as gpd
+import pandas as pd
+import pytest
+import shapely
+import yaml
+from click.testing import CliRunner
+
+from pwcat.errors import RegionError
+from pwcat.regions.cache import place_of
+from pwcat.regions.commands import regions
+from pwcat.regions.datasets import DATASETS
+
+COUNTRIES = "vectors/natural_earth/ne_110m_admin_0_countries.geojson"
+IGBP = "biomes_landcover/MCD12C1.A2019001.006.IGBP.tif"
+
+
+@pytest.fixture
+def run(cache, monkeypatch):
+    """Run the command on 80 columns with a cache of its own; what is told, or the error that the command line would print."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments: object) -> str:
+        done = CliRunner().invoke(regions, [str(argument) for argument in arguments], standalone_mode=False)
+        if done.exception is not None:
+            raise done.exception
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture
+def continents(kit):
+    return ["--dataset", "natural-earth-110m", "--path", kit / COUNTRIES]
+
+
+def narrow(text: str) -> bool:
+    """No line of a table is wider than the screen; paths and sentences may wrap as the terminal does."""
+    return max(len(line.rstrip()) for line in text.splitlines() if "/" not in line and ": " not in line) <= 80
+
+
+def test_list_shows_what_there_is_and_what_is_here(run, cache):
+    out = run("list")
+    assert [name for name in DATASETS if name not in out] == []
+    assert "read online" in out
+    assert "by hand" in out
+    assert str(cache) in out
+    assert narrow(out)
+    listed = json.loads(run("list", "--json"))
+    assert [row["name"] for row in listed["datasets"]] == list(DATASETS)
+    assert {row["here"] for row in listed["datasets"]} == {"no", "by hand", "read online"}
+
+
+@pytest.mark.kit
+def test_fetch_brings_a_dataset_and_a_second_time_nothing(run, kit, cache):
+    assert "mcd12c1: fetched to" in run("fetch", "landcover", "--from", kit / IGBP)
+    assert "mcd12c1: already there:" in run("fetch", "mcd12c1")
+    assert "please name: MCD12C1 v6.1" in run("fetch", "mcd12c1")
+    again = json.loads(run("fetch", "mcd12c1", "landcover", "--json"))
+    assert [(row["name"], row["fetched"]) for row in again] == [("mcd12c1", False)]
+    assert [row["here"] for row in json.loads(run("list", "--json"))["datasets"] if row["name"] == "mcd12c1"] == ["yes"]
+    place_of(DATASETS["mcd12c1"]).write_bytes(b"cut")
+    assert "damaged" in run("list")
+    with pytest.raises(RegionError, match="is damaged"):
+        run("show", "landcover")
+    assert "fetched to" in run("fetch", "landcover", "--from", kit / IGBP)
+    with pytest.raises(RegionError, match="--from is one dataset's: name one, not biome, continent"):
+        run("fetch", "biome", "continent", "--from", "x")
+
+
+@pytest.mark.kit
+def test_show_lists_classes_with_areas_and_every_deviation(run, continents):
+    out = run("show", "continent", *continents)
+    assert narrow(out)
+    assert "Russia: east of the" in out
+    assert "Made with Natural Earth" in out
+    shown = json.loads(run("show", "continent", *continents, "--json"))
+    assert [row["class"] for row in shown["classes"]][:2] == ["Asia", "Africa"]
+    assert sum(row["share"] for row in shown["classes"]) == pytest.approx(1)
+    assert shown["deviations"][0]["place"] == "east of the Urals"
+    assert len(shown["deviations"]) == 8
+    assert shown["file"].endswith("ne_110m_admin_0_countries.geojson")
+
+
+@pytest.mark.kit
+def test_show_knows_rasters_files_and_recipes(run, kit, tmp_path, boxes):
+    cover = json.loads(run("show", "landcover", "--path", kit / IGBP, "--classes", "igbp", "--json"))
+    assert cover["classes"][0]["class"] == "water"
+    assert cover["classes"][0]["share"] == pytest.approx(0.71, abs=0.01)  # of the Earth
+    assert cover["pixel_m"] == pytest.approx(5566)
+    boxes(tmp_path / "soil.gpkg", loam=(0, 0, 10, 10), sand=(10, 0, 11, 10))
+    assert "loam" in run("show", "soil", "--path", tmp_path / "soil.gpkg", "--field", "name")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(recipe_of({"soil": {"path": "soil.gpkg", "field": "name"}})))
+    shown = json.loads(run("show", "soil", "--recipe", recipe, "--json"))
+    assert [row["class"] for row in shown["classes"]] == ["loam", "sand"]
+    with pytest.raises(RegionError, match=r"recipe\.yaml does not give the layer 'biome'; it has soil"):
+        run("show", "biome", "--recipe", recipe)
+    with pytest.raises(RegionError, match="--recipe says what the layers are"):
+        run("show", "soil", "--recipe", recipe, "--field", "x")
+    with pytest.raises(RegionError, match="no layer 'soil': name one of continent, biome"):
+        run("show", "soil")
+    with pytest.raises(RegionError, match="the layer 'soil': a file needs `field`"):
+        run("show", "soil", "--path", tmp_path / "soil.gpkg")
+    with pytest.raises(RegionError, match="'resolve-2017' is not there: run `pwcat regions fetch resolve-2017`"):
+        run("show", "resolve-2017")
+
+
+def recipe_of(layers):
+    return {
+        "name": "a", "title": "A", "license": "CC0-1.0", "num_samples": 1,
+        "sampler": {"strategy": "uniform", "domain": "globe"},
+        "source": {"provider": "stac", "url": "http://127.0.0.1:9", "collection": "c"},
+        "when": {"start": "2021-01-01", "end": "2021-12-31"},
+        "chip": {"size_px": 8, "bands": ["B02"]},
+        "regions": layers,
+    }  # fmt: skip
+
+
+@pytest.mark.kit
+def test_label_takes_a_point_a_csv_or_shapes_and_writes_tables(run, kit, tmp_path):
+    run("fetch", "landcover", "--from", kit / IGBP)
+    out = run("label", "--", "-60,-10")
+    assert "evergreen_broadleaf_forest" in out
+    assert narrow(out)
+    assert json.loads(run("label", "--json", "--", "-60,-10")) == [
+        {"lon": -60.0, "lat": -10.0, "landcover": "evergreen_broadleaf_forest"}
+    ]
+    points = tmp_path / "points.csv"
+    points.write_text("Longitude,Latitude,note\n-60,-10,a\n0,-50,b\n")
+    run("label", points, "-o", tmp_path / "out.csv")
+    written = pd.read_csv(tmp_path / "out.csv")
+    assert written.to_dict("list") == {
+        "lon": [-60, 0], "lat": [-10, -50], "note": ["a", "b"], "landcover": ["evergreen_broadleaf_forest", "water"],
+    }  # fmt: skip
+    run("label", tmp_path / "out.csv", "--layer", "cover=mcd12c1", "-o", tmp_path / "out.parquet")
+    assert pd.read_parquet(tmp_path / "out.parquet")["cover"].tolist() == ["evergreen_broadleaf_forest", "water"]
+    shapes = gpd.GeoDataFrame({"lon": ["x"] * 50}, geometry=[shapely.box(-61, -11, -60, -10)] * 50, crs="EPSG:4326")
+    shapes.to_file(tmp_path / "a.gpkg")
+    out = run("label", tmp_path / "a.gpkg")
+    assert "10 more; -o FILE writes all 50" in out
+    assert "-60.5000" in out
+
+
+def test_label_tells_what_is_wrong_with_points(run, tmp_path):
+    def told(*arguments):
+        with pytest.raises(RegionError) as error:
+            run("label", *arguments)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "b.csv").write_text("lon,lat\n1,2\n500,2\nx,3\n")
+    assert "no dataset is on hand in" in told("1,2")
+    assert "neither a file nor a point written LON,LAT" in told("gone.csv")
+    assert "has no columns lon and lat; it has a, b" in told(tmp_path / "a.csv")
+    assert "2 of 3 points are no place on Earth" in told(tmp_path / "b.csv")
+    assert "the first in row 2" in told(tmp_path / "b.csv")
+    assert "the layer 'biome': unknown dataset 'nothing'" in told("1,2", "--layer", "biome=nothing")
+    assert "'resolve-2017' is not there" in told("1,2", "--layer", "biome")
+
+
+@pytest.mark.kit
+def test_label_refuses_to_write_other_files(run, kit, tmp_path):
+    run("fetch", "landcover", "--from", kit / IGBP)
+    with pytest.raises(RegionError, match=r"out\.xlsx: labels are written as \.csv or \.parquet"):
+        run("label", "1,2", "-o", tmp_path / "out.xlsx")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
