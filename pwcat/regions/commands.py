@@ -171,14 +171,14 @@ def show(
     show_layer(description, console=Console())
 
 
-@regions.command()
+@regions.command(context_settings={"ignore_unknown_options": True})  # a point may start with a minus
 @click.argument("points")
 @click.option("--layer", "layers", multiple=True, help="NAME or NAME=DATASET; may be repeated. Default: those on hand.")
 @_RECIPE
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write a .csv or .parquet instead of a table.")
 @_JSON
 def label(points: str, layers: tuple[str, ...], recipe: Path | None, out: Path | None, as_json: bool) -> None:
-    """Label POINTS: a CSV with lon and lat, any vector file, or one point as LON,LAT (after -- where LON is negative)."""
+    """Label POINTS: a CSV with lon and lat, any vector file, or one point as LON,LAT."""
     from pwcat.regions.inspection import label_points, read_points
     from pwcat.regions.tables import show_labels
 

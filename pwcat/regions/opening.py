@@ -20,13 +20,13 @@ from pwcat.regions.vector import VectorLayer, read_vector, vector_layer
 __all__ = ["check_file", "open_dataset", "open_layer", "open_regions"]
 
 
-def open_regions(layers: RegionLayers, *, base_dir: Path, source: OpenSource) -> Regions:
+def open_regions(layers: RegionLayers, *, base_dir: Path, source: OpenSource | None) -> Regions:
     """The layers of a recipe, ready to label.
 
     Args:
         layers: the recipe's.
         base_dir: the folder that relative paths start from.
-        source: the recipe's source, for layers that are a collection there.
+        source: the recipe's source, for layers that are a collection there; not needed where none is.
 
     Raises:
         RegionError: a layer is missing or unreadable.

@@ -126,7 +126,7 @@ def test_label_takes_a_point_a_csv_or_shapes_and_writes_tables(run, kit, tmp_pat
     out = run("label", "--", "-60,-10")
     assert "evergreen_broadleaf_forest" in out
     assert narrow(out)
-    assert json.loads(run("label", "--json", "--", "-60,-10")) == [
+    assert json.loads(run("label", "-60,-10", "--json")) == [
         {"lon": -60.0, "lat": -10.0, "landcover": "evergreen_broadleaf_forest"}
     ]
     points = tmp_path / "points.csv"

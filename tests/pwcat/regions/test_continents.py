@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -210,3 +212,35 @@ def test_a_table_of_something_else_is_refused(tmp_path, boxes):
         RegionError, match=r"a\.gpkg is no table of Natural Earth's countries: it has no ADM0_A3, CONTINENT"
     ):
         continents_by_land(read_vector(path, name="continent"), name="continent", source="test", path=path)
+
+
+def test_the_lines_of_the_documentation_are_those_that_cut():
+    page = (Path(__file__).parents[3] / "docs" / "regions.md").read_text(encoding="utf-8")
+    for line in (
+        lines.EUROPE_ASIA_URALS,
+        lines.EUROPE_ASIA_STRAITS,
+        lines.AFRICA_ASIA_SUEZ,
+        lines.ASIA_OCEANIA_LYDEKKER,
+    ):
+        written = " ".join(f"({lon:g}, {lat:g})" for lon, lat in line)
+        assert written in " ".join(page.split())
+
+
+@pytest.mark.parametrize(
+    ("area", "inside", "outside"),
+    [
+        (
+            continents.THRACE,
+            {"Fatih": (28.949, 41.017), "Beşiktaş": (29.0, 41.043), "Sarıyer": (29.05, 41.167), "Eceabat": (26.36, 40.185), "Gelibolu": (26.67, 40.41)},
+            {"Kadıköy": (29.03, 40.985), "Üsküdar": (29.02, 41.025), "Beykoz": (29.1, 41.13), "Çanakkale": (26.41, 40.15), "Lapseki": (26.685, 40.345)},
+        ),
+        (
+            continents.SINAI,
+            {"Port Fuad": (32.33, 31.25), "El Qantara East": (32.33, 30.85), "Ras Sudr": (32.7, 29.6), "Sharm": (34.3, 27.9)},
+            {"Port Said": (32.29, 31.26), "Ismailia": (32.27, 30.6), "Suez": (32.54, 29.97), "Hurghada": (33.8, 27.25)},
+        ),
+    ],
+)  # fmt: skip
+def test_the_lines_in_the_water_pass_between_the_shores(area, inside, outside):
+    assert [name for name, point in inside.items() if not area.contains(shapely.Point(point))] == []
+    assert [name for name, point in outside.items() if area.contains(shapely.Point(point))] == []
