@@ -231,8 +231,10 @@ def test_the_lines_of_the_documentation_are_those_that_cut():
     [
         (
             continents.THRACE,
-            {"Fatih": (28.949, 41.017), "Beşiktaş": (29.0, 41.043), "Sarıyer": (29.05, 41.167), "Eceabat": (26.36, 40.185), "Gelibolu": (26.67, 40.41)},
-            {"Kadıköy": (29.03, 40.985), "Üsküdar": (29.02, 41.025), "Beykoz": (29.1, 41.13), "Çanakkale": (26.41, 40.15), "Lapseki": (26.685, 40.345)},
+            {"Fatih": (28.949, 41.017), "Beşiktaş": (29.0, 41.043), "Sarıyer": (29.05, 41.167),
+             "Eceabat": (26.36, 40.185), "Gelibolu": (26.67, 40.41)},
+            {"Kadıköy": (29.03, 40.985), "Üsküdar": (29.02, 41.025), "Beykoz": (29.1, 41.13),
+             "Çanakkale": (26.41, 40.15), "Lapseki": (26.685, 40.345)},
         ),
         (
             continents.SINAI,
