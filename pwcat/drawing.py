@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -307,5 +308,5 @@ def _fill_scenes(filling: _Filling, seeds: Sites, judge: Judge, locator: Locator
         size = missing if missing < 2 * least else least
         seed, scenes = seeds.take(np.array([row])), seeds.placements.scene[row]
         around = locator.inside(scenes, GROUP_CANDIDATES * size, part.rng)
-        more = judge.judge(around, np.full(len(around), part.number), lambda sites, s=scenes: locator.group(sites, s))
+        more = judge.judge(around, np.full(len(around), part.number), partial(locator.group, scenes=scenes))
         filling.accept_group(Sites.concat([seed, more]), size)

@@ -170,7 +170,8 @@ class Placer:
     ) -> Placements:
         """The best scene of each window on each pixel grid, and of the grids that have all, the best by the first window."""
         order = np.lexsort((y0, x0, epsg, site))
-        site, scene, epsg, x0, y0 = (column[order] for column in (site, scene, epsg, x0, y0))
+        site, scene, epsg = site[order], scene[order], epsg[order]
+        x0, y0 = x0[order], y0[order]
         changes = np.ones(len(site), dtype=bool)
         changes[1:] = (site[1:] != site[:-1]) | (epsg[1:] != epsg[:-1]) | (x0[1:] != x0[:-1]) | (y0[1:] != y0[:-1])
         starts = np.flatnonzero(changes)

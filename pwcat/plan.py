@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import shapely
 from numpy.typing import NDArray
 
 from pwcat.atomic import replacing
@@ -27,7 +25,7 @@ from pwcat.reserve import apply_replacements, read_replacements
 from pwcat.samplers import Spectral, Stratum
 from pwcat.samplers.world import World
 from pwcat.scenes import Scene, read_scenes, search_scenes, write_scenes
-from pwcat.sites import Sites
+from pwcat.sites import Sites, hilbert_order
 from pwcat.spectral import SpectralChoice, choose_by_spectrum
 from pwcat.splits import spatial_split
 
@@ -127,12 +125,13 @@ def _plan(recipe: Recipe, base_dir: Path, source: OpenSource) -> Plan:
     scenes = _every_scene(recipe, source) if recipe.sampler.draws_from_scenes() else None
     strata = _strata(recipe, regions, scenes or [], base_dir)
     locator = SceneLocator(recipe, source, scenes=scenes)
-    parts = {"regions": regions, "locator": locator, "base_dir": base_dir}
     choice = None
     if isinstance(recipe.sampler, Spectral):
-        sites, reserve, choice = choose_by_spectrum(recipe, strata, source=source, **parts)
+        sites, reserve, choice = choose_by_spectrum(
+            recipe, strata, regions=regions, locator=locator, source=source, base_dir=base_dir
+        )
     else:
-        sites, reserve = choose_sites(recipe, strata, **parts)
+        sites, reserve = choose_sites(recipe, strata, regions=regions, locator=locator, base_dir=base_dir)
     used = np.unique(np.concatenate([sites.placements.scene.ravel(), reserve.placements.scene.ravel()]))
     table, extra = _to_tables(recipe, strata, regions, sites, reserve, locator.scenes)
     return Plan(
@@ -203,18 +202,12 @@ def _to_tables(
     )
     table = _to_table(recipe, strata, regions, every, scenes).append_column("split", pa.array(split, pa.string()))
     shard = pa.array(np.arange(len(sites)) // shard_size(recipe), pa.int32())
-    chosen = table.take(pa.array(_hilbert_order(sites.lonlat))).append_column("shard", shard)
+    chosen = table.take(pa.array(hilbert_order(sites.lonlat))).append_column("shard", shard)
     extra = table.slice(len(sites)).append_column("shard", pa.nulls(len(reserve), pa.int32()))
     more = [name for name in regions.layers if name not in LAYER_COLUMNS]
     names = [*PLAN_SCHEMA.names, *more]
     schema = pa.schema([*PLAN_SCHEMA, *(pa.field(name, pa.string()) for name in more)])
     return chosen.select(names).cast(schema), extra.select(names).cast(schema)
-
-
-def _hilbert_order(lonlat: NDArray[np.float64]) -> NDArray[np.int64]:
-    points = gpd.GeoSeries(shapely.points(lonlat), crs="EPSG:4326")
-    distance = points.hilbert_distance(total_bounds=(-180, -90, 180, 90)).to_numpy()
-    return np.argsort(distance, kind="stable")
 
 
 def _to_table(

@@ -60,8 +60,8 @@ def calibrate(scores: NDArray[np.float64], full: NDArray[np.float64]) -> Calibra
     return Calibration(
         n=len(x),
         rank_correlation=rho,
-        ci_low=float(np.tanh(z - half)),
-        ci_high=float(np.tanh(z + half)),
+        ci_low=min(rho, float(np.tanh(z - half))),
+        ci_high=max(rho, float(np.tanh(z + half))),
         slope=slope,
         intercept=intercept,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import geopandas as gpd
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from pwcat.placing import Placements
 
-__all__ = ["Sites", "rank_within"]
+__all__ = ["Sites", "hilbert_order", "rank_within"]
 
 
 @dataclass(kw_only=True)
@@ -63,3 +65,14 @@ def rank_within(stratum: NDArray[np.int64]) -> NDArray[np.int64]:
     rank = np.empty(len(stratum), dtype=np.int64)
     rank[order] = np.arange(len(stratum)) - starts[stratum[order]]
     return rank
+
+
+def hilbert_order(lonlat: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rows along a Hilbert curve over the globe, so that neighbours in order are neighbours in place.
+
+    Args:
+        lonlat: ``(n, 2)``, EPSG:4326.
+    """
+    points = gpd.GeoSeries(shapely.points(lonlat), crs="EPSG:4326")
+    distance = points.hilbert_distance(total_bounds=(-180, -90, 180, 90)).to_numpy()
+    return np.argsort(distance, kind="stable")

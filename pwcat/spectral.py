@@ -8,20 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pwcat.drawing import accept_in_order, draw_candidates
 from pwcat.locators import SceneLocator
 from pwcat.providers import OpenSource
+from pwcat.reads import estimate_reads
 from pwcat.recipe import Recipe
 from pwcat.regions import Regions
 from pwcat.samplers.spectral import Spectral
 from pwcat.samplers.strata import Stratum
 from pwcat.scoring import coarser, score_chips
 from pwcat.selection import Calibration, calibrate, choice_order
-from pwcat.sites import Sites
+from pwcat.sites import Sites, hilbert_order
+from pwcat.traffic import metered
 
 __all__ = ["SpectralChoice", "choose_by_spectrum"]
+
+# Candidates a shard, were all of them built.
+FULL_SHARD = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +40,10 @@ class SpectralChoice:
         calibration: of the scores against chips that were read in full.
         mean_of_candidates: predicted mean entropy of all candidates: what a choice at random would have given.
         mean_of_chosen: predicted mean entropy of the sites, reserve left out.
-        requests: spent on scoring and calibration; ``None`` where they could not be counted.
-        bytes: likewise.
+        spent_requests: on scoring and calibration, by GDAL's own count; ``None`` where that cannot be asked.
+        spent_bytes: likewise.
+        full_bytes: that reading every candidate in full would take, by the estimate.
+        saved_bytes: the difference; negative where scoring cost more.
     """
 
     candidates: int
@@ -43,8 +51,10 @@ class SpectralChoice:
     calibration: Calibration
     mean_of_candidates: float
     mean_of_chosen: float
-    requests: int | None
-    bytes: int | None
+    spent_requests: int | None
+    spent_bytes: int | None
+    full_bytes: int
+    saved_bytes: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -79,8 +89,9 @@ def choose_by_spectrum(
         recipe, strata, times=sampler.candidates, regions=regions, locator=locator, base_dir=base_dir
     )
     coarse = coarser(recipe.chip, factor=sampler.factor, bands=sampler.bands)
-    scores = score_chips(candidates.placements, locator.scenes, chip=coarse, source=source)
-    calibration = _calibrate(recipe, sampler, candidates, scores, locator, source)
+    with metered() as spent:
+        scores = score_chips(candidates.placements, locator.scenes, chip=coarse, source=source)
+        calibration = _calibrate(recipe, sampler, candidates, scores, locator, source)
     predicted = calibration.predict(scores)
     order = choice_order(
         predicted,
@@ -90,15 +101,32 @@ def choose_by_spectrum(
     )
     sites, reserve = accept_in_order(recipe, strata, candidates.take(order))
     chosen = _entropies_of(sites, candidates, predicted)
-    return sites, reserve, SpectralChoice(
+    full = _bytes_in_full(recipe, candidates, locator)
+    choice = SpectralChoice(
         candidates=len(candidates),
         unread=int(np.isnan(scores).sum()),
         calibration=calibration,
         mean_of_candidates=float(np.nanmean(predicted)),
         mean_of_chosen=float(chosen.mean()),
-        requests=None,
-        bytes=None,
-    )  # fmt: skip
+        spent_requests=spent.requests if spent.measured else None,
+        spent_bytes=spent.bytes if spent.measured else None,
+        full_bytes=full,
+        saved_bytes=full - spent.bytes if spent.measured else None,
+    )
+    return sites, reserve, choice
+
+
+def _bytes_in_full(recipe: Recipe, candidates: Sites, locator: SceneLocator) -> int:
+    """Bytes of reading every candidate as a dataset of its own would."""
+    ordered = candidates.take(hilbert_order(candidates.lonlat)).placements
+    ids = np.array([scene.id for scene in locator.scenes], dtype=object)
+    rows = {
+        "shard": np.arange(len(ordered)) // FULL_SHARD,
+        "scene_ids": ids[ordered.scene].tolist(),
+        "x0": ordered.x0,
+        "y0": ordered.y0,
+    }
+    return round(estimate_reads(recipe, pa.table(rows), locator.scenes).bytes)
 
 
 def _calibrate(

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from pyproj import Transformer
 from pwcat.errors import PwcatError, RecipeError, RegionError, SourceError
 from pwcat.estimate import estimate_plan
 from pwcat.materialize import build_cube
-from pwcat.plan import PLAN_SCHEMA, freeze_plan, make_plan, read_plan, shard_size, write_plan
+from pwcat.plan import PLAN_SCHEMA, draw_sites, freeze_plan, make_plan, read_plan, shard_size, write_plan
 from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.scenes import Scene, search_scenes
+from pwcat.splits import EARTH_RADIUS_KM
 
 
 def variant(recipe, **changes):
@@ -277,3 +279,104 @@ def test_a_command_shows_counts_and_costs(small, pwcat, frozen, tmp_path):
     assert "requests" in out
     assert f"Next: pwcat build {small}" in out.replace("\n", " ").replace("  ", " ")
     assert load_recipe(small).title in out
+
+
+def sites_a_scene(plan):
+    return Counter(name for names in plan.table["scene_ids"].to_pylist() for name in names)
+
+
+@pytest.mark.parametrize("dates", [1, 2])
+def test_sites_come_in_groups_that_share_their_scenes(recipe, source, small, dates):
+    when = {**recipe.when.model_dump(mode="json"), "max_cloud_cover": 100, "dates_per_site": dates}
+    sampler = {"strategy": "stratified", "by": ["continent"], "domain": "scenes"}
+    base = variant(recipe, num_samples=66, when=when, sampler=sampler)
+    free = make_plan(base, base_dir=small.parent, source=source)
+    assert min(sites_a_scene(free).values()) < 5
+    grouped = make_plan(
+        variant(base, constraints={"min_sites_per_scene": 5, "min_spacing_km": 0.2}),
+        base_dir=small.parent,
+        source=source,
+    )
+    assert len(grouped) == 66
+    assert Counter(grouped.table["continent"].to_pylist()) == Counter(free.table["continent"].to_pylist())
+    assert min(sites_a_scene(grouped).values()) >= 5
+    assert len(grouped.scenes) < len(free.scenes)
+    x0, y0, epsg = (grouped.table[name].to_numpy() for name in ("x0", "y0", "epsg"))
+    for zone in np.unique(epsg):
+        apart = np.hypot(*(v[epsg == zone][:, None] - v[epsg == zone][None] for v in (x0, y0)))
+        assert apart[np.triu_indices(len(apart), 1)].min() > 200 - 15
+
+
+def test_dense_groups_cost_several_times_fewer_bytes(recipe, source, small):
+    sparse = variant(recipe, num_samples=24, chip={"size_px": 16, "bands": ["B02", "B05", "B01"]})
+    dense = variant(sparse, constraints={"min_sites_per_scene": 12})
+    cost = {}
+    for name, one in (("sparse", sparse), ("dense", dense)):
+        plan = make_plan(one, base_dir=small.parent, source=source)
+        cost[name] = estimate_plan(one, plan.table, plan.scenes).download_bytes
+    assert cost["sparse"] / cost["dense"] > 2
+
+
+def test_a_scene_has_no_more_sites_than_it_may(recipe, source, small):
+    when = {**recipe.when.model_dump(mode="json"), "max_cloud_cover": 100}
+    plan = make_plan(
+        variant(recipe, num_samples=20, when=when, constraints={"max_sites_per_scene": 2}),
+        base_dir=small.parent,
+        source=source,
+    )
+    assert max(sites_a_scene(plan).values()) == 2
+    with pytest.raises(
+        RegionError, match=r"lay in scenes that have their most sites.*raise `constraints\.max_sites_per_scene`"
+    ):
+        make_plan(
+            variant(recipe, num_samples=60, constraints={"max_sites_per_scene": 1}),
+            base_dir=small.parent,
+            source=source,
+        )
+
+
+def test_groups_that_no_stratum_can_fill_are_refused(recipe, source, small):
+    sampler = {"strategy": "stratified", "by": ["continent"], "domain": "scenes"}
+    changed = variant(recipe, num_samples=16, sampler=sampler, constraints={"min_sites_per_scene": 4})
+    with pytest.raises(
+        RegionError,
+        match=r"`constraints\.min_sites_per_scene` \(4\) is more than some strata want in all: .*Asia \(\d\).*; lower it",
+    ):
+        make_plan(changed, base_dir=small.parent, source=source)
+
+
+def test_a_reserve_lies_beside_the_plan_and_shares_its_split(recipe, source, small, tmp_path):
+    with_reserve = variant(recipe, num_samples=40, constraints={"reserve_fraction": 0.25})
+    plan = make_plan(with_reserve, base_dir=small.parent, source=source)
+    alone = make_plan(variant(recipe, num_samples=40), base_dir=small.parent, source=source)
+    assert len(plan.reserve) == 10
+    assert plan.reserve.schema == plan.table.schema
+    assert plan.table["lon"].equals(alone.table["lon"])
+    assert plan.reserve["shard"].null_count == 10
+    assert plan.reserve["id"].to_pylist() == [f"small-{k:06d}" for k in range(40, 50)]
+    split = {}
+    for part in (plan.table, plan.reserve):
+        for lon, lat, name in zip(*(part[key].to_pylist() for key in ("lon", "lat", "split")), strict=True):
+            side = 20 / EARTH_RADIUS_KM
+            cell = np.floor(np.deg2rad(lon) / side), np.floor(np.sin(np.deg2rad(lat)) / side)
+            assert split.setdefault(cell, name) == name
+    write_plan(plan, tmp_path)
+    assert read_plan(tmp_path).reserve.equals(plan.reserve)
+
+
+def test_places_alone_need_no_source(recipe, small, kit):
+    layers = {
+        "continent": {"path": str(kit / "vectors/natural_earth/ne_continents.fgb"), "field": "continent"},
+        "ecoregion": {"path": str(kit / "vectors/biomes/resolve_2017_biomes_simplified.fgb"), "field": "BIOME_NAME"},
+        "soil": {"path": str(kit / "biomes_landcover/MCD12C1.A2019001.006.IGBP.tif"), "classes": "igbp"},
+    }
+    sampler = {"strategy": "stratified", "by": ["soil"], "exclude": ["water"]}
+    document = {**recipe.model_dump(mode="json"), "num_samples": 160, "sampler": sampler, "regions": layers}
+    table = draw_sites(Recipe.model_validate(document), base_dir=small.parent)
+    assert Counter(table["soil"].to_pylist()) == Counter(table["stratum"].to_pylist())
+    assert set(Counter(table["soil"].to_pylist()).values()) == {10}
+    assert table["ecoregion"].null_count < 160
+    assert table["scene_ids"].to_pylist() == [[]] * 160
+    assert table.schema.names == [*PLAN_SCHEMA.names, "soil"]
+    with pytest.raises(RecipeError, match="its places hang on the scenes of the source; only a whole plan"):
+        draw_sites(recipe, base_dir=small.parent)
