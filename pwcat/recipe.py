@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,11 +15,12 @@ from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_
 from pwcat.constraints import Constraints
 from pwcat.document import Document
 from pwcat.errors import RecipeError
+from pwcat.faults import describe_faults
 from pwcat.layers import RegionLayers
 from pwcat.providers import PROVIDERS
-from pwcat.samplers import STRATEGIES, AnySampler
+from pwcat.samplers import AnySampler
 
-__all__ = ["Chip", "Recipe", "Source", "Split", "When", "describe_faults", "load_recipe"]
+__all__ = ["Chip", "Recipe", "Source", "Split", "When", "load_recipe"]
 
 
 _SAMPLER: TypeAdapter[Any] = TypeAdapter(AnySampler)
@@ -185,7 +185,7 @@ def load_recipe(path: str | Path) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as exc:
-        raise RecipeError(describe_faults(path, exc, more=_unreachable(document))) from exc
+        raise RecipeError(describe_faults(path, exc, document=document, more=_unreachable(document))) from exc
 
 
 def _unreachable(document: Mapping[str, Any]) -> list[str]:
@@ -202,23 +202,3 @@ def _unreachable(document: Mapping[str, Any]) -> list[str]:
     if constraints.get("min_land_fraction"):
         needed.append(("continent", "constraints: `min_land_fraction`"))
     return [f"{why} needs the layer `regions.{layer}`" for layer, why in needed if regions.get(layer) is None]
-
-
-def describe_faults(path: Path, exc: ValidationError, *, more: Sequence[str] = ()) -> str:
-    """Every fault of a document, one a line: where it is, what is wrong, what was got; then ``more`` of them, once each."""
-    faults = [_fault(error) for error in exc.errors()]
-    faults += [fault for fault in more if not any(fault in told for told in faults)]
-    count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-    return "\n  ".join([f"{path}: {count}, nothing was done", *faults])
-
-
-def _fault(error: Any) -> str:
-    # pydantic names the member of the union; the user wrote no such key
-    where = ".".join(str(part) for part in error["loc"] if part not in STRATEGIES) or "recipe"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "unknown key"
-    got = error.get("input")
-    silent = error["type"] == "missing" or isinstance(got, dict) or (error["type"] == "value_error" and got is None)
-    shown = "" if silent else f" (got {reprlib.repr(got)})"
-    return f"{where}: {message}{shown}"

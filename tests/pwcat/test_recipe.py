@@ -83,7 +83,7 @@ def test_every_fault_is_listed_with_its_path_in_one_error(tmp_path):
         "name",
         "num_samples",
         "regions.continent.fields",
-        "source.fallback.0.token",
+        "source.fallback[0].token",
         "split.val_fraction",
         "when.max_cloud_cover",
         "when.season",
@@ -113,7 +113,7 @@ CROSS_FIELD = {
     "bands twice": (changed(chip__bands=["B02", "B02"]), "`bands` repeats B02"),
     "a layer of two kinds": (
         changed(regions__biome={"path": "a.fgb", "field": "b", "collection": "c"}),
-        "a layer is either a `path` or a `collection`",
+        r"a layer is either a `dataset` \(or just its name\), a `path` or a `collection`",
     ),
     "a file of two kinds": (
         changed(regions__biome={"path": "a.fgb", "field": "b", "classes": "igbp"}),
@@ -157,7 +157,7 @@ def test_contradictions_are_listed_beside_plain_faults(tmp_path):
         "unknown provider 'planet'",
         "source.collection",
         "one_hot needs the layer `regions.biome`",
-        "a layer is either a `path` or a `collection`",
+        "regions.continent: a layer is either a `dataset` (or just its name), a `path` or a `collection`",
         "regions.continent.colour: unknown key",
         "extra: unknown key",
     ):
@@ -216,7 +216,7 @@ def test_defaults_are_part_of_the_hash_and_every_value_changes_it():
     assert Recipe.model_validate(changed(seed=1)).hash != recipe.hash
     assert Recipe.model_validate(changed(chip__bands=["B03", "B02"])).hash != recipe.hash
     # Golden: a recipe's hash is in every artefact made from it, so that it must not change by accident.
-    assert recipe.hash == "cbd715351f2c55c7ecd4356f7c14265af5c7363825fda1fec1fb71cb295970d2"
+    assert recipe.hash == "7da3649eba5ddb7d8bef882be31af3e011fd0ba435d2fa3caf6dec6c5fdbaa4b"
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
@@ -241,17 +241,245 @@ def test_a_recipe_is_json_for_programs():
     assert json.loads(Recipe.model_validate(GOOD).model_dump_json())["chip"]["bands"] == ["B02", "B03"]
 
 
+ONE_OF = "one of uniform, one_hot, stratified, mixture, clustered, grid, points"
+
+SAMPLERS = {
+    "no such strategy": (
+        {"strategy": "stratifed"},
+        [
+            f"sampler.strategy: unknown strategy 'stratifed': did you mean 'stratified'? Choose {ONE_OF}, spectral",
+        ],
+    ),
+    "no strategy": ({"domain": "land"}, [f"sampler.strategy: Field required: {ONE_OF}, spectral"]),
+    "a name for a mapping": ("uniform", ["sampler: Input should be a mapping (got 'uniform')"]),
+    "nothing": (None, ["sampler: Input should be a mapping (got nothing)"]),
+    "a key of another strategy": (
+        {"strategy": "uniform", "layer": "continent"},
+        [
+            "sampler.layer: unknown key of uniform, which has domain, inside; `layer` belongs to one_hot (got 'continent')",
+        ],
+    ),
+    "a key of many strategies": (
+        {"strategy": "points", "path": "a.csv", "domain": "land"},
+        ["sampler.domain: unknown key of points, which has path, lon, lat, order (got 'land')"],
+    ),
+    "no such class is a string or a list": (
+        {"strategy": "uniform", "inside": {"continent": 3}},
+        ["sampler.inside.continent: Input should be a string, or a list (got 3)"],
+    ),
+    "no such quotas": (
+        {"strategy": "stratified", "by": ["continent"], "quotas": "cubic"},
+        [
+            "sampler.quotas: Input should be 'equal', 'proportional' or 'square_root', or a mapping, or a list "
+            "(got 'cubic')",
+        ],
+    ),
+    "a weight that is none": (
+        {"strategy": "stratified", "by": ["continent"], "quotas": {"Africa": "two", "Asia": 1}},
+        [
+            "sampler.quotas.Africa: Input should be a valid number, unable to parse string as a number (got 'two')",
+        ],
+    ),
+    "a negative weight": (
+        {"strategy": "stratified", "by": ["continent"], "quotas": {"Africa": -2}},
+        [
+            "sampler.quotas: weights are positive numbers; leave a class out, or `exclude` it, to give it nothing",
+        ],
+    ),
+    "quotas of combinations": (
+        {
+            "strategy": "stratified",
+            "by": ["continent", "biome"],
+            "quotas": [{"classes": ["Asia", "Tundra"], "wait": 2}],
+        },
+        ["sampler.quotas[0].weight: Field required", "sampler.quotas[0].wait: unknown key (got 2)"],
+    ),
+    "a name for a list": (
+        {"strategy": "stratified", "by": "continent", "exclude": "Antarctica"},
+        [
+            "sampler.by: Input should be a list (got 'continent')",
+            "sampler.exclude: Input should be a list (got 'Antarctica')",
+        ],
+    ),
+    "parts of a mixture": (
+        {
+            "strategy": "mixture",
+            "parts": [
+                {"weight": 1, "sampler": {"strategy": "uniform"}},
+                {"weight": 0, "sampler": {"strategy": "stratified", "by": 3, "domain": "sea"}},
+                {"weight": 1, "sampler": {"strategy": "spectral", "base": {"strategy": "uniform"}}},
+            ],
+        },
+        [
+            "sampler.parts[1].weight: Input should be greater than 0 (got 0)",
+            "sampler.parts[1].sampler.by: Input should be a list (got 3)",
+            "sampler.parts[1].sampler.domain: Input should be 'land', 'globe' or 'scenes' (got 'sea')",
+            f"sampler.parts[2].sampler.strategy: 'spectral' cannot be part of another strategy: choose {ONE_OF}",
+        ],
+    ),
+    "a base without a strategy": (
+        {"strategy": "spectral", "base": {"domain": "land"}, "aim": "lowest", "candidates": 1},
+        [
+            f"sampler.base.strategy: Field required: {ONE_OF}",
+            "sampler.candidates: Input should be greater than 1 (got 1)",
+            "sampler.aim: Input should be 'highest', or a mapping (got 'lowest')",
+        ],
+    ),
+    "an aim of another shape": (
+        {"strategy": "spectral", "base": {"strategy": "uniform"}, "aim": {"edges": [1, 0], "weights": [1], "bins": 3}},
+        ["sampler.aim.edges: `edges` must ascend (got [1, 0])", "sampler.aim.bins: unknown key (got 3)"],
+    ),
+    "places and a mask": (
+        {"strategy": "clustered", "around": {}, "mask": {"layer": "continent", "values": "Asia"}, "radius_km": 0},
+        [
+            "sampler.around: the places are either those of a file (`path`) or of a `dataset`",
+            "sampler.radius_km: Input should be greater than 0 (got 0)",
+            "sampler.mask.values: Input should be a list (got 'Asia')",
+        ],
+    ),
+    "neither places nor a mask": (
+        {"strategy": "clustered"},
+        ["sampler: clusters lie either `around` places or in a `mask`"],
+    ),
+    "one column of coordinates": (
+        {"strategy": "points", "path": "a.csv", "lon": "x"},
+        ["sampler: give both `lon` and `lat`, or neither"],
+    ),
+    "no such grid": (
+        {"strategy": "grid", "system": "hexagon", "cell_km": 0, "order": "column"},
+        [
+            "sampler.system: Input should be 'major-tom' or 'equal-area' (got 'hexagon')",
+            "sampler.cell_km: Input should be greater than or equal to 0.1 (got 0)",
+            "sampler.order: Input should be 'random' or 'row' (got 'column')",
+        ],
+    ),
+    "layers that are not there": (
+        {"strategy": "stratified", "by": ["soil", "biome"], "domain": "globe"},
+        [
+            "sampler: stratified needs the layer `regions.soil`",
+            "sampler: stratified needs the layer `regions.biome`",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_faults_of_a_sampler_stand_where_they_were_written_and_say_what_is_allowed(tmp_path, name):
+    sampler, expected = SAMPLERS[name]
+    found = faults_of(tmp_path, {**GOOD, "sampler": sampler})
+    assert set(expected) <= set(found)
+    assert all(fault in expected or fault.startswith("sampler.aim.weights") for fault in found)
+
+
+def test_faults_of_constraints_are_all_told(tmp_path):
+    constraints = {
+        "min_spacing_km": -1,
+        "min_land_fraction": 2,
+        "exclude": [{"path": "a.parquet"}, {"buffer_km": -2}, "b.parquet"],
+        "max_sites_per_scene": 2,
+        "min_sites_per_scene": 3,
+        "reserve_fraction": 1.5,
+        "spacing": 3,
+    }
+    assert faults_of(tmp_path, {**GOOD, "constraints": constraints}) == [
+        "constraints.min_spacing_km: Input should be greater than or equal to 0 (got -1)",
+        "constraints.min_land_fraction: Input should be less than or equal to 1 (got 2)",
+        "constraints.exclude[1].path: Field required",
+        "constraints.exclude[1].buffer_km: Input should be greater than or equal to 0 (got -2)",
+        "constraints.exclude[2]: Input should be a mapping (got 'b.parquet')",
+        "constraints.min_sites_per_scene: `min_sites_per_scene` (3) is more than `max_sites_per_scene` (2) (got 3)",
+        "constraints.reserve_fraction: Input should be less than or equal to 1 (got 1.5)",
+        "constraints.spacing: unknown key (got 3)",
+    ]
+    assert faults_of(tmp_path, {**GOOD, "constraints": {"exclude": {"path": "a.parquet"}}}) == [
+        "constraints.exclude: Input should be a list (got a mapping)"
+    ]
+
+
+def test_land_is_asked_of_the_continents(tmp_path):
+    document = changed(sampler={"strategy": "uniform", "domain": "globe"}, constraints__min_land_fraction=0.5)
+    assert load(tmp_path, document).constraints.min_land_fraction == 0.5
+    assert faults_of(tmp_path, {**document, "regions": {}}) == [
+        "constraints: `min_land_fraction` needs the layer `regions.continent`"
+    ]
+
+
+def test_a_layer_that_several_parts_lack_is_told_once(tmp_path):
+    parts = [{"weight": 1, "sampler": {"strategy": "uniform"}}] * 3
+    document = {**GOOD, "sampler": {"strategy": "mixture", "parts": parts}, "regions": {}}
+    assert faults_of(tmp_path, document) == ["sampler: the domain `land` needs the layer `regions.continent`"]
+
+
 @pytest.mark.parametrize(
-    ("layers", "fault"),
+    "layer",
     [
-        ({"biome": {"collection": "biomes"}}, "regions.biome: this layer is a vector file"),
-        ({"continent": {"path": "c.tif", "classes": "igbp"}}, "regions.continent: this layer is a vector file"),
-        ({"landcover": {"path": "l.fgb", "field": "class"}}, "regions.landcover: land cover is a class raster"),
+        {"path": "layer.fgb", "field": "class"},
+        {"path": "layer.tif", "classes": "igbp"},
+        {"path": "layer.tif", "classes": {1: "sand", 2: "clay"}},
+        {"collection": "soils"},
+        {
+            "collection": "soils",
+            "url": "http://127.0.0.1:1",
+            "asset": "data",
+            "datetime": "2021",
+            "classes": {1: "sand"},
+        },
     ],
 )
-def test_a_layer_of_the_wrong_kind_is_a_fault(tmp_path, layers, fault):
-    (found,) = faults_of(tmp_path, changed(regions={**GOOD["regions"], **layers}))
-    assert found.startswith(fault)
+@pytest.mark.parametrize("name", ["biome", "landcover", "soil_2"])
+def test_a_layer_of_any_name_may_be_of_any_kind(name, layer):
+    recipe = Recipe.model_validate({**GOOD, "regions": {**GOOD["regions"], name: layer}})
+    found = recipe.regions.get(name)
+    assert {key: getattr(found, key) for key in layer} == layer
+    assert Recipe.model_validate(yaml.safe_load(recipe.to_yaml())).hash == recipe.hash
+
+
+def test_the_name_of_a_dataset_is_a_layer():
+    short = Recipe.model_validate({**GOOD, "regions": {"continent": "natural-earth"}})
+    long = Recipe.model_validate({**GOOD, "regions": {"continent": {"dataset": "natural-earth"}}})
+    assert short.hash == long.hash
+
+
+LAYERS = {
+    "a dataset that nobody knows": (
+        {"biome": "resolve-2071"},
+        "regions.biome: unknown dataset 'resolve-2071': did you mean 'resolve-2017'?",
+    ),
+    "a dataset of something else": (
+        {"biome": "natural-earth"},
+        "regions.biome: the dataset 'natural-earth' has no biome: it is `continent`",
+    ),
+    "points": (
+        {"biome": "ne-populated-places"},
+        "regions.biome: the dataset 'ne-populated-places' has no biome: it is points, which are no layer",
+    ),
+    "no kind": ({"biome": {"path": "a.fgb"}}, "regions.biome: a file needs `field` (vector) or `classes` (raster)"),
+    "a legend that nobody knows": (
+        {"biome": {"path": "a.tif", "classes": "corine"}},
+        "regions.biome.classes: Input should be 'igbp' or 'worldcover', or a mapping (got 'corine')",
+    ),
+    "classes by name": (
+        {"biome": {"path": "a.tif", "classes": {"sand": 1}}},
+        "regions.biome.classes.sand: Input should be",
+    ),
+    "a key of a layer of one's own": (
+        {"soil": {"path": "a.fgb", "field": "b", "colour": 1}},
+        "regions.soil.colour: unknown key (got 1)",
+    ),
+    "capitals": ({"Soil": {"collection": "soils"}}, "regions.Soil: String should match pattern"),
+    "a column of every plan": (
+        {"epsg": {"collection": "soils"}},
+        "regions.epsg: 'epsg' is a column of every plan: give the layer another name",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_that_cannot_be_is_a_fault(tmp_path, name):
+    layers, expected = LAYERS[name]
+    found = faults_of(tmp_path, changed(regions={**GOOD["regions"], **layers}))
+    assert any(fault.startswith(expected) for fault in found)
+    assert all(fault.startswith(f"regions.{next(iter(layers))}") for fault in found)
 
 
 def test_a_fallback_is_refused_rather_than_ignored(tmp_path):
