@@ -5,7 +5,11 @@ One stack a chip would read most tiles many times over: 2 to 7 times slower, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import dask
@@ -44,7 +48,7 @@ def read_chips(
     """
     item = _signed(scene, source)
     assets = [source.band_asset(band, item["assets"]) for band in chip.bands]
-    tile = _tile_px(item, assets, chip)
+    tile = _tile_px([item["assets"][key]["href"] for key in assets], chip, threads)
     left, top, right, bottom = _tile_bounds(scene, corners, chip, tile)
     side = chip.resolution_m
     stack = stackstac.stack(
@@ -85,18 +89,73 @@ def _signed(scene: Scene, source: OpenSource) -> dict[str, Any]:
     return {**scene.item, "assets": assets, "properties": {**scene.item["properties"], **fields}}
 
 
-def _tile_px(item: Mapping[str, Any], assets: Sequence[str], chip: Chip) -> int:
-    """Side of a Dask chunk: the tile of the finest band's file, in chip pixels."""
-    finest = min(assets, key=lambda key: abs((item["assets"][key].get("proj:transform") or [chip.resolution_m])[0]))
+def _tile_px(hrefs: Sequence[str], chip: Chip, threads: int) -> int:
+    """Side of a Dask chunk: the tile of the finest band's file, in chip pixels.
+
+    All files are opened, at once, so that stackstac finds their headers in GDAL's cache.
+    """
+    headers = _HEADERS.of(tuple(dict.fromkeys(hrefs)), threads)
+    finest = min(headers, key=lambda header: header.gsd)
+    scale = finest.gsd / chip.resolution_m
+    smallest, largest = CHUNK_PX
+    return int(min(max(finest.tile * scale, smallest), largest))
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Side of a file's internal tiles in its own pixels, and side of those pixels in units of its CRS."""
+
+    tile: int
+    gsd: float
+
+
+class _Headers:
+    """Headers of the files that this process has opened last.
+
+    Shards in flight are neighbours, and want the same scenes at the same time: one opens the files, the others wait for it.
+    Without that, they ask for the size of each file several times over.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self.most = most
+        self.lock = Lock()
+        self.known: OrderedDict[tuple[str, ...], Future[list[_Header]]] = OrderedDict()
+
+    def of(self, hrefs: tuple[str, ...], threads: int) -> list[_Header]:
+        """Headers of some files, opened side by side unless they are known.
+
+        Raises:
+            RuntimeError: a file cannot be opened; it is tried again the next time.
+        """
+        with self.lock:
+            mine = hrefs not in self.known
+            future = self.known.setdefault(hrefs, Future())
+            while len(self.known) > self.most:
+                self.known.popitem(last=False)
+        if mine:
+            self._open(hrefs, threads, future)
+        return future.result()
+
+    def _open(self, hrefs: tuple[str, ...], threads: int, future: Future[list[_Header]]) -> None:
+        try:
+            with ThreadPoolExecutor(min(threads, len(hrefs))) as executor:
+                future.set_result(list(executor.map(_open_header, hrefs)))
+        except BaseException as exc:
+            with self.lock:
+                self.known.pop(hrefs, None)
+            future.set_exception(exc)
+
+
+_HEADERS = _Headers()
+
+
+def _open_header(href: str) -> _Header:
     with rasterio.Env(**GDAL_OPTIONS):
         try:
-            with rasterio.open(item["assets"][finest]["href"]) as raster:
-                rows, columns = raster.block_shapes[0]
-                scale = abs(raster.transform.a) / chip.resolution_m
+            with rasterio.open(href) as raster:
+                return _Header(tile=min(raster.block_shapes[0]), gsd=abs(raster.transform.a))
         except rasterio.errors.RasterioIOError as exc:
-            raise RuntimeError(f"Error opening {finest}: {exc}") from exc
-    smallest, largest = CHUNK_PX
-    return int(min(max(min(rows, columns) * scale, smallest), largest))
+            raise RuntimeError(f"Error opening {href}: {exc}") from exc
 
 
 def _tile_bounds(
