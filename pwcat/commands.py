@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import click
-import geopandas as gpd
 import shapely
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,6 +18,8 @@ from pwcat.expected import Distances, Diversity
 from pwcat.plan import FrozenPlan, freeze_plan, read_plan
 from pwcat.providers import open_source
 from pwcat.recipe import Recipe, load_recipe
+from pwcat.regions.opening import open_layer
+from pwcat.regions.vector import VectorLayer
 
 __all__ = ["DEFAULT_CATALOG", "plan"]
 
@@ -72,9 +73,13 @@ def plan(recipe: Path, catalog: Path, rate: float, map_file: Path | None, map_by
 def _write_map(path: Path, plan: FrozenPlan, layer: str, *, base_dir: Path) -> None:
     from pwcat.maps import draw_sites
 
-    land = _land(plan.recipe, base_dir)
+    named = f"{layer}: {plan.layers[layer]}" if layer in plan.layers else None
     figure = draw_sites(
-        plan.table, title=plan.recipe.title, colour_by=layer, land=land, attribution=plan.recipe.attribution
+        plan.table,
+        title=plan.recipe.title,
+        colour_by=layer,
+        land=_land(plan.recipe, base_dir),
+        attribution=" · ".join(filter(None, (plan.recipe.attribution, named))) or None,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
@@ -88,12 +93,13 @@ def _best_layer(estimate: Estimate) -> str:
 
 
 def _land(recipe: Recipe, base_dir: Path) -> list[shapely.Geometry] | None:
-    """The polygons of the continent layer, EPSG:4326, where it is a vector file."""
-    layer = recipe.regions.continent
-    if layer is None or layer.path is None or layer.field is None:
-        return None
-    polygons = gpd.read_file(base_dir / layer.path, columns=[])
-    return list(polygons.geometry if polygons.crs is None else polygons.to_crs("EPSG:4326").geometry)
+    """The polygons of the first layer that has any, EPSG:4326."""
+    for name in ("continent", "biome", "ecoregion"):
+        layer = recipe.regions.given().get(name)
+        if layer is not None and layer.collection is None and layer.classes is None:
+            opened = open_layer(name, layer, base_dir=base_dir)
+            return opened.polygons_of() if isinstance(opened, VectorLayer) else None
+    return None
 
 
 def _cells_table(title: str, estimate: Estimate) -> Table:

@@ -132,6 +132,8 @@ def test_the_command_draws_a_map(suffix, small, frozen, pwcat, tmp_path):
     code, out, err = pwcat("plan", small, "--catalog", catalog, "--map", file, "--map-by", "continent")
     assert (code, err) == (0, "")
     assert f"Map: {file}" in out.replace("\n", "")
+    if suffix == "SVG":
+        assert "pwcat, synthetic scenes · continent: continent.fgb" in file.read_text()
     start = {"png": b"\x89PNG", "pdf": b"%PDF", "SVG": b"<?xml"}[suffix]
     assert file.read_bytes().startswith(start)
     assert "expected continent diversity" in out
