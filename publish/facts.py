@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from catalog.subset import Subset
+from publish.sampling import describe_recipe
 from publish.shards import split_names
 
 __all__ = [
@@ -117,19 +118,12 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
     )
 
 
-DOMAINS = {
-    "land": "over land",
-    "globe": "over the whole Earth",
-    "scenes": "over the area that the source's scenes cover",
-}
-
-
 def describe_dataset(facts: DatasetFacts) -> str:
     """A few sentences for someone who has never heard of the dataset."""
     times, bands, height, width = facts.chip_shape
     kind = "Sentinel-2" if facts.is_copernicus else "satellite"
     dates = "on one date" if times == 1 else f"on {times} dates each"
-    size = "single pixels" if height == width == 1 else f"{height} × {width} pixels"  # noqa: RUF001 - a product
+    size = "single pixels" if height == width == 1 else f"{height} × {width} pixels"
     return (
         f"{facts.num_samples:,} {kind} image chips for pretraining Earth-observation models: {size} at "
         f"{facts.resolution_m:g} m, {bands} bands, {dates}. Each says where and when it was taken, its continent, biome "
@@ -140,31 +134,10 @@ def describe_dataset(facts: DatasetFacts) -> str:
 
 def describe_sampling(facts: DatasetFacts) -> str:
     """How places and scenes were chosen, in sentences, as the recipes say."""
-    sentences = [_describe_recipe(recipe) for recipe in facts.recipes.values()]
+    sentences = [describe_recipe(recipe) for recipe in facts.recipes.values()]
     if not facts.whole:
         sentences.append(f"From these, a query chose {facts.num_samples:,} samples.")
     return " ".join(sentences)
-
-
-def _describe_recipe(recipe: Mapping[str, Any]) -> str:
-    sampler, when = recipe["sampler"], recipe["when"]
-    where = DOMAINS.get(sampler.get("domain"), "")
-    if sampler["strategy"] == "one_hot":
-        where = f"within the {sampler['layer']} {sampler['value']}"
-    dates = "one date"
-    if when.get("months"):
-        dates = f"one date in each of the months {', '.join(map(str, when['months']))}"
-    elif when.get("dates_per_site"):
-        dates = f"{when['dates_per_site']} date{'s' if when['dates_per_site'] > 1 else ''}"
-    how = (
-        "uniformly by area"
-        if sampler["strategy"] in {"uniform", "one_hot"}
-        else f"by the strategy {sampler['strategy']}"
-    )
-    return (
-        f"{recipe['num_samples']:,} places for {recipe['name']} were drawn {how} {where}, from seed {recipe['seed']}; each "
-        f"has {dates} between {when['start']} and {when['end']}, from scenes with at most {when['max_cloud_cover']:g} % cloud."
-    )
 
 
 def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

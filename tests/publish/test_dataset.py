@@ -241,8 +241,8 @@ def test_a_dry_run_makes_nothing_and_says_how_much_it_would_be(everywhere, tmp_p
 def test_recipes_are_told_in_words_and_shown_without_absolute_paths(everywhere):
     facts = dataset_facts(everywhere, repo=None, release=None)
     assert describe_sampling(facts) == (
-        "48 places for everywhere were drawn uniformly by area over the area that the source's scenes cover, from seed 0; "
-        "each has one date between 2021-01-01 and 2024-12-31, from scenes with at most 60 % cloud."
+        "48 places for everywhere were drawn from seed 0, uniformly by area over the area that the source's scenes cover. "
+        "Each place has one date between 2021-01-01 and 2024-12-31, from scenes with at most 60 % cloud."
     )
     shown = public_recipe({"a": {"path": "/home/me/x.fgb"}, "b": [{"path": "kept/x.fgb"}], "path": None})
     assert shown == {"a": {"path": "x.fgb"}, "b": [{"path": "kept/x.fgb"}], "path": None}
