@@ -110,7 +110,8 @@ def _grid(sampler: Document) -> str:
     site = "at a random point of it" if sampler.get("jitter") else "in its middle"
     order = "row by row from the south-west" if sampler.get("order") == "row" else "in random order"
     but = f" without {_list(sampler['exclude'])}" if sampler.get("exclude") else ""
-    return f"at most one in each cell of {grid} of {sampler['cell_km']:g} km, {site}, {order}, {DOMAINS[sampler['domain']]}{but}"
+    where = f"{DOMAINS[sampler['domain']]}{but}"
+    return f"at most one in each cell of {grid} of {sampler['cell_km']:g} km, {site}, {order}, {where}"
 
 
 def _points(sampler: Document) -> str:
