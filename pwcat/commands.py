@@ -129,8 +129,8 @@ def _diversity_line(layer: str, diversity: Diversity) -> str:
     name = {"landcover": "land cover", "landcover_area": "land cover by area"}.get(layer, layer)
     some = "" if diversity.labelled == 1 else f"; {diversity.labelled:.0%} of the samples have one"
     return (
-        f"expected {name} diversity {diversity.shannon:.3f} nats: as {diversity.effective:.1f} equal classes, "
-        f"of {diversity.classes} present{some}"
+        f"expected diversity of {name}: {diversity.shannon:.3f} nats, as {diversity.effective:.1f} equal classes; "
+        f"{diversity.classes} present{some}"
     )
 
 

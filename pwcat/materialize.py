@@ -150,7 +150,7 @@ class _Run:
         traffic: of all workers.
         seconds: spent making shards.
         rounds: the first makes what is missing, each further one what was replaced.
-        read: round, shard, and the plan's rows that were read for it.
+        read: round, shard, and scenes and corners of the plan's rows that were read for it.
         scenes: of the plan, by id, once they are needed.
     """
 
@@ -178,7 +178,9 @@ class _Run:
             self.seconds += time.monotonic() - started
 
     def _take(self, plan: FrozenPlan, result: ShardResult) -> None:
-        rows = plan.table.slice(result.shard * self.spec.shard_size, self.spec.shard_size)
+        rows = plan.table.select(["scene_ids", "x0", "y0"]).slice(
+            result.shard * self.spec.shard_size, self.spec.shard_size
+        )
         self.read.append((self.rounds, result.shard, rows.take(pa.array(result.read, pa.int64()))))
         self.shards.add(result.shard)
         self.bytes += result.bytes
@@ -214,7 +216,7 @@ class _Run:
         parts = []
         for number, shard, rows in sorted(self.read, key=lambda part: part[:2]):
             again = pa.array([number * self.spec.num_shards + shard] * len(rows), pa.int32())
-            parts.append(rows.select(["scene_ids", "x0", "y0"]).append_column("shard", again))
+            parts.append(rows.append_column("shard", again))
         rows = pa.concat_tables(parts) if parts else ()
         if not len(rows):
             return None

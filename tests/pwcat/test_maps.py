@@ -136,7 +136,7 @@ def test_the_command_draws_a_map(suffix, small, frozen, pwcat, tmp_path):
         assert "pwcat, synthetic scenes · continent: continent.fgb" in file.read_text()
     start = {"png": b"\x89PNG", "pdf": b"%PDF", "SVG": b"<?xml"}[suffix]
     assert file.read_bytes().startswith(start)
-    assert "expected continent diversity" in out
+    assert "expected diversity of continent: " in out
 
 
 def test_the_command_refuses_other_formats_before_it_plans(small, pwcat, tmp_path):
