@@ -34,8 +34,8 @@ ROUND = (64, 262_144)
 # Sites that are held against each other at once: spacing looks at pairs, and of crowded sites there are many.
 TOGETHER = 16_384
 
-# Rounds without one site placed, after which a stratum is said to be out of reach.
-FRUITLESS_ROUNDS = 20
+# A stratum that fills less than this share of what it misses, in so many rounds, is said to be out of reach.
+LEAST_PROGRESS, ROUNDS = 0.1, 20
 
 # Candidates for each site that a group still wants.
 GROUP_CANDIDATES = 8
@@ -136,13 +136,23 @@ class _Part:
     rest: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     placed: int = 0
     tried: int = 0
-    fruitless: int = 0
+    rounds: int = 0
+    placed_before: int = 0  # these rounds
+    stalled: bool = False
     exhausted: bool = False
     dropped: Counter[Reason] = field(default_factory=Counter)
 
     @property
     def open(self) -> bool:
-        return self.placed < self.target and not self.exhausted and self.fruitless < FRUITLESS_ROUNDS
+        return self.placed < self.target and not self.exhausted and not self.stalled
+
+    def end_round(self) -> None:
+        """See every few rounds whether it gets on."""
+        self.rounds += 1
+        if self.rounds % ROUNDS == 0:
+            missing = self.target - self.placed_before
+            self.stalled = self.placed - self.placed_before < LEAST_PROGRESS * missing
+            self.placed_before = self.placed
 
     def next_round(self, most: int) -> NDArray[np.float64]:
         """As many candidates as will probably do."""
@@ -218,7 +228,7 @@ class _Filling:
         if self.limits.min_spacing_km <= 0 and self.limits.max_sites_per_scene is None:
             return np.flatnonzero(rank_within(sites.stratum) < places[sites.stratum])
         wanted = np.flatnonzero(places[sites.stratum] > 0)
-        far = wanted[self._far_from_accepted(sites.lonlat[wanted])]
+        far = wanted[self.far_from_accepted(sites.lonlat[wanted])]
         self.drop("spacing", np.delete(sites.stratum[wanted], np.searchsorted(wanted, far)))
         return far[self._one_by_one(sites.take(far), places)]
 
@@ -243,7 +253,7 @@ class _Filling:
                 in_scene.update({*scenes})
         return taken
 
-    def _far_from_accepted(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def far_from_accepted(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether a site is far enough from those of earlier rounds."""
         km = self.limits.min_spacing_km
         if km <= 0 or not sum(map(len, self.accepted)):
@@ -284,16 +294,15 @@ def _draw(filling: _Filling, *, regions: Regions, locator: Locator, base_dir: Pa
     zones = open_exclusions(filling.limits.exclude, base_dir=base_dir)
     judge = Judge(filling.recipe, filling.strata, regions=regions, zones=zones, drop=filling.drop)
     while working := [part for part in filling.parts if part.open]:
-        before = [part.placed for part in working]
         lonlat = [part.next_round(max(ROUND[0], ROUND[1] // len(working))) for part in working]
         stratum = np.repeat([part.number for part in working], [len(lot) for lot in lonlat])
-        sites = judge.judge(np.concatenate(lonlat), stratum, locator.locate)
+        sites = judge.judge(np.concatenate(lonlat), stratum, locator.locate, free=filling.far_from_accepted)
         if filling.limits.min_sites_per_scene > 1:
             _fill_scenes(filling, sites, judge, locator)
         else:
             filling.accept(sites)
-        for part, placed in zip(working, before, strict=True):
-            part.fruitless = part.fruitless + 1 if part.placed == placed else 0
+        for part in working:
+            part.end_round()
     return filling.result()
 
 
@@ -308,5 +317,10 @@ def _fill_scenes(filling: _Filling, seeds: Sites, judge: Judge, locator: Locator
         size = missing if missing < 2 * least else least
         seed, scenes = seeds.take(np.array([row])), seeds.placements.scene[row]
         around = locator.inside(scenes, GROUP_CANDIDATES * size, part.rng)
-        more = judge.judge(around, np.full(len(around), part.number), partial(locator.group, scenes=scenes))
+        more = judge.judge(
+            around,
+            np.full(len(around), part.number),
+            partial(locator.group, scenes=scenes),
+            free=filling.far_from_accepted,
+        )
         filling.accept_group(Sites.concat([seed, more]), size)

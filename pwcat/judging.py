@@ -67,6 +67,8 @@ class Judge:
         lonlat: NDArray[np.float64],
         stratum: NDArray[np.int64],
         locate: Callable[[NDArray[np.float64]], Placements],
+        *,
+        free: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
     ) -> Sites:
         """Those candidates that hold, in order.
 
@@ -74,8 +76,12 @@ class Judge:
             lonlat: ``(n, 2)``, EPSG:4326.
             stratum: ``(n,)`` number of each candidate's.
             locate: finds the chips of places.
+            free: whether a place is still free, ``(n,)``: asked early, for in a crowded stratum few are.
         """
         lonlat, stratum, codes = self._label(lonlat, stratum)
+        keep = free(lonlat)
+        self._drop("spacing", stratum[~keep])
+        lonlat, stratum, codes = _some(keep, lonlat, stratum, codes)
         snapped_km = self._recipe.chip_km + self._recipe.chip.resolution_m / 1000  # a chip moves to its pixel grid
         keep = ~self._zones.hit(lonlat, chip_km=snapped_km)
         self._drop("zone", stratum[~keep])

@@ -29,7 +29,7 @@ TOLD: Mapping[Reason, tuple[str, str]] = {
 }
 
 # Strata that a message tells of, one by one.
-MOST_TOLD = 5
+MOST_TOLD = 3
 
 
 @dataclass(frozen=True, kw_only=True)
