@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -44,8 +44,8 @@ GROUP_CANDIDATES = 8
 class Locator(Protocol):
     """Finds where the chips of sites lie."""
 
-    def locate(self, lonlat: NDArray[np.float64]) -> Placements:
-        """Placements of those of the sites that can be placed; scene numbers are the locator's own."""
+    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
+        """Placements of those of the sites that can be placed; scene numbers, of those to avoid too, are the locator's own."""
         ...
 
     def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Placements:
@@ -253,6 +253,11 @@ class _Filling:
                 in_scene.update({*scenes})
         return taken
 
+    def full_scenes(self) -> list[int]:
+        """Scenes that have as many sites as they may."""
+        most = self.limits.max_sites_per_scene
+        return [] if most is None else [scene for scene, count in self.in_scene.items() if count >= most]
+
     def far_from_accepted(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether a site is far enough from those of earlier rounds."""
         km = self.limits.min_spacing_km
@@ -296,7 +301,14 @@ def _draw(filling: _Filling, *, regions: Regions, locator: Locator, base_dir: Pa
     while working := [part for part in filling.parts if part.open]:
         lonlat = [part.next_round(max(ROUND[0], ROUND[1] // len(working))) for part in working]
         stratum = np.repeat([part.number for part in working], [len(lot) for lot in lonlat])
-        sites = judge.judge(np.concatenate(lonlat), stratum, locator.locate, free=filling.far_from_accepted)
+        full = filling.full_scenes()
+        sites = judge.judge(
+            np.concatenate(lonlat),
+            stratum,
+            partial(locator.locate, avoid=full),
+            free=filling.far_from_accepted,
+            unplaced="full" if full else "scene",
+        )
         if filling.limits.min_sites_per_scene > 1:
             _fill_scenes(filling, sites, judge, locator)
         else:

@@ -69,6 +69,7 @@ class Judge:
         locate: Callable[[NDArray[np.float64]], Placements],
         *,
         free: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
+        unplaced: Reason = "scene",
     ) -> Sites:
         """Those candidates that hold, in order.
 
@@ -77,6 +78,7 @@ class Judge:
             stratum: ``(n,)`` number of each candidate's.
             locate: finds the chips of places.
             free: whether a place is still free, ``(n,)``: asked early, for in a crowded stratum few are.
+            unplaced: what is said of those that cannot be located.
         """
         lonlat, stratum, codes = self._label(lonlat, stratum)
         keep = free(lonlat)
@@ -87,7 +89,7 @@ class Judge:
         self._drop("zone", stratum[~keep])
         lonlat, stratum, codes = _some(keep, lonlat, stratum, codes)
         placements = locate(lonlat)
-        self._drop("scene", np.delete(stratum, placements.site))
+        self._drop(unplaced, np.delete(stratum, placements.site))
         lonlat, stratum, codes = _some(placements.site, lonlat, stratum, codes)
         none = np.empty((len(lonlat), 0), dtype=np.float32)
         sites = Sites(lonlat=lonlat, stratum=stratum, codes=codes, landcover_shares=none, placements=placements)

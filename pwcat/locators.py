@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -33,13 +33,15 @@ class SceneLocator:
         self._number = {scene.id: number for number, scene in enumerate(self.scenes)}
         self._placer = Placer(self.scenes, self._windows, recipe.chip) if scenes is not None else None
 
-    def locate(self, lonlat: NDArray[np.float64]) -> Placements:
-        """Placements of those of the sites that can be placed."""
+    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
+        """Placements of those of the sites that can be placed, in scenes other than those to avoid."""
         if self._placer is not None:
-            return self._placer.place(lonlat)
+            return self._placer.place(lonlat, avoid=avoid)
         found = search_scenes(self._source, self._recipe.when, bands=self._recipe.chip.bands, sites=lonlat)
-        placed = Placer(found, self._windows, self._recipe.chip).place(lonlat)
-        return replace(placed, scene=self._remember(found)[placed.scene])
+        numbers = self._remember(found)
+        here = np.flatnonzero(np.isin(numbers, list(avoid))).tolist()
+        placed = Placer(found, self._windows, self._recipe.chip).place(lonlat, avoid=here)
+        return replace(placed, scene=numbers[placed.scene])
 
     def _remember(self, found: Sequence[Scene]) -> NDArray[np.int64]:
         for scene in found:
@@ -67,7 +69,7 @@ class NominalLocator:
         self._recipe = recipe
         self._windows = date_windows(recipe.when)
 
-    def locate(self, lonlat: NDArray[np.float64]) -> Placements:
+    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of all sites; their scenes are -1."""
         return place_nominally(lonlat, self._windows, self._recipe.chip)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -77,13 +77,17 @@ class Placer:
         self._ranks = np.array([_ranks(scenes, window) for window in windows]).reshape(len(windows), len(scenes))
         self._outlines: dict[int, shapely.Geometry] = {}
 
-    def place(self, sites: NDArray[np.float64]) -> Placements:
+    def place(self, sites: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of the sites that a scene holds whole in every date window.
 
         Args:
             sites: ``(n, 2)``, EPSG:4326; the middle of each chip.
+            avoid: numbers of scenes that are not to be taken.
         """
-        parts = [self._place(sites[start : start + BATCH], start) for start in range(0, max(len(sites), 1), BATCH)]
+        wanted = np.isfinite(self._ranks).any(axis=0)
+        wanted[list(avoid)] = False
+        starts = range(0, max(len(sites), 1), BATCH)
+        parts = [self._place(sites[start : start + BATCH], start, wanted) for start in starts]
         return Placements.concat(parts)
 
     def place_in(self, sites: NDArray[np.float64], scenes: NDArray[np.int64]) -> Placements:
@@ -101,8 +105,8 @@ class Placer:
             y0=y0[rows],
         )
 
-    def _place(self, sites: NDArray[np.float64], first: int) -> Placements:
-        columns = list(self._offers(sites))
+    def _place(self, sites: NDArray[np.float64], first: int, wanted: NDArray[np.bool_]) -> Placements:
+        columns = list(self._offers(sites, wanted))
         if not columns:
             none = np.empty(0)
             return Placements(
@@ -115,14 +119,14 @@ class Placer:
         return Placements(**{**vars(placed), "site": placed.site + first})
 
     def _offers(
-        self, sites: NDArray[np.float64]
+        self, sites: NDArray[np.float64], wanted: NDArray[np.bool_]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
-        """Site, scene and upper-left corner, for each scene that is in a window and holds a site's whole chip."""
+        """Site, scene and upper-left corner, for each wanted scene that holds a site's whole chip."""
         if not len(self._scenes) or not len(sites):
             return
         site_index, scene_index = self._tree.query(shapely.points(sites), predicate="intersects")
-        in_window = np.isfinite(self._ranks).any(axis=0)[scene_index]
-        site_index, scene_index = site_index[in_window], scene_index[in_window]
+        keep = wanted[scene_index]
+        site_index, scene_index = site_index[keep], scene_index[keep]
         order = np.argsort(scene_index, kind="stable")
         site_index, scene_index = site_index[order], scene_index[order]
         starts = np.flatnonzero(np.diff(scene_index, prepend=-1))

@@ -24,7 +24,7 @@ TOLD: Mapping[Reason, tuple[str, str]] = {
         "raise `when.max_cloud_cover`, widen the dates, ask for fewer dates or a smaller chip, or take the domain `scenes`",
     ),
     "spacing": ("lay too near to another site", "lower `constraints.min_spacing_km`"),
-    "full": ("lay in scenes that have their most sites", "raise `constraints.max_sites_per_scene`"),
+    "full": ("had no scene left that has not its most sites already", "raise `constraints.max_sites_per_scene`"),
     "group": ("lay in scenes too small for a whole group", "lower `constraints.min_sites_per_scene`"),
 }
 

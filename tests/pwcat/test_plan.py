@@ -325,8 +325,11 @@ def test_a_scene_has_no_more_sites_than_it_may(recipe, source, small):
         source=source,
     )
     assert max(sites_a_scene(plan).values()) == 2
+    free = make_plan(variant(recipe, num_samples=20, when=when), base_dir=small.parent, source=source)
+    assert max(sites_a_scene(free).values()) > 2
+    assert {*sites_a_scene(plan)} - {*sites_a_scene(free)}  # another date serves where the best scene is full
     with pytest.raises(
-        RegionError, match=r"lay in scenes that have their most sites.*raise `constraints\.max_sites_per_scene`"
+        RegionError, match=r"had no scene left that has not its most sites already.*raise `constraints\.max_sites_per_scene`"
     ):
         make_plan(
             variant(recipe, num_samples=60, constraints={"max_sites_per_scene": 1}),
