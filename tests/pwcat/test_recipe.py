@@ -1,18 +1,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pwcat.constraints import Constraints, Exclusion
+from pwcat.document import Document
 from pwcat.errors import RecipeError
-from pwcat.recipe import Recipe, load_recipe
+from pwcat.layers import Layer, RegionLayers
+from pwcat.recipe import Chip, Recipe, Source, Split, When, load_recipe
+from pwcat.samplers import STRATEGIES, SamplerDocument
+
+PAGE = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text(encoding="utf-8")
 
 GOOD = {
     "name": "small",
@@ -486,3 +494,72 @@ def test_a_fallback_is_refused_rather_than_ignored(tmp_path):
     other = {"provider": "stac", "url": "http://127.0.0.1:2", "collection": "s2"}
     (found,) = faults_of(tmp_path, changed(source__fallback=[other]))
     assert found.startswith("source.fallback: no other source is tried yet")
+
+
+def cells_of(heading):
+    """Rows of the table under a line of the page, as lists of their cells."""
+    _, _, rest = PAGE.partition(heading)
+    table = re.search(r"^\|.*?\n((?:\|.*\n)+)", rest, re.MULTILINE)
+    return [row.strip("|").split(" | ") for row in table[1].splitlines()[1:]]
+
+
+def keys_in(text):
+    return re.findall(r"`(\w+)`", text)
+
+
+def keys_of(document):
+    """Keys of a document and of the documents in it; samplers in it are documents of their own."""
+    found = {*document.model_fields} - {"strategy"}
+    for field in document.model_fields.values():
+        pending = [field.annotation]
+        while pending:
+            kind = pending.pop()
+            pending += get_args(kind)
+            if isinstance(kind, type) and issubclass(kind, Document) and not issubclass(kind, SamplerDocument):
+                found |= keys_of(kind)
+    return found
+
+
+SECTIONS = {
+    "**`source`**": Source,
+    "**`when`**": When,
+    "**`chip`**": Chip,
+    "**`constraints`**": Constraints,
+    "A layer is one of": Layer,
+    "**`split`**": Split,
+}
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_page_names_every_key_and_no_other(heading):
+    named = [key for cells in cells_of("\n" + heading) for key in keys_in(cells[0])]
+    assert named == list(SECTIONS[heading].model_fields)
+
+
+def test_the_page_names_every_section_and_layer():
+    top = [key for cells in cells_of("**Top level**") for key in keys_in(cells[0])]
+    sections = re.findall(r"^\*\*`(\w+)`\*\*", PAGE, re.MULTILINE)
+    assert sorted(top + sections) == sorted(Recipe.model_fields)
+    assert keys_in(cells_of("\n**`regions`**")[0][0]) == list(RegionLayers.model_fields)
+    assert set(keys_in(next(cells[2] for cells in cells_of("**`constraints`**") if "`exclude`" in cells[0]))) == {
+        *Exclusion.model_fields
+    }
+
+
+def test_the_page_names_every_key_of_every_strategy():
+    rows = {keys_in(name)[0]: {*keys_in(keys)} - {"highest"} for name, keys in cells_of("**`sampler`**")}
+    assert rows == {name: keys_of(document) for name, document in STRATEGIES.items()}
+
+
+@pytest.mark.parametrize("text", re.findall(r"^```yaml\n(name: [a-z].*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+def test_recipes_of_the_page_are_accepted(text):
+    assert Recipe.model_validate(yaml.safe_load(text))
+
+
+def test_the_page_shows_the_faults_as_they_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bad, told = re.search(r"Of this `bad\.yaml`\n```yaml\n(.*?)```.*?```\n(.*?)```", PAGE, re.DOTALL).groups()
+    Path("bad.yaml").write_text(bad, encoding="utf-8")
+    with pytest.raises(RecipeError, match="13 faults") as caught:
+        load_recipe("bad.yaml")
+    assert f"pwcat: {caught.value}\n" == told
