@@ -44,7 +44,8 @@ def describe_recipe(recipe: Document) -> str:
 
 def _sampler(sampler: Document) -> str:
     """What follows "were drawn from seed 0, "."""
-    return _STRATEGIES[sampler["strategy"]](sampler)
+    tell = _STRATEGIES.get(sampler["strategy"])
+    return tell(sampler) if tell else f"by the strategy {sampler['strategy']}"
 
 
 def _uniform(sampler: Document) -> str:

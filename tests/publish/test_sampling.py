@@ -164,6 +164,11 @@ def test_constraints_are_a_sentence_of_their_own(constraints, words):
     assert f"over land. {words}Each place has" in describe_recipe(recipe(constraints=constraints))
 
 
+def test_a_strategy_without_words_is_named():
+    told = describe_recipe(recipe() | {"sampler": {"strategy": "latitude", "south": 0, "north": 60}})
+    assert told.startswith("12,345 places for shown were drawn from seed 7, by the strategy latitude. Each")
+
+
 def test_a_recipe_from_before_there_were_constraints_is_told_as_well():
     old = recipe()
     del old["constraints"]
