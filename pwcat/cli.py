@@ -21,6 +21,7 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "archive": ("pwcat.archive.commands", "archive", "Turn a folder of scenes into a STAC API on loopback."),
     "regions": ("pwcat.regions.commands", "regions", "List, fetch and show region layers; label points."),
     "recipes": ("pwcat.recipes.commands", "recipes", "List, show and copy the recipes that come with pwcat."),
+    "sites": ("pwcat.commands", "sites", "Choose the places of a recipe alone, asking no source for scenes."),
     "plan": ("pwcat.commands", "plan", "Choose sites, scenes and pixel windows; show counts and costs; stop."),
     "build": ("catalog.commands", "build", "Materialise a recipe's chips into a cube and describe it in a catalog."),
     "search": ("catalog.commands", "search", "Find samples by biome, land cover, continent, place, date or spectrum."),

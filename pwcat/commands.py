@@ -1,11 +1,16 @@
-"""Command line of the core: ``pwcat plan``."""
+"""Command line of the core: ``pwcat sites`` and ``pwcat plan``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
+import geopandas as gpd
+import pyarrow as pa
 import shapely
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,20 +18,101 @@ from rich.table import Table
 
 from pwcat.atomic import replacing
 from pwcat.errors import PwcatError
-from pwcat.estimate import RATE_MB_S, Estimate, estimate_plan
-from pwcat.expected import Distances, Diversity
-from pwcat.plan import FrozenPlan, freeze_plan, read_plan
+from pwcat.estimate import RATE_MB_S, Cell, Estimate, count_cells, estimate_plan
+from pwcat.expected import Distances, Diversity, expected_diversity
+from pwcat.plan import draw_sites, freeze_plan, read_plan
 from pwcat.providers import open_source
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.regions.opening import open_layer
 from pwcat.regions.vector import VectorLayer
 
-__all__ = ["DEFAULT_CATALOG", "plan"]
+__all__ = ["DEFAULT_CATALOG", "plan", "sites"]
 
 DEFAULT_CATALOG = "pwcat-data"
 
 MAP_FORMATS = (".png", ".pdf", ".svg")
+SITE_FORMATS = (".parquet", ".csv", ".geojson", ".gpkg", ".fgb")
 MOST_CELLS = 40  # rows of the table of counts
+
+
+_map_options = (
+    click.option(
+        "--map", "map_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the sites: png, pdf, svg."
+    ),
+    click.option("--map-by", metavar="LAYER", help="The layer that colours the map; biome, where there is one."),
+)
+
+
+def _with_map(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_map_options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help=f"Write them: {', '.join(SITE_FORMATS)}."
+)
+@_with_map
+@click.option("--json", "as_json", is_flag=True, help="Print counts and diversity as JSON.")
+def sites(recipe: Path, out: Path | None, map_file: Path | None, map_by: str | None, as_json: bool) -> None:
+    """Choose the places of RECIPE alone: labelled, counted and mapped, without asking for a scene.
+
+    Where a scene is wanted as well, `pwcat plan` goes on drawing until one holds each site; so its places are others.
+    """
+    _require_format(map_file, MAP_FORMATS, "--map")
+    _require_format(out, SITE_FORMATS, "--out")
+    loaded = load_recipe(recipe)
+    table = _draw(loaded, recipe.parent)
+    diversity = expected_diversity(table)
+    if out is not None:
+        _write_sites(out, table)
+    if map_file is not None:
+        layers = dict.fromkeys(loaded.regions.given(), "")
+        _write_map(map_file, loaded, table, layers, map_by or _best_layer(diversity), base_dir=recipe.parent)
+    if as_json:
+        cells = count_cells(table)
+        known = {"recipe_hash": loaded.hash, "sites": len(table), "cells": cells}
+        click.echo(json.dumps({**known, "diversity": {k: asdict(v) for k, v in diversity.items()}}, indent=2))
+        return
+    console = Console()
+    console.print(_cells_table(loaded.title, count_cells(table)))
+    console.print(_diversity_table(diversity))
+    written = "".join(f", {word} {path}" for word, path in (("in", out), ("drawn in", map_file)) if path)
+    console.print(f"{len(table):,} sites{written}", highlight=False)
+    console.print(f"Next: pwcat plan {recipe}", highlight=False)
+
+
+def _draw(recipe: Recipe, base_dir: Path) -> pa.Table:
+    """The sites; a source is opened only where a layer is a collection there."""
+    own = any(layer.collection is not None and layer.url is None for layer in recipe.regions.given().values())
+    if not own:
+        return draw_sites(recipe, base_dir=base_dir)
+    with open_source(recipe.source, base_dir=base_dir) as source:
+        return draw_sites(recipe, base_dir=base_dir, source=source)
+
+
+def _require_format(path: Path | None, formats: Sequence[str], option: str) -> None:
+    if path is not None and path.suffix.lower() not in formats:
+        raise PwcatError(f"{option} {path}: the file must end in {', '.join(formats)}")
+
+
+def _write_sites(path: Path, table: pa.Table) -> None:
+    """The sites as points, EPSG:4326, with their labels."""
+    unknown = {"id", "scene_ids", "datetime", "landcover_fractions", "shard"}
+    frame = table.select([name for name in table.column_names if name not in unknown]).to_pandas()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".csv":
+            frame.to_csv(temporary, index=False)
+            return
+        points = gpd.GeoDataFrame(frame, geometry=gpd.points_from_xy(frame["lon"], frame["lat"]), crs="EPSG:4326")
+        if path.suffix.lower() == ".parquet":
+            points.to_parquet(temporary)
+        else:
+            driver = {".geojson": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}[path.suffix.lower()]
+            points.to_file(temporary, driver=driver, layer="sites")
 
 
 @click.command()
@@ -39,56 +125,62 @@ MOST_CELLS = 40  # rows of the table of counts
     type=click.FloatRange(0, min_open=True),
     help="Megabytes a second, for the estimate of hours.",
 )
-@click.option(
-    "--map", "map_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the sites: png, pdf, svg."
-)
-@click.option("--map-by", metavar="LAYER", help="The layer that colours the map; biome, where there is one.")
+@_with_map
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(recipe: Path, catalog: Path, rate: float, map_file: Path | None, map_by: str | None, as_json: bool) -> None:
     """Choose the sites, scenes and pixel windows of RECIPE, write them down, show counts and costs, and stop.
 
     `pwcat build` goes on from what is written: the same scenes, the same windows.
     """
-    if map_file is not None and map_file.suffix.lower() not in MAP_FORMATS:
-        raise PwcatError(f"--map {map_file}: a map is a file that ends in {', '.join(MAP_FORMATS)}")
+    _require_format(map_file, MAP_FORMATS, "--map")
     loaded = load_recipe(recipe)
     with open_source(loaded.source, base_dir=recipe.parent) as source:
         folder = freeze_plan(loaded, catalog=catalog, base_dir=recipe.parent, source=source)
         frozen = read_plan(folder)
         estimate = estimate_plan(loaded, frozen.table, frozen.scenes(source), rate_mb_s=rate)
     if map_file is not None:
-        _write_map(map_file, frozen, map_by or _best_layer(estimate), base_dir=recipe.parent)
+        by = map_by or _best_layer(estimate.diversity)
+        _write_map(map_file, loaded, frozen.table, frozen.layers, by, base_dir=recipe.parent)
     if as_json:
         known = {"folder": str(folder), "recipe_hash": loaded.hash, "reserve": len(frozen.reserve)}
+        known |= {"spectral": frozen.spectral} if frozen.spectral else {}
         click.echo(json.dumps({**known, **estimate.to_dict()}, indent=2))
         return
     console = Console()
-    console.print(_cells_table(loaded.title, estimate))
+    console.print(_cells_table(loaded.title, estimate.cells))
+    console.print(_diversity_table(estimate.diversity))
     reserve = [f"{len(frozen.reserve):,} sites are in reserve"] if len(frozen.reserve) else []
-    for line in (*_cost_lines(estimate), *reserve, *([f"Map: {map_file}"] if map_file else [])):
+    for line in (
+        *_cost_lines(estimate),
+        *reserve,
+        *_spectral_lines(frozen.spectral),
+        *([f"Map: {map_file}"] if map_file else []),
+    ):
         console.print(line, highlight=False)
     console.print(f"Written to {folder}. Next: pwcat build {recipe} --catalog {catalog}", highlight=False)
 
 
-def _write_map(path: Path, plan: FrozenPlan, layer: str, *, base_dir: Path) -> None:
-    from pwcat.maps import draw_sites
+def _write_map(
+    path: Path, recipe: Recipe, table: pa.Table, layers: Mapping[str, str], layer: str, *, base_dir: Path
+) -> None:
+    from pwcat.maps import draw_map
 
-    named = f"{layer}: {plan.layers[layer]}" if layer in plan.layers else None
-    figure = draw_sites(
-        plan.table,
-        title=plan.recipe.title,
+    named = f"{layer}: {layers[layer]}" if layers.get(layer) else None
+    figure = draw_map(
+        table,
+        title=recipe.title,
         colour_by=layer,
-        land=_land(plan.recipe, base_dir),
-        attribution=" · ".join(filter(None, (plan.recipe.attribution, named))) or None,
+        land=_land(recipe, base_dir),
+        attribution=" · ".join(filter(None, (recipe.attribution, named))) or None,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lower().removeprefix("."))
 
 
-def _best_layer(estimate: Estimate) -> str:
+def _best_layer(diversity: Mapping[str, Diversity]) -> str:
     """Biome, or whichever layer labels any sample."""
-    labelled = [name for name in ("biome", "continent", "landcover") if estimate.diversity[name].classes]
+    labelled = [name for name in ("biome", "continent", "landcover") if diversity[name].classes]
     return [*labelled, "split"][0]
 
 
@@ -102,14 +194,14 @@ def _land(recipe: Recipe, base_dir: Path) -> list[shapely.Geometry] | None:
     return None
 
 
-def _cells_table(title: str, estimate: Estimate) -> Table:
+def _cells_table(title: str, cells: Sequence[Cell]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("Continent", "Biome", "Land cover"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     table.add_column("Samples", justify="right")
-    for continent, biome, landcover, count in estimate.cells[:MOST_CELLS]:
+    for continent, biome, landcover, count in cells[:MOST_CELLS]:
         table.add_row(continent or "none", biome or "none", landcover or "none", f"{count:,}")
-    if rest := estimate.cells[MOST_CELLS:]:
+    if rest := cells[MOST_CELLS:]:
         table.add_row(f"and {len(rest):,} more", "", "", f"{sum(count for *_, count in rest):,}")
     return table
 
@@ -120,18 +212,43 @@ def _cost_lines(estimate: Estimate) -> list[str]:
         f"{estimate.samples:,} samples ({splits}) from {estimate.scenes:,} scenes, in {estimate.shards:,} shards",
         f"about {estimate.requests:,} requests, {estimate.download_bytes / 1e6:,.0f} MB to read, "
         f"{estimate.cube_bytes / 1e6:,.0f} MB of pixels, {_duration(estimate.hours)} at {estimate.rate_mb_s:g} MB/s",
-        *(_diversity_line(name, diversity) for name, diversity in estimate.diversity.items() if diversity.classes),
         *_distance_lines(estimate.distances_km),
     ]
 
 
-def _diversity_line(layer: str, diversity: Diversity) -> str:
-    name = {"landcover": "land cover", "landcover_area": "land cover by area"}.get(layer, layer)
-    some = "" if diversity.labelled == 1 else f"; {diversity.labelled:.0%} of the samples have one"
-    return (
-        f"expected diversity of {name}: {diversity.shannon:.3f} nats, as {diversity.effective:.1f} equal classes; "
-        f"{diversity.classes} present{some}"
-    )
+def _diversity_table(diversity: Mapping[str, Diversity]) -> Table:
+    table = Table(title="Expected diversity", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("Layer")
+    for name in ("Entropy, nats", "As equal classes", "Classes", "Labelled"):
+        table.add_column(name, justify="right")
+    for name, one in diversity.items():
+        if one.classes:
+            shown = name.replace("landcover_area", "land cover, area").replace("landcover", "land cover")
+            table.add_row(shown, f"{one.shannon:.3f}", f"{one.effective:.1f}", f"{one.classes}", f"{one.labelled:.0%}")
+    return table
+
+
+def _spectral_lines(choice: Mapping[str, Any] | None) -> list[str]:
+    """What a choice by spectra looked at, and what that cost."""
+    if choice is None:
+        return []
+    rank, spent = choice["calibration"], choice["spent_bytes"]
+    told = "no calibration" if rank["rank_correlation"] is None else (
+        f"coarse scores rank as full ones do with rho {rank['rank_correlation']:.2f} "
+        f"[{rank['ci_low']:.2f}, {rank['ci_high']:.2f}], n {rank['n']}"
+    )  # fmt: skip
+    return [
+        f"chosen among {choice['candidates']:,} candidates ({choice['unread']:,} without pixels): {told}",
+        f"expected spectral entropy {choice['mean_of_chosen']:.2f} nats, of all candidates "
+        f"{choice['mean_of_candidates']:.2f}; scoring {_scoring_cost(spent, choice['saved_bytes'])}",
+    ]
+
+
+def _scoring_cost(spent: int | None, saved: int | None) -> str:
+    if spent is None or saved is None:
+        return "was not counted"
+    than = f"{abs(saved) / 1e6:,.0f} MB {'less' if saved >= 0 else 'more'} than all candidates in full"
+    return f"read {spent / 1e6:,.0f} MB, {than}"
 
 
 def _distance_lines(distances: Distances) -> list[str]:
@@ -147,4 +264,4 @@ def _distance_lines(distances: Distances) -> list[str]:
 def _duration(hours: float) -> str:
     if hours >= 1:
         return f"{hours:,.1f} hours"
-    return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} seconds"
+    return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"

@@ -16,7 +16,10 @@ from pwcat.reads import Reads, estimate_reads
 from pwcat.recipe import Recipe
 from pwcat.scenes import Scene
 
-__all__ = ["RATE_MB_S", "Estimate", "estimate_plan", "estimate_seconds"]
+__all__ = ["RATE_MB_S", "Cell", "Estimate", "count_cells", "estimate_plan", "estimate_seconds"]
+
+# Continent, biome and land cover, and how many samples have them.
+Cell = tuple[str | None, str | None, str | None, int]
 
 # Assumed of a connection: this many megabytes a second, and 30 ms a request with 16 in flight.
 RATE_MB_S = 20.0
@@ -46,7 +49,7 @@ class Estimate:
 
     samples: int
     splits: dict[str, int]
-    cells: list[tuple[str | None, str | None, str | None, int]]
+    cells: list[Cell]
     strata: dict[str, int]
     diversity: dict[str, Diversity]
     distances_km: Distances
@@ -86,7 +89,7 @@ def estimate_plan(
     return Estimate(
         samples=len(table),
         splits=_tally(split, splits),
-        cells=_cells(table),
+        cells=count_cells(table),
         strata=_tally(*class_codes(table["stratum"])) if "stratum" in table.column_names else {},
         diversity=expected_diversity(table),
         distances_km=site_distances(lonlat, split == val),
@@ -110,7 +113,7 @@ def _tally(codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, int]:
     return {name: count for name, count in zip(names, counts, strict=True) if count}
 
 
-def _cells(table: pa.Table) -> list[tuple[str | None, str | None, str | None, int]]:
+def count_cells(table: pa.Table) -> list[Cell]:
     """Samples by continent, biome and land cover, the most frequent first, then by name."""
     columns = [class_codes(table[name]) for name in ("continent", "biome", "landcover")]
     names = [[None, *names] for _, names in columns]

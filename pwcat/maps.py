@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.patches import Polygon
     from matplotlib.path import Path
 
-__all__ = ["draw_sites"]
+__all__ = ["draw_map"]
 
 # Okabe and Ito's colours and Tol's wine and olive, told apart by the colour-blind; most frequent class first.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#882255", "#999933", "#332288")
@@ -39,7 +39,7 @@ LABEL_CHARACTERS = 57
 LAND_TOLERANCE_DEG = 0.03  # a seventh of a pixel
 
 
-def draw_sites(
+def draw_map(
     table: pa.Table,
     *,
     title: str,

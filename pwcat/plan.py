@@ -276,6 +276,8 @@ def write_plan(plan: Plan, folder: Path) -> None:
         temporary.write_text(plan.recipe.to_yaml(), encoding="utf-8")
     with replacing(folder / "scenes.parquet") as temporary:
         write_scenes(temporary, plan.scenes)
+    for name in ("reserve.parquet", "replacements.parquet"):  # of an earlier plan
+        (folder / name).unlink(missing_ok=True)
     if len(plan.reserve):
         with replacing(folder / "reserve.parquet") as temporary:
             pq.write_table(plan.reserve, temporary, compression="zstd")

@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch
 from pyproj import Transformer
 
 from pwcat.errors import PwcatError
-from pwcat.maps import COLOURS, MANY, NONE, OTHER, draw_sites
+from pwcat.maps import COLOURS, MANY, NONE, OTHER, draw_map
 
 
 def sites(lonlat, biome):
@@ -41,7 +41,7 @@ def legend_of(figure):
 
 def test_sites_lie_where_the_projection_puts_them_in_the_colour_of_their_class():
     lonlat = [(0, 0), (180, 0), (-180, 0), (179.9, 70), (10, -89.9)]
-    figure = draw_sites(sites(lonlat, ["a", "a", "b", "a", None]), title="Five", colour_by="biome")
+    figure = draw_map(sites(lonlat, ["a", "a", "b", "a", None]), title="Five", colour_by="biome")
     x, y = Transformer.from_crs(4326, 8857, always_xy=True).transform(*np.array(lonlat, dtype=float).T)
     points, expected = points_of(figure), np.column_stack([x, y])
     np.testing.assert_allclose(points[COLOURS[0].upper()], expected[[0, 1, 3]])
@@ -54,7 +54,7 @@ def test_sites_lie_where_the_projection_puts_them_in_the_colour_of_their_class()
 
 def test_the_rarest_of_many_classes_share_a_colour_and_every_site_is_drawn_once():
     names = [f"class {k:02d}" for k in range(14) for _ in range(20 - k)]
-    figure = draw_sites(sites(uniform(len(names)), names), title="Many")
+    figure = draw_map(sites(uniform(len(names)), names), title="Many")
     points = points_of(figure)
     assert set(points) == {colour.upper() for colour in (*COLOURS, OTHER)}
     assert sum(map(len, points.values())) == len(names)
@@ -66,7 +66,7 @@ def test_the_rarest_of_many_classes_share_a_colour_and_every_site_is_drawn_once(
 
 def test_many_sites_are_drawn_as_density_that_counts_them_all():
     lonlat = uniform(MANY + 1)
-    figure = draw_sites(sites(lonlat, ["a"] * len(lonlat)), title="Dense")
+    figure = draw_map(sites(lonlat, ["a"] * len(lonlat)), title="Dense")
     (cells,) = [each for each in figure.axes[0].collections if isinstance(each, PolyCollection)]
     assert cells.get_array().sum() == len(lonlat)
     assert not points_of(figure)
@@ -98,7 +98,7 @@ def test_land_is_filled_holes_are_open_and_nothing_leaks_over_the_antimeridian()
         shapely.box(100, 10, 120, 20).boundary,  # no polygon
         None,
     ]
-    figure = draw_sites(sites([(0, -80)], ["a"]), title="Land", land=land)
+    figure = draw_map(sites([(0, -80)], ["a"]), title="Land", land=land)
     image = pixels(figure)
     assert image.shape == (1020, 1600, 3)
     land_colour, sea = (228, 226, 220), (255, 255, 255)
@@ -108,19 +108,19 @@ def test_land_is_filled_holes_are_open_and_nothing_leaks_over_the_antimeridian()
 
 def test_without_polygons_there_is_no_land():
     for land in (None, [], [shapely.Point(0, 0)], [shapely.Polygon()]):
-        figure = draw_sites(sites([(0, 0)], ["a"]), title="Nothing", land=land)
+        figure = draw_map(sites([(0, 0)], ["a"]), title="Nothing", land=land)
         assert not [each for each in figure.axes[0].patches if isinstance(each, PathPatch)]
 
 
 def test_it_says_what_it_shows():
-    figure = draw_sites(sites(uniform(1500), ["a"] * 1500), title="Where", attribution="made of data")
+    figure = draw_map(sites(uniform(1500), ["a"] * 1500), title="Where", attribution="made of data")
     texts = [text.get_text() for text in figure.texts]
     assert texts == ["Where", "1,500 samples, by biome", "made of data · Equal Earth projection (EPSG:8857)"]
 
 
 def test_a_layer_that_is_not_there_is_told_with_those_that_are():
     with pytest.raises(PwcatError, match="the plan has no layer 'soil' to colour by; it has biome, split"):
-        draw_sites(sites([(0, 0)], ["a"]), title="", colour_by="soil")
+        draw_map(sites([(0, 0)], ["a"]), title="", colour_by="soil")
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "SVG"])
@@ -136,11 +136,11 @@ def test_the_command_draws_a_map(suffix, small, frozen, pwcat, tmp_path):
         assert "pwcat, synthetic scenes · continent: continent.fgb" in file.read_text()
     start = {"png": b"\x89PNG", "pdf": b"%PDF", "SVG": b"<?xml"}[suffix]
     assert file.read_bytes().startswith(start)
-    assert "expected diversity of continent: " in out
+    assert "Expected diversity" in out
 
 
 def test_the_command_refuses_other_formats_before_it_plans(small, pwcat, tmp_path):
     code, out, err = pwcat("plan", small, "--catalog", tmp_path / "none", "--map", "sites.gif")
     assert (code, out) == (2, "")
-    assert err == "pwcat: --map sites.gif: a map is a file that ends in .png, .pdf, .svg\n"
+    assert err == "pwcat: --map sites.gif: the file must end in .png, .pdf, .svg\n"
     assert not (tmp_path / "none").exists()

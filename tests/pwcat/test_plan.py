@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -329,7 +331,8 @@ def test_a_scene_has_no_more_sites_than_it_may(recipe, source, small):
     assert max(sites_a_scene(free).values()) > 2
     assert {*sites_a_scene(plan)} - {*sites_a_scene(free)}  # another date serves where the best scene is full
     with pytest.raises(
-        RegionError, match=r"had no scene left that has not its most sites already.*raise `constraints\.max_sites_per_scene`"
+        RegionError,
+        match=r"had no scene left that has not its most sites already.*raise `constraints\.max_sites_per_scene`",
     ):
         make_plan(
             variant(recipe, num_samples=60, constraints={"max_sites_per_scene": 1}),
@@ -383,3 +386,49 @@ def test_places_alone_need_no_source(recipe, small, kit):
     assert table.schema.names == [*PLAN_SCHEMA.names, "soil"]
     with pytest.raises(RecipeError, match="its places hang on the scenes of the source; only a whole plan"):
         draw_sites(recipe, base_dir=small.parent)
+
+
+@pytest.mark.kit
+def test_a_command_chooses_places_alone(recipe, kit, pwcat, tmp_path):
+    layers = {
+        "continent": {"path": str(kit / "vectors/natural_earth/ne_continents.fgb"), "field": "continent"},
+        "biome": {"path": str(kit / "vectors/biomes/resolve_2017_biomes_simplified.fgb"), "field": "BIOME_NAME"},
+    }
+    document = {**recipe.model_dump(mode="json"), "sampler": {"strategy": "uniform"}, "regions": layers}
+    document["source"] = {"provider": "stac", "url": "http://127.0.0.1:1", "collection": "nowhere"}
+    path = tmp_path / "where.yaml"
+    path.write_text(yaml.safe_dump(document))
+    code, out, err = pwcat("sites", path, "-o", "where.parquet", "--map", "where.png")
+    assert (code, err) == (0, "")
+    assert "16 sites, in where.parquet, drawn in where.png" in out
+    assert "Expected diversity" in out
+    points = gpd.read_parquet(tmp_path / "where.parquet")
+    assert points.crs == "EPSG:4326"
+    assert len(points) == 16
+    assert points["continent"].notna().all()
+    assert (tmp_path / "where.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = pwcat("sites", path, "--json")
+    told = json.loads(out)
+    assert sum(cell[-1] for cell in told["cells"]) == told["sites"] == 16
+    assert told["diversity"]["continent"]["classes"] == points["continent"].nunique()
+    for name in ("where.csv", "where.gpkg"):
+        assert pwcat("sites", path, "-o", name)[0] == 0
+        assert len(gpd.read_file(tmp_path / name)) == 16
+    code, out, err = pwcat("sites", path, "-o", "where.doc")
+    assert (code, out) == (2, "")
+    assert err == "pwcat: --out where.doc: the file must end in .parquet, .csv, .geojson, .gpkg, .fgb\n"
+
+
+def test_a_command_tells_what_a_choice_by_spectra_cost(recipe, small, pwcat, tmp_path):
+    sampler = {"strategy": "spectral", "base": {"strategy": "uniform", "domain": "scenes"}, "calibrate": 20}
+    path = tmp_path / "spectral.yaml"
+    path.write_text(variant(recipe, sampler=sampler).to_yaml())
+    code, out, err = pwcat("plan", path, "--catalog", "catalog")
+    assert (code, err) == (0, "")
+    told = " ".join(out.split())
+    assert re.search(
+        r"chosen among 80 candidates \(0 without pixels\): coarse scores rank as full ones do with rho [01]\.\d", told
+    )
+    assert re.search(r"expected spectral entropy \d\.\d\d nats, of all candidates \d\.\d\d; scoring read \d+ MB", told)
+    code, out, _ = pwcat("plan", path, "--catalog", "catalog", "--json")
+    assert json.loads(out)["spectral"]["candidates"] == 80
