@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,27 +21,18 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+from measured import KIT, RESULTS, keep, run_python
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from pwcat.regions import VectorLayer
 from pwcat.regions.vector import read_vector, vector_layer
 
-KIT = Path(os.environ.get("PWCAT_KIT", Path(__file__).parents[2] / "shared" / "kit"))
 BIOMES = KIT / "vectors" / "biomes" / "resolve_2017_biomes_simplified.fgb"
-RESULTS = Path(__file__).parent / "results"
 PEER = "geopandas.sjoin"
 WAYS = (PEER, "index made", "index kept")
 PLACES = ("sphere", "land")
-
-# A process starts with the peak memory of the one that made it, so a small one stands between this one and the case.
-LAUNCHER = """
-import os, sys
-_, status, _ = os.wait4(os.posix_spawn(sys.executable, sys.argv[1:], os.environ), 0)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
 
 
 @dataclass(frozen=True)
@@ -106,7 +93,7 @@ def by_pwcat(points: NDArray[np.float64], *, kept: bool) -> Callable[[], NDArray
 
 
 def case(way: str, points_file: Path, answer: Path, repeats: int) -> None:
-    """Run one case in this process, write its answer, and print its seconds and peak memory."""
+    """Run one case in this process, write its answer, and print its seconds."""
     points = np.load(points_file)
     label = by_sjoin(points) if way == PEER else by_pwcat(points, kept=way == "index kept")
     times = []
@@ -115,7 +102,7 @@ def case(way: str, points_file: Path, answer: Path, repeats: int) -> None:
         codes = label()
         times.append(time.perf_counter() - started)
     np.save(answer, codes)
-    print(json.dumps([statistics.median(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+    print(json.dumps(statistics.median(times)))
 
 
 def measure(places: str, n: int, repeats: int, root: Path) -> list[Row]:
@@ -124,16 +111,12 @@ def measure(places: str, n: int, repeats: int, root: Path) -> list[Row]:
     rows, answers = [], []
     for way in WAYS:
         answer = root / f"{places}-{way.replace(' ', '-')}.npy"
-        launch = [sys.executable, "-S", "-c", LAUNCHER, sys.executable, __file__]
-        options = ["--case", way, "--files", points_file, answer, "--repeats", repeats]
-        done = subprocess.run([*launch, *map(str, options)], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{way} failed:\n{done.stderr}")
-        seconds, peak_mb = json.loads(done.stdout.splitlines()[-1])
+        ran = run_python(__file__, "--case", way, "--files", points_file, answer, "--repeats", repeats)
+        seconds = json.loads(ran.lines[-1])
         answers.append(np.load(answer))
         assert np.array_equal(answers[0], answers[-1]), f"{way} does not answer as {PEER} does"
-        rows.append(Row(places, way, seconds, peak_mb, int((answers[-1] >= 0).sum()), n))
-        print(f"{places:<7} {way:<16} {seconds:7.3f} s {peak_mb:6.0f} MB", file=sys.stderr)
+        rows.append(Row(places, way, seconds, ran.peak_mb, int((answers[-1] >= 0).sum()), n))
+        print(f"{places:<7} {way:<16} {seconds:7.3f} s {ran.peak_mb:6.0f} MB", file=sys.stderr)
     return rows
 
 
@@ -166,12 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pwcat-label-") as root:
         for places in PLACES:
             rows += measure(places, args.points, args.repeats, Path(root))
-    console = Console(record=True, width=80)
-    console.print(show(rows))
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "machine": platform.machine()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
-    args.out.with_suffix(".txt").write_text(console.export_text())
+    keep(args.out, [show(rows)], rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

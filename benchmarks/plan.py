@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,12 +20,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from measured import KIT, RESULTS, keep, run_python
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-KIT = Path(os.environ.get("PWCAT_KIT", Path(__file__).parents[2] / "shared" / "kit"))
-RESULTS = Path(__file__).parent / "results"
 LAYERS = {
     "continent": {"path": str(KIT / "vectors/natural_earth/ne_continents.fgb"), "field": "continent"},
     "biome": {"path": str(KIT / "vectors/biomes/resolve_2017_biomes_simplified.fgb"), "field": "BIOME_NAME"},
@@ -42,13 +37,6 @@ SAMPLERS = {
     "uniform in scenes": {"strategy": "uniform", "domain": "scenes"},
 }
 TARGET_SECONDS, TARGET_MB = 60, 4096  # of a million uniform sites, labelled on three layers
-
-# A process starts with the peak memory of the one that made it, so a small one stands between this one and the case.
-LAUNCHER = """
-import json, os, sys
-_, status, usage = os.wait4(os.posix_spawn(sys.executable, sys.argv[1:], os.environ), 0)
-print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_maxrss / 1024]))
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +83,8 @@ def run_case(stage: str, sampler: str, sites: int, archive: str) -> None:
 
 
 def measure(stage: str, sampler: str, sites: int, archive: Path) -> Row:
-    command = [__file__, "--case", stage, sampler, str(sites), str(archive)]
-    launch = [sys.executable, "-S", "-c", LAUNCHER, sys.executable, *command]
-    done = subprocess.run(launch, capture_output=True, text=True, check=True)
-    *_, seconds, last = done.stdout.splitlines() or ["", "[1, 0]"]
-    status, peak_mb = json.loads(last)
-    if status:
-        raise SystemExit(f"{stage} {sampler} {sites} failed:\n{done.stderr}")
-    row = Row(stage=stage, sampler=sampler, sites=sites, seconds=json.loads(seconds), peak_mb=peak_mb)
+    ran = run_python(__file__, "--case", stage, sampler, sites, archive)
+    row = Row(stage=stage, sampler=sampler, sites=sites, seconds=json.loads(ran.lines[-1]), peak_mb=ran.peak_mb)
     print(f"{stage:<6} {sampler:<20} {sites:>9,} {row.seconds:7.1f} s {row.peak_mb:6.0f} MB", file=sys.stderr)
     return row
 
@@ -182,18 +164,11 @@ def main() -> None:
         scenes = make_world(Path(folder))
         cases = [("plan" if sampler.endswith("scenes") else "sites", sampler) for sampler in SAMPLERS]
         rows = [measure(stage, sampler, sites, Path(folder)) for stage, sampler in cases for sites in args.sizes]
-    console = Console(record=True, width=80)
-    console.print(show(rows))
-    console.print(
+    note = (
         f"{scenes:,} scenes in the archive; target: a million uniform sites on three layers in {TARGET_SECONDS} s and "
-        f"{TARGET_MB:,} MB on two cores.",
-        highlight=False,
+        f"{TARGET_MB:,} MB on two cores."
     )
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "machine": platform.machine()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine, "scenes": scenes, "rows": [asdict(row) for row in rows]}
-    args.out.write_text(json.dumps(document, indent=2) + "\n")
-    args.out.with_suffix(".txt").write_text(console.export_text())
+    keep(args.out, [show(rows), note], scenes=scenes, rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

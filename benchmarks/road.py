@@ -9,25 +9,19 @@ its time at a size over its time at the size before, over the growth of the work
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from measured import RESULTS, keep, run_python
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from publish.demo_recipes import DATASETS, HELD_OUT, DemoOptions, held_out_places, write_recipes
 
-PWCAT = [sys.executable, "-m", "pwcat"]
 TRAINED_ON = "europe"
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -43,23 +37,10 @@ class Row:
         return self.chips / self.seconds
 
 
-# A process starts with the peak memory of the one that made it, so a small one stands between this one and the command.
-LAUNCHER = """
-import json, os, sys, time
-started = time.monotonic()
-_, status, usage = os.wait4(os.posix_spawn(sys.executable, sys.argv[1:], os.environ), 0)
-print(json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - started, usage.ru_maxrss / 1024]))
-"""
-
-
 def run(*command: str | Path) -> tuple[float, float]:
     """Seconds and peak resident megabytes of one command."""
-    launch = [sys.executable, "-S", "-c", LAUNCHER, *PWCAT, *map(str, command)]
-    done = subprocess.run(launch, capture_output=True, text=True, check=True)
-    status, seconds, peak_mb = json.loads(done.stdout.splitlines()[-1])
-    if status:
-        raise SystemExit(f"{command} failed:\n{done.stderr}")
-    return seconds, peak_mb
+    ran = run_python("-m", "pwcat", *command)
+    return ran.seconds, ran.peak_mb
 
 
 def measure(size: int, root: Path) -> list[Row]:
@@ -126,12 +107,7 @@ def main() -> None:
     for size in args.sizes:
         with tempfile.TemporaryDirectory(prefix="pwcat-road-") as root:
             rows += measure(size, Path(root))
-    console = Console(record=True, width=80)
-    console.print(show(rows))
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "machine": platform.machine()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")
-    args.out.with_suffix(".txt").write_text(console.export_text())
+    keep(args.out, [show(rows)], rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

@@ -93,10 +93,10 @@ def _incomplete(given: dict[str, Any]) -> str:
     return "a collection has no `field`" if given["collection"] is not None and given["field"] is not None else ""
 
 
-# Columns of a plan that say something else: a layer's name is a column, too.
+# Names that a plan or its summary give to something else: a layer's name is a column, too.
 COLUMNS_OF_A_PLAN = frozenset({
-    "id", "lon", "lat", "landcover_fractions", "stratum", "scene_ids", "datetime", "epsg", "x0", "y0", "resolution_m",
-    "split", "shard",
+    "id", "lon", "lat", "landcover_area", "landcover_fractions", "stratum", "scene_ids", "datetime", "epsg", "x0", "y0",
+    "resolution_m", "split", "shard",
 })  # fmt: skip
 
 

@@ -18,10 +18,14 @@ from pwcat.errors import RecipeError
 from pwcat.faults import describe_faults
 from pwcat.layers import RegionLayers
 from pwcat.providers import PROVIDERS
-from pwcat.samplers import AnySampler
+from pwcat.regions.datasets import DEFAULTS
+from pwcat.samplers import AnySampler, Spectral
 
 __all__ = ["Chip", "Recipe", "Source", "Split", "When", "load_recipe"]
 
+
+# Pixels a side that a chip must have to be scored.
+LEAST_SCORED_PX = 4
 
 _SAMPLER: TypeAdapter[Any] = TypeAdapter(AnySampler)
 
@@ -189,16 +193,42 @@ def load_recipe(path: str | Path) -> Recipe:
 
 
 def _unreachable(document: Mapping[str, Any]) -> list[str]:
-    """Layers that are needed and that the document lacks; read from the raw document, which may have other faults."""
+    """What contradicts itself across parts of a recipe; read from the raw document, which may have other faults."""
     regions, constraints = document.get("regions") or {}, document.get("constraints") or {}
     if not isinstance(regions, Mapping) or not isinstance(constraints, Mapping):
         return []
     try:
-        needed = [
-            (layer, f"sampler: {why}") for layer, why in _SAMPLER.validate_python(document.get("sampler")).layers()
-        ]
+        sampler = _SAMPLER.validate_python(document.get("sampler"))
     except ValidationError:  # told already
-        needed = []
+        sampler = None
+    needed = [(layer, f"sampler: {why}") for layer, why in sampler.layers()] if sampler else []
     if constraints.get("min_land_fraction"):
         needed.append(("continent", "constraints: `min_land_fraction`"))
-    return [f"{why} needs the layer `regions.{layer}`" for layer, why in needed if regions.get(layer) is None]
+    missing = {layer: why for layer, why in reversed(needed) if regions.get(layer) is None}  # the first reason stays
+    faults = [f"{why} needs the layer `regions.{layer}`{_hint(layer)}" for layer, why in reversed(missing.items())]
+    chip = document.get("chip")
+    if isinstance(sampler, Spectral) and isinstance(chip, Mapping):
+        faults += _unscorable(sampler, chip, constraints)
+    return faults
+
+
+def _hint(layer: str) -> str:
+    dataset = DEFAULTS.get(layer)
+    return f", such as `{layer}: {dataset}`" if dataset else ""
+
+
+def _unscorable(sampler: Spectral, chip: Mapping[str, Any], constraints: Mapping[str, Any]) -> list[str]:
+    """What a choice by spectra cannot do."""
+    faults, size, bands = [], chip.get("size_px"), chip.get("bands")
+    if isinstance(size, int) and size // sampler.factor < LEAST_SCORED_PX:
+        faults.append(
+            f"sampler.factor: a chip of {size} px has {size // sampler.factor} a side when it is {sampler.factor} times "
+            f"coarser; {LEAST_SCORED_PX} are the least that say anything of its spectrum"
+        )
+    if isinstance(bands, list) and (strange := [band for band in sampler.bands or [] if band not in bands]):
+        faults.append(f"sampler.bands: {', '.join(strange)} is not among the bands of the chip")
+    if isinstance(least := constraints.get("min_sites_per_scene", 1), int) and least > 1:
+        faults.append(
+            "constraints.min_sites_per_scene: a choice by spectra takes sites one by one, and cannot keep groups"
+        )
+    return faults

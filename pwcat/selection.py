@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from pwcat.samplers.strata import apportion
 
 __all__ = ["Calibration", "calibrate", "choice_order"]
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -25,7 +28,7 @@ class Calibration:
         rank_correlation: Spearman's, within [-1, 1]; NaN for fewer than four chips or no variation.
         ci_low: lower end of its 95 % interval, by Fisher's z with the variance of Fieller, Hartley and Pearson (1957).
         ci_high: upper end.
-        slope: of full entropy over score, least squares; 1 where it cannot be told.
+        slope: of full entropy over score, least squares; 1 where it cannot be told, or falls.
         intercept: of the same, nats.
     """
 
@@ -57,6 +60,9 @@ def calibrate(scores: NDArray[np.float64], full: NDArray[np.float64]) -> Calibra
     half = 1.96 * np.sqrt(1.06 / (len(x) - 3))
     z = np.arctanh(np.clip(rho, -0.999999, 0.999999))
     slope, intercept = (float(value) for value in np.polyfit(x, y, 1))
+    if slope <= 0:
+        log.warning("coarse scores of %d chips do not rise with full ones (rho %.2f): taken as they are", len(x), rho)
+        slope, intercept = 1.0, float((y - x).mean())
     return Calibration(
         n=len(x),
         rank_correlation=rho,

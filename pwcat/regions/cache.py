@@ -179,10 +179,21 @@ def fetch_dataset(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             receipt = _bring(dataset, origin, temporary, progress)
-            check(dataset, temporary)
+            _check(dataset, origin, temporary, check)
             with replacing(_receipt_of(path)) as beside:
                 beside.write_text(json.dumps(asdict(receipt), indent=2) + "\n", encoding="utf-8")
     return path, True
+
+
+def _check(dataset: Dataset, origin: str, temporary: Path, check: Callable[[Dataset, Path], None]) -> None:
+    try:
+        check(dataset, temporary)
+    except RegionError as exc:
+        wanted = (
+            f"the file that {dataset.url} is" if dataset.url else f"{dataset.filename}, made as `regions list` says"
+        )
+        reason = str(exc).replace(str(temporary), Path(origin).name).partition(": '/vsizip/")[0]
+        raise RegionError(f"{origin} cannot be {dataset.name}; wanted is {wanted}. Nothing was kept: {reason}") from exc
 
 
 @contextmanager
@@ -234,7 +245,10 @@ def _opened(origin: str) -> Iterator[tuple[IO[bytes], int | None]]:
         exc.close()
         raise RegionError(f"{origin} answered {exc.code} {exc.reason}; nothing was kept") from exc
     except (OSError, http.client.HTTPException) as exc:
-        raise RegionError(f"{origin} cannot be reached: {getattr(exc, 'reason', exc)}") from exc
+        raise RegionError(
+            f"{origin} cannot be reached: {getattr(exc, 'reason', exc)}. Without a network, bring the file by another way, and "
+            "run `pwcat regions fetch NAME --from FILE`"
+        ) from exc
     with response:
         length = response.headers.get("Content-Length")
         yield response, int(length) if length and length.isdigit() else None

@@ -29,10 +29,18 @@ def open_regions(layers: RegionLayers, *, base_dir: Path, source: OpenSource | N
         source: the recipe's source, for layers that are a collection there; not needed where none is.
 
     Raises:
-        RegionError: a layer is missing or unreadable.
+        RegionError: layers are missing or unreadable; all of them are told.
         SourceError: a STAC API does not answer.
     """
-    opened = {name: open_layer(name, layer, base_dir=base_dir, source=source) for name, layer in layers.given().items()}
+    opened: dict[str, RegionLayer] = {}
+    faults = []
+    for name, layer in layers.given().items():
+        try:
+            opened[name] = open_layer(name, layer, base_dir=base_dir, source=source)
+        except RegionError as exc:
+            faults.append(str(exc))
+    if faults:
+        raise RegionError("\n  ".join(dict.fromkeys(faults)))
     return Regions(layers=opened)
 
 

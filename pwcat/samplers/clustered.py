@@ -34,7 +34,9 @@ class Around(Document):
     """The places that sites lie around."""
 
     path: str | None = Field(None, description="vector file, Parquet or CSV, relative to the recipe")
-    dataset: str | None = Field(None, description="instead: a dataset in the cache, such as `ne-populated-places`")
+    dataset: Literal["ne-populated-places"] | None = Field(
+        None, description="instead: a dataset of points in the cache"
+    )
     weight: str | None = Field(None, description="attribute in proportion to which places get sites; none: all alike")
     lon: str | None = Field(None, description="tables: the column of longitudes; by default `lon` or `longitude`")
     lat: str | None = Field(None, description="tables: the column of latitudes; by default `lat` or `latitude`")

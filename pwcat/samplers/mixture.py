@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pwcat.samplers.world import World
 
 __all__ = ["Mixture", "Part"]
+
+log = logging.getLogger(__name__)
 
 
 class Part(Document):
@@ -42,6 +45,8 @@ class Mixture(SamplerDocument):
     def strata(self, n: int, *, world: World) -> list[Stratum]:
         """The strata of each part, for its share of ``n``; names that occur twice get a number."""
         counts = apportion(n, [part.weight for part in self.parts])
+        if 0 in counts:
+            log.warning("%d sites are too few for every part: nothing is drawn of %d of them", n, counts.count(0))
         strata = [
             stratum
             for part, count in zip(self.parts, counts, strict=True)

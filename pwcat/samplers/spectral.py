@@ -35,9 +35,10 @@ class Target(Document):
     @field_validator("weights")
     @classmethod
     def _one_a_bin(cls, weights: list[float], info: ValidationInfo) -> list[float]:
-        bins = len(info.data.get("edges", [])) - 1
-        if len(weights) != bins or min(weights, default=-1) < 0 or sum(weights) <= 0:
-            raise ValueError(f"{bins} bins want as many weights, none negative and not all zero")
+        if min(weights, default=0) < 0 or sum(weights) <= 0:
+            raise ValueError("weights must not be negative, nor all zero")
+        if "edges" in info.data and len(weights) != (bins := len(info.data["edges"]) - 1):
+            raise ValueError(f"{bins + 1} edges make {bins} bin{'s' if bins > 1 else ''}, and each wants a weight")
         return weights
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from pwcat.samplers.world import World
 
 __all__ = ["Quota", "Stratified"]
+
+log = logging.getLogger(__name__)
 
 
 class Quota(Document):
@@ -36,8 +40,12 @@ class Stratified(SamplerDocument):
         "equal",
         description="equal; proportional to area; to its square root; or weights by class (a list for combinations)",
     )
-    exclude: list[str] = Field(default_factory=list, description="classes of any of the layers that get nothing")
-    min_share: float = Field(0.0, ge=0, lt=1, description="classes with less than this share of the area get nothing")
+    exclude: list[str] = Field(
+        default_factory=list, description="classes of any of the layers that get nothing; not with weights"
+    )
+    min_share: float = Field(
+        0.0, ge=0, lt=1, description="classes with less than this share of the area get nothing; not with weights"
+    )
     domain: Domain = Field("land", description="as for `uniform`")
 
     @field_validator("by")
@@ -57,10 +65,19 @@ class Stratified(SamplerDocument):
             if layers > 1:
                 raise ValueError("weights of combinations are a list: [{classes: [Asia, Tundra], weight: 2}, …]")
             if not quotas or min(quotas.values()) <= 0 or not math.isfinite(sum(quotas.values())):
-                raise ValueError("weights are positive numbers; leave a class out, or `exclude` it, to give it nothing")
+                raise ValueError("weights are positive numbers; leave a class out to give it nothing")
+        if isinstance(quotas, list) and not quotas:
+            raise ValueError("there is no weight")
         if isinstance(quotas, list) and any(len(quota.classes) != layers for quota in quotas):
             raise ValueError(f"each of `classes` names one class of each of the {layers} layers of `by`")
         return quotas
+
+    @field_validator("exclude", "min_share")
+    @classmethod
+    def _by_rule(cls, given: list[str] | float, info: ValidationInfo) -> list[str] | float:
+        if given and not isinstance(info.data.get("quotas", "equal"), str):
+            raise ValueError("where `quotas` are weights, leave out the classes that get nothing")
+        return given
 
     def layers(self) -> list[tuple[str, str]]:
         """Those of ``by``, and that of the domain."""
@@ -81,6 +98,8 @@ class Stratified(SamplerDocument):
         if not weights:
             raise RegionError(f"stratified by {' × '.join(self.by)}: no class is left to sample")
         quotas = dict(zip(weights, apportion(n, list(weights.values())), strict=True))
+        if nothing := [" × ".join(classes) for classes, wanted in quotas.items() if not wanted]:
+            log.warning("%d sites are too few for every class: nothing is drawn of %s", n, ", ".join(nothing))
         return [self._stratum(classes, wanted, world) for classes, wanted in quotas.items() if wanted]
 
     def _stratum(self, classes: tuple[str, ...], wanted: int, world: World) -> Stratum:
@@ -94,9 +113,9 @@ class Stratified(SamplerDocument):
 
     def _weights(self, world: World) -> Mapping[tuple[str, ...], float]:
         if isinstance(self.quotas, dict):
-            return {world.spell(self.by[0], [value]): weight for value, weight in self.quotas.items()}
+            return _each_once([(world.spell(self.by[0], [key]), weight) for key, weight in self.quotas.items()])
         if isinstance(self.quotas, list):
-            return {self._spell(quota.classes, world): quota.weight for quota in self.quotas}
+            return _each_once([(self._spell(quota.classes, world), quota.weight) for quota in self.quotas])
         left_out = self._left_out(world)
         shares = {
             classes: share
@@ -123,3 +142,12 @@ class Stratified(SamplerDocument):
             if len(errors) == len(self.by):
                 raise errors[0]
         return found
+
+
+def _each_once(weights: Sequence[tuple[tuple[str, ...], float]]) -> dict[tuple[str, ...], float]:
+    """Weights by class; a class that is named twice, in whatever spelling, is an error."""
+    counts = Counter(classes for classes, _ in weights)
+    twice = [" × ".join(classes) for classes, count in counts.items() if count > 1]
+    if twice:
+        raise RegionError(f"sampler.quotas names {', '.join(twice)} more than once")
+    return dict(weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -22,7 +22,7 @@ class Uniform(SamplerDocument):
         "land",
         description="land: where the layer `continent` has a class; globe: anywhere; scenes: where the source has scenes",
     )
-    inside: dict[str, str | list[str]] = Field(
+    inside: dict[str, str | Annotated[list[str], Field(min_length=1)]] = Field(
         default_factory=dict, description="classes that a site may have, by layer: `{biome: [Tundra, Deserts]}`"
     )
 

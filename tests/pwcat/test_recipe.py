@@ -291,7 +291,7 @@ SAMPLERS = {
     "a negative weight": (
         {"strategy": "stratified", "by": ["continent"], "quotas": {"Africa": -2}},
         [
-            "sampler.quotas: weights are positive numbers; leave a class out, or `exclude` it, to give it nothing",
+            "sampler.quotas: weights are positive numbers; leave a class out to give it nothing",
         ],
     ),
     "quotas of combinations": (
@@ -361,11 +361,36 @@ SAMPLERS = {
             "sampler.order: Input should be 'random' or 'row' (got 'column')",
         ],
     ),
+    "rules beside weights": (
+        {"strategy": "stratified", "by": ["continent"], "quotas": {"Asia": 2}, "exclude": ["Asia"], "min_share": 0.1},
+        [
+            "sampler.exclude: where `quotas` are weights, leave out the classes that get nothing (got ['Asia'])",
+            "sampler.min_share: where `quotas` are weights, leave out the classes that get nothing (got 0.1)",
+        ],
+    ),
+    "nothing to draw in": (
+        {"strategy": "uniform", "inside": {"biome": []}},
+        [
+            "sampler.inside.biome: Input should be a string, or List should have at least 1 item after validation, not 0 (got [])"
+        ],
+    ),
+    "a choice by spectra that sees nothing": (
+        {"strategy": "spectral", "base": {"strategy": "uniform"}, "factor": 16, "bands": ["B02", "B99"]},
+        [
+            "sampler.factor: a chip of 32 px has 2 a side when it is 16 times coarser; 4 are the least that say anything of "
+            "its spectrum",
+            "sampler.bands: B99 is not among the bands of the chip",
+        ],
+    ),
+    "a distribution whose weights are not its bins'": (
+        {"strategy": "spectral", "base": {"strategy": "uniform"}, "aim": {"edges": [0, 1, 2], "weights": [1]}},
+        ["sampler.aim.weights: 3 edges make 2 bins, and each wants a weight (got [1])"],
+    ),
     "layers that are not there": (
         {"strategy": "stratified", "by": ["soil", "biome"], "domain": "globe"},
         [
             "sampler: stratified needs the layer `regions.soil`",
-            "sampler: stratified needs the layer `regions.biome`",
+            "sampler: stratified needs the layer `regions.biome`, such as `biome: resolve-2017`",
         ],
     ),
 }
@@ -408,14 +433,16 @@ def test_land_is_asked_of_the_continents(tmp_path):
     document = changed(sampler={"strategy": "uniform", "domain": "globe"}, constraints__min_land_fraction=0.5)
     assert load(tmp_path, document).constraints.min_land_fraction == 0.5
     assert faults_of(tmp_path, {**document, "regions": {}}) == [
-        "constraints: `min_land_fraction` needs the layer `regions.continent`"
+        "constraints: `min_land_fraction` needs the layer `regions.continent`, such as `continent: natural-earth`"
     ]
 
 
 def test_a_layer_that_several_parts_lack_is_told_once(tmp_path):
     parts = [{"weight": 1, "sampler": {"strategy": "uniform"}}] * 3
     document = {**GOOD, "sampler": {"strategy": "mixture", "parts": parts}, "regions": {}}
-    assert faults_of(tmp_path, document) == ["sampler: the domain `land` needs the layer `regions.continent`"]
+    assert faults_of(tmp_path, document) == [
+        "sampler: the domain `land` needs the layer `regions.continent`, such as `continent: natural-earth`"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -563,3 +590,11 @@ def test_the_page_shows_the_faults_as_they_are_told(tmp_path, monkeypatch):
     with pytest.raises(RecipeError, match="13 faults") as caught:
         load_recipe("bad.yaml")
     assert f"pwcat: {caught.value}\n" == told
+
+
+def test_a_choice_by_spectra_cannot_keep_groups(tmp_path):
+    sampler = {"strategy": "spectral", "base": {"strategy": "uniform"}}
+    document = {**GOOD, "sampler": sampler, "constraints": {"min_sites_per_scene": 4}}
+    assert faults_of(tmp_path, document) == [
+        "constraints.min_sites_per_scene: a choice by spectra takes sites one by one, and cannot keep groups"
+    ]

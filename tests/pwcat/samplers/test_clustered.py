@@ -13,6 +13,8 @@ from pwcat.samplers.clustered import Clustered
 SIGNIFICANCE = 1e-4
 CITIES = [("A", 10.0, 50.0, 1), ("B", -70.0, -33.0, 3), ("C", 179.9, 0.0, 0), ("D", 0.0, 89.5, 4)]
 
+EITHER = r"either those of a file \(`path`\) or of a `dataset`"
+
 
 @pytest.fixture
 def world(anywhere, tmp_path):
@@ -149,8 +151,11 @@ def test_a_weight_that_is_not_known_is_told_and_gets_no_sites(anywhere, tmp_path
         ({"around": None}, "`around` and `radius_km` belong together"),
         ({"around": None, "radius_km": None}, "clusters lie either `around` places or in a `mask`"),
         ({"mask": {"layer": "biome", "values": ["Tundra"]}}, "clusters lie either `around` places or in a `mask`"),
-        ({"around": {"path": "a.csv", "dataset": "ne"}}, r"either those of a file \(`path`\) or of a `dataset`"),
-        ({"around": {}}, r"either those of a file \(`path`\) or of a `dataset`"),
+        (
+            {"around": {"path": "a.csv", "dataset": "ne-populated-places"}},
+            r"either those of a file \(`path`\) or of a `dataset`",
+        ),
+        ({"around": {}}, EITHER),
         ({"around": {"path": "a.csv", "lon": "x"}}, "give both `lon` and `lat`, or neither"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_within_a_class_sites_are_uniform_by_area(earth, chosen):
     land = shapely.union_all(shapely.make_valid(earth.layers["continent"].polygons))
     tundra = shapely.intersection(shapely.make_valid(layer.polygons[layer.class_of == "Tundra"]), land)
     edges = [-180, -150, -120, -90, -60, 0, 60, 75, 90, 105, 120, 150, 180]
-    areas = np.array([polygon_area(tundra, shapely.box(a, -90, b, 90)) for a, b in zip(edges, edges[1:], strict=False)])
+    areas = np.array([polygon_area(tundra, shapely.box(a, -90, b, 90)) for a, b in pairwise(edges)])
     counts, _ = np.histogram(sites.lonlat[:, 0], bins=edges)
     assert chisquare(counts, counts.sum() * areas / areas.sum()).pvalue > SIGNIFICANCE
 
@@ -219,3 +220,15 @@ def test_unknown_classes_are_told_with_those_there_are(boxes, tmp_path):
         OneHot(strategy="one_hot", layer="continent", value="Erope").strata(1, world=world)
     with pytest.raises(RegionError, match=r"the layer 'biome' is not given \(there are: continent\)"):
         Uniform(strategy="uniform", inside={"biome": "Tundra"}).strata(1, world=world)
+
+
+def test_a_class_that_is_weighted_twice_is_an_error_and_one_that_gets_nothing_is_told(boxes, chosen, caplog):
+    regions = Regions(
+        layers={"continent": boxes(Asia=(60, 0, 120, 50), Europe=(0, 40, 60, 70), Oceania=(120, 0, 121, 1))}
+    )
+    twice = {"strategy": "stratified", "by": ["continent"], "quotas": {"Asia": 1, "asia": 2}}
+    with pytest.raises(RegionError, match=r"sampler\.quotas names Asia more than once"):
+        chosen(twice, 10, regions)
+    _, sites, _ = chosen({"strategy": "stratified", "by": ["continent"]}, 2, regions)
+    assert len(sites) == 2
+    assert "2 sites are too few for every class: nothing is drawn of Oceania" in caplog.text
