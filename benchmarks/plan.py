@@ -62,7 +62,7 @@ def recipe_of(sampler: str, sites: int, source: dict[str, str]):
 
 def run_case(stage: str, sampler: str, sites: int, archive: str) -> None:
     """One case, in this process; prints its seconds."""
-    from pwcat.estimate import estimate_plan
+    from pwcat.costs.estimate import estimate_plan
     from pwcat.plan import draw_sites, make_plan
     from pwcat.providers import open_source
 

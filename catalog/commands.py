@@ -22,7 +22,7 @@ from catalog.query import open_catalog
 from catalog.store import build as build_collection
 from catalog.subset import Subset, load_subset
 from pwcat.commands import DEFAULT_CATALOG
-from pwcat.costs import RunCost
+from pwcat.costs.comparison import RunCost
 from pwcat.materialize import BuildReport
 
 __all__ = ["build", "search", "stats"]

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pwcat.atomic import replacing
+from pwcat.costs.estimate import RATE_MB_S, Cell, Estimate, count_cells, estimate_plan
+from pwcat.costs.expected import Distances, Diversity, expected_diversity
 from pwcat.errors import PwcatError
-from pwcat.estimate import RATE_MB_S, Cell, Estimate, count_cells, estimate_plan
-from pwcat.expected import Distances, Diversity, expected_diversity
 from pwcat.plan import draw_sites, freeze_plan, read_plan
 from pwcat.providers import open_source
 from pwcat.recipe import Recipe, load_recipe

@@ -14,8 +14,8 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from pwcat.costs.expected import NO_LAYERS, class_codes, is_text
 from pwcat.errors import PwcatError
-from pwcat.expected import NO_LAYERS, class_codes, is_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

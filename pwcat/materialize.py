@@ -20,16 +20,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pwcat.atomic import remove_leftovers
-from pwcat.costs import RunCost, compare_costs, keep_costs
+from pwcat.costs.comparison import RunCost, compare_costs, keep_costs
+from pwcat.costs.traffic import Traffic
 from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path, write_coordinates
 from pwcat.errors import CubeError, SourceError
 from pwcat.ledger import ledger_path, ledger_settles, read_ledger
-from pwcat.plan import FrozenPlan, read_plan, shard_size
+from pwcat.plan import FrozenPlan, read_plan
 from pwcat.providers import OpenSource
 from pwcat.reserve import Choice, choose_replacements, plan_hash, read_replacements, write_replacements
 from pwcat.scenes import Scene
+from pwcat.sharding import shard_size
 from pwcat.shards import ShardResult, ShardTask, make_shard
-from pwcat.traffic import Traffic
 
 __all__ = ["BuildReport", "build_cube"]
 

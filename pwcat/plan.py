@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pwcat.atomic import replacing
-from pwcat.drawing import choose_sites
 from pwcat.errors import PwcatError, RecipeError, SourceError
-from pwcat.locators import NominalLocator, SceneLocator
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.regions import Regions, open_regions
@@ -25,8 +22,11 @@ from pwcat.reserve import apply_replacements, read_replacements
 from pwcat.samplers import Spectral, Stratum
 from pwcat.samplers.world import World
 from pwcat.scenes import Scene, read_scenes, search_scenes, write_scenes
-from pwcat.sites import Sites, hilbert_order
-from pwcat.spectral import SpectralChoice, choose_by_spectrum
+from pwcat.sharding import shard_size
+from pwcat.sites.columns import Sites, hilbert_order
+from pwcat.sites.drawing import choose_sites
+from pwcat.sites.locators import NominalLocator, SceneLocator
+from pwcat.spectra.choice import SpectralChoice, choose_by_spectrum
 from pwcat.splits import spatial_split
 
 __all__ = ["PLAN_SCHEMA", "FrozenPlan", "Plan", "draw_sites", "freeze_plan", "make_plan", "read_plan", "write_plan"]
@@ -58,12 +58,6 @@ PLAN_SCHEMA = pa.schema(
 )
 LAYER_COLUMNS = ("continent", "biome", "ecoregion", "landcover")
 
-# A shard is what a worker holds in memory, retries and writes at once. It holds 64 chips, of at most 64 MB of pixels; fewer
-# in a small dataset, so that it still has eight shards to share out, and up to 256 in one that would have over 1,024.
-SHARD_BYTES = 64 * 2**20
-SHARD_CHIPS = (64, 256)
-NUM_SHARDS = (8, 1024)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -87,15 +81,6 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.table)
-
-
-def shard_size(recipe: Recipe) -> int:
-    """Samples a shard, a power of two."""
-    times = len(recipe.when.months or []) or recipe.when.dates_per_site or 1
-    chip_bytes = 2 * times * len(recipe.chip.bands) * recipe.chip.size_px**2
-    wanted = min(max(SHARD_CHIPS[0], recipe.num_samples // NUM_SHARDS[1]), SHARD_CHIPS[1])
-    most = max(1, min(wanted, SHARD_BYTES // chip_bytes, recipe.num_samples // NUM_SHARDS[0]))
-    return int(2 ** math.floor(math.log2(most)))
 
 
 def make_plan(recipe: Recipe | str | Path, *, base_dir: Path | None = None, source: OpenSource | None = None) -> Plan:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import CubeSpec, encode_shard, open_cube, shard_path, write_shard
 from pwcat.ledger import ledger_path, read_shard_ledger, write_ledger
 from pwcat.providers import OpenSource
 from pwcat.readers import read_chips
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
-from pwcat.traffic import Traffic, metered
 
 __all__ = ["ShardResult", "ShardTask", "make_shard"]
 

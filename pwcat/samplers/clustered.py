@@ -18,7 +18,7 @@ from pwcat.samplers.narrow import Narrow, narrow_to
 from pwcat.samplers.strata import Domain, SamplerDocument, Stratum
 
 if TYPE_CHECKING:
-    from pwcat.places import Places
+    from pwcat.geo.places import Places
     from pwcat.samplers.world import World
 
 __all__ = ["Around", "Clustered", "Mask"]
@@ -144,7 +144,7 @@ class _Discs:
                 yield points
 
     def _draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        from pwcat.geodesy import EARTH_RADIUS_KM, destination
+        from pwcat.geo.geodesy import EARTH_RADIUS_KM, destination
 
         start = rng.choice(len(self.centres), size=CHUNK, p=self.shares)
         haversine = rng.random(CHUNK) * np.sin(self.radius_km / EARTH_RADIUS_KM / 2) ** 2
@@ -153,7 +153,7 @@ class _Discs:
 
 
 def _read(around: Around, world: World) -> Places:
-    from pwcat.places import read_places
+    from pwcat.geo.places import read_places
 
     if around.path is not None:
         path = world.base_dir / Path(around.path).expanduser()

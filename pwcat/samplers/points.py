@@ -44,7 +44,7 @@ class Points(SamplerDocument):
         Raises:
             RegionError: the file is missing, unreadable or empty.
         """
-        from pwcat.places import read_places
+        from pwcat.geo.places import read_places
 
         path = world.base_dir / Path(self.path).expanduser()
         lonlat = read_places(path, lon=self.lon, lat=self.lat).centres()

@@ -153,9 +153,9 @@ def boxes():
 @pytest.fixture(scope="session")
 def chosen():
     """Sites of a sampler, without a source: the strata, the sites and the reserve."""
-    from pwcat.drawing import choose_sites
-    from pwcat.locators import NominalLocator
     from pwcat.samplers.world import World
+    from pwcat.sites.drawing import choose_sites
+    from pwcat.sites.locators import NominalLocator
 
     def choose(sampler, n, regions, *, seed=0, base_dir=Path(), constraints=None, size_px=96):
         recipe = Recipe.model_validate(

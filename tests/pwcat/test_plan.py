@@ -17,13 +17,14 @@ import pytest
 import yaml
 from pyproj import Transformer
 
+from pwcat.costs.estimate import estimate_plan
 from pwcat.errors import PwcatError, RecipeError, RegionError, SourceError
-from pwcat.estimate import estimate_plan
 from pwcat.materialize import build_cube
-from pwcat.plan import PLAN_SCHEMA, draw_sites, freeze_plan, make_plan, read_plan, shard_size, write_plan
+from pwcat.plan import PLAN_SCHEMA, draw_sites, freeze_plan, make_plan, read_plan, write_plan
 from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.scenes import Scene, search_scenes
+from pwcat.sharding import shard_size
 from pwcat.splits import EARTH_RADIUS_KM
 
 

@@ -371,7 +371,8 @@ SAMPLERS = {
     "nothing to draw in": (
         {"strategy": "uniform", "inside": {"biome": []}},
         [
-            "sampler.inside.biome: Input should be a string, or List should have at least 1 item after validation, not 0 (got [])"
+            "sampler.inside.biome: Input should be a string, or List should have at least 1 item after validation, not 0 "
+            "(got [])"
         ],
     ),
     "a choice by spectra that sees nothing": (

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from scipy.stats import chisquare, kstest
 
 from pwcat.errors import RegionError
-from pwcat.geodesy import SiteIndex, geodesic_km
+from pwcat.geo.geodesy import SiteIndex, geodesic_km
 from pwcat.samplers.clustered import Clustered
 
 SIGNIFICANCE = 1e-4

@@ -11,9 +11,9 @@ import shapely
 from pyproj import Geod
 
 from pwcat.errors import RegionError
-from pwcat.placing import chip_points
 from pwcat.recipe import Chip
 from pwcat.regions import Regions
+from pwcat.sites.placing import chip_points
 
 GEOD = Geod(ellps="WGS84")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pwcat.constraints import Exclusion
 from pwcat.errors import RegionError
-from pwcat.exclusion import Zone, Zones, open_exclusions
-from pwcat.geodesy import destination, geodesic_km
+from pwcat.geo.geodesy import destination, geodesic_km
+from pwcat.sites.exclusion import Zone, Zones, open_exclusions
 
 CHIP_KM = 0.96
 RADIUS_KM = CHIP_KM / np.sqrt(2)

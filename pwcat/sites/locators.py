@@ -10,11 +10,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pwcat.placing import Placements, Placer, place_nominally
 from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe
 from pwcat.samplers.sphere import AreaSampler
 from pwcat.scenes import Scene, date_windows, search_scenes
+from pwcat.sites.placing import Placements, Placer, place_nominally
 
 __all__ = ["NominalLocator", "SceneLocator"]
 

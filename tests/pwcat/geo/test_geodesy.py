@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
-from pwcat.geodesy import SiteIndex, chord_bounds_m, destination, ecef_m, geodesic_km
+from pwcat.geo.geodesy import SiteIndex, chord_bounds_m, destination, ecef_m, geodesic_km
 
 GEOD = Geod(ellps="WGS84")
 

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwcat.errors import RegionError
-from pwcat.exclusion import open_exclusions
-from pwcat.geodesy import SiteIndex
-from pwcat.judging import Judge
-from pwcat.placing import Placements
+from pwcat.geo.geodesy import SiteIndex
 from pwcat.recipe import Recipe
 from pwcat.regions import Regions
 from pwcat.samplers.strata import Stratum
-from pwcat.shortfall import Reason, Shortfall, unmet_error
-from pwcat.sites import Sites, rank_within
+from pwcat.sites.columns import Sites, rank_within
+from pwcat.sites.exclusion import open_exclusions
+from pwcat.sites.judging import Judge
+from pwcat.sites.placing import Placements
+from pwcat.sites.shortfall import Reason, Shortfall, unmet_error
 
 __all__ = ["Locator", "accept_in_order", "choose_sites", "draw_candidates"]
 

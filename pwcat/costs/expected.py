@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pwcat.entropy import shannon_entropy
-from pwcat.geodesy import SiteIndex, geodesic_km
+from pwcat.geo.geodesy import SiteIndex, geodesic_km
 
 __all__ = ["Distances", "Diversity", "class_codes", "expected_diversity", "is_text", "site_distances"]
 

@@ -12,10 +12,10 @@ import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from pwcat.antimeridian import unwrap, within_reach
 from pwcat.constraints import Exclusion
-from pwcat.geodesy import EARTH_RADIUS_KM, ecef_m
-from pwcat.places import read_places
+from pwcat.geo.antimeridian import unwrap, within_reach
+from pwcat.geo.geodesy import EARTH_RADIUS_KM, ecef_m
+from pwcat.geo.places import read_places
 
 __all__ = ["Zone", "Zones", "open_exclusions"]
 

@@ -11,18 +11,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pwcat.drawing import accept_in_order, draw_candidates
-from pwcat.locators import SceneLocator
+from pwcat.costs.reads import estimate_reads
+from pwcat.costs.traffic import metered
 from pwcat.providers import OpenSource
-from pwcat.reads import estimate_reads
 from pwcat.recipe import Recipe
 from pwcat.regions import Regions
 from pwcat.samplers.spectral import Spectral
 from pwcat.samplers.strata import Stratum
-from pwcat.scoring import coarser, score_chips
-from pwcat.selection import Calibration, calibrate, choice_order
-from pwcat.sites import Sites, hilbert_order
-from pwcat.traffic import metered
+from pwcat.sites.columns import Sites, hilbert_order
+from pwcat.sites.drawing import accept_in_order, draw_candidates
+from pwcat.sites.locators import SceneLocator
+from pwcat.spectra.scoring import coarser, score_chips
+from pwcat.spectra.selection import Calibration, calibrate, choice_order
 
 __all__ = ["SpectralChoice", "choose_by_spectrum"]
 

@@ -18,17 +18,17 @@ import pandas as pd
 import pytest
 import rasterio
 
-from pwcat import traffic
 from pwcat.archive import SynthOptions, synthesise_archive
-from pwcat.costs import Cost, RunCost, compare_costs, costs_path, keep_costs, read_costs
+from pwcat.costs import traffic
+from pwcat.costs.comparison import Cost, RunCost, compare_costs, costs_path, keep_costs, read_costs
+from pwcat.costs.estimate import estimate_plan
+from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import shard_path
-from pwcat.estimate import estimate_plan
 from pwcat.gdal import GDAL_OPTIONS
 from pwcat.materialize import build_cube
 from pwcat.plan import freeze_plan, read_plan
 from pwcat.providers import OpenSource
 from pwcat.recipe import load_recipe
-from pwcat.traffic import Traffic, metered
 
 ONE_OF_EACH = ["B02", "B05", "B01"]  # bands of 10, 20 and 60 m
 ALL = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
@@ -41,7 +41,7 @@ def counting(archive: Path, log: Path, *, delay: float = 0.0) -> Iterator[OpenSo
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log.touch()
-    script = Path(__file__).with_name("counting_archive.py")
+    script = Path(__file__).parents[1] / "counting_archive.py"
     server = subprocess.Popen([sys.executable, str(script), str(archive), str(log), str(port), str(delay)])
     try:
         while server.poll() is None:

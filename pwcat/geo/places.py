@@ -16,8 +16,8 @@ import pyogrio
 import shapely
 from numpy.typing import NDArray
 
-from pwcat.antimeridian import unwrap
 from pwcat.errors import RegionError
+from pwcat.geo.antimeridian import unwrap
 
 __all__ = ["Places", "read_places"]
 

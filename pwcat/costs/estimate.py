@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pwcat.expected import Distances, Diversity, class_codes, expected_diversity, site_distances
-from pwcat.plan import shard_size
-from pwcat.reads import Reads, estimate_reads
+from pwcat.costs.expected import Distances, Diversity, class_codes, expected_diversity, site_distances
+from pwcat.costs.reads import Reads, estimate_reads
 from pwcat.recipe import Recipe
 from pwcat.scenes import Scene
+from pwcat.sharding import shard_size
 
 __all__ = ["RATE_MB_S", "Cell", "Estimate", "count_cells", "estimate_plan", "estimate_seconds"]
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwcat.entropy import spectral_entropy
-from pwcat.placing import Placements
 from pwcat.providers import OpenSource
 from pwcat.readers import read_chips
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
+from pwcat.sites.placing import Placements
 
 __all__ = ["coarser", "score_chips"]
 

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from pwcat import reads
+from pwcat.costs import reads
+from pwcat.costs.estimate import estimate_plan
+from pwcat.costs.expected import class_codes, expected_diversity, site_distances
+from pwcat.costs.reads import CACHE_BYTES, COMPRESSED, HEADER_BYTES, OVERVIEWS, TILE_PX, estimate_reads
 from pwcat.errors import PwcatError
-from pwcat.estimate import estimate_plan
-from pwcat.expected import class_codes, expected_diversity, site_distances
 from pwcat.plan import PLAN_SCHEMA
-from pwcat.reads import CACHE_BYTES, COMPRESSED, HEADER_BYTES, OVERVIEWS, TILE_PX, estimate_reads
 from pwcat.recipe import Recipe
 from pwcat.scenes import Scene
 

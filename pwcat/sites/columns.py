@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pwcat.placing import Placements
+from pwcat.sites.placing import Placements
 
 __all__ = ["Sites", "hilbert_order", "rank_within"]
 

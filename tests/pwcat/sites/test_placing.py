@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
-from pwcat.placing import Placer, chip_points, place_nominally
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip, When
 from pwcat.scenes import Scene, date_windows
+from pwcat.sites.placing import Placer, chip_points, place_nominally
 
 SOURCE = OpenSource(provider="stac", url="http://127.0.0.1:1", collection="s2")
 CHIP = Chip(size_px=32, bands=["B02"])

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from pwcat.atomic import replacing
-from pwcat.estimate import RATE_MB_S, estimate_seconds
-from pwcat.reads import estimate_reads
+from pwcat.costs.estimate import RATE_MB_S, estimate_seconds
+from pwcat.costs.reads import estimate_reads
+from pwcat.costs.traffic import Traffic
 from pwcat.recipe import Recipe
 from pwcat.scenes import Scene
-from pwcat.traffic import Traffic
 
 __all__ = ["Cost", "RunCost", "compare_costs", "costs_path", "keep_costs", "read_costs"]
 

@@ -11,7 +11,7 @@ import pytest
 import shapely
 
 from pwcat.errors import RegionError
-from pwcat.places import read_places
+from pwcat.geo.places import read_places
 
 POINTS = np.array([[10.0, 50.0], [-70.5, -33.25], [179.5, 0.0]])
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pwcat.exclusion import Zones
-from pwcat.placing import Placements, chip_points
 from pwcat.recipe import Recipe
 from pwcat.regions import Regions, majority, shares
 from pwcat.samplers.strata import Stratum
-from pwcat.shortfall import Reason
-from pwcat.sites import Sites
+from pwcat.sites.columns import Sites
+from pwcat.sites.exclusion import Zones
+from pwcat.sites.placing import Placements, chip_points
+from pwcat.sites.shortfall import Reason
 
 __all__ = ["Judge"]
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from pwcat.placing import Placements
 from pwcat.plan import make_plan, read_plan, write_plan
 from pwcat.recipe import Recipe
 from pwcat.samplers.spectral import Target
-from pwcat.scoring import coarser, score_chips
-from pwcat.selection import calibrate, choice_order
+from pwcat.sites.placing import Placements
+from pwcat.spectra.scoring import coarser, score_chips
+from pwcat.spectra.selection import calibrate, choice_order
 
 BASE = {"strategy": "stratified", "by": ["continent"], "domain": "scenes"}
 CHIP = {"size_px": 48, "bands": ["B02", "B04", "B08", "B11"]}

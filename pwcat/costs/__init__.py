@@ -1,0 +1,1 @@
+"""What reading a plan will take, what to expect of it, and what it took."""

@@ -1,0 +1,1 @@
+"""Distances, places and outlines on the ellipsoid, antimeridian and poles included."""

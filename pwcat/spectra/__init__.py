@@ -1,0 +1,1 @@
+"""Choosing sites by the spectral entropy of their pixels."""
