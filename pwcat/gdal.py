@@ -1,11 +1,13 @@
-"""GDAL's configuration for reading Cloud Optimized GeoTIFFs over HTTP."""
+"""GDAL: its configuration for reading Cloud Optimized GeoTIFFs over HTTP, and the library itself, for what rasterio hides."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-__all__ = ["GDAL_OPTIONS"]
+__all__ = ["GDAL_OPTIONS", "forget_files", "loaded_gdal"]
 
 # Twice as fast as GDAL's defaults: no listing of folders, no search for side files, the header in one request.
 # Transient answers (429, 500, 503) are asked again by GDAL itself.
@@ -19,3 +21,26 @@ GDAL_OPTIONS: Mapping[str, Any] = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff,.TIF,.TIFF",
     "VSI_CACHE": True,
 }
+
+
+def loaded_gdal() -> ctypes.CDLL | None:
+    """The GDAL that rasterio has loaded, found through a library that is linked to it; ``None`` where that cannot be."""
+    import rasterio._base
+
+    return open_library(rasterio._base.__file__)
+
+
+def open_library(path: str) -> ctypes.CDLL | None:
+    """A shared library; ``None`` where it cannot be opened, as a Python module on Windows."""
+    try:
+        return ctypes.CDLL(path)
+    except OSError:
+        return None
+
+
+def forget_files(url: str) -> None:
+    """Make GDAL forget what it keeps of the files under an address: another server may answer there now."""
+    gdal = loaded_gdal()
+    with suppress(AttributeError):
+        if gdal is not None:
+            gdal.VSICurlPartialClearCache(f"/vsicurl/{url}".encode())

@@ -15,6 +15,7 @@ import pystac_client
 from pystac_client.exceptions import APIError
 
 from pwcat.errors import SourceError
+from pwcat.gdal import forget_files
 
 if TYPE_CHECKING:
     from pwcat.recipe import Source
@@ -149,6 +150,7 @@ def open_source(source: Source, *, base_dir: Path) -> Iterator[OpenSource]:
             f"{folder}: no archive there; make one with `pwcat archive synth {source.path}` or `archive add`"
         )
     with serve_archive(folder) as url:
+        forget_files(url)  # a port is used again, by other archives, too
         yield OpenSource(provider=source.provider, url=url.rstrip("/"), collection=source.collection)
 
 

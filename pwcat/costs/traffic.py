@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 
+from pwcat.gdal import loaded_gdal
+
 __all__ = ["Traffic", "metered"]
 
 # GDAL counts by file as well; beyond this size its report is cleared, so that asking stays cheap.
@@ -97,24 +99,19 @@ _METER = _Meter()
 
 @cache
 def _gdal() -> ctypes.CDLL | None:
-    import rasterio._base
+    gdal = loaded_gdal()
+    return start_count(gdal) if gdal is not None else None
 
-    return open_counter(rasterio._base.__file__)
 
-
-def open_counter(path: str) -> ctypes.CDLL | None:
-    """GDAL, found through a library that is linked to it and loaded, and counting from now on.
-
-    ``None`` where its functions cannot be reached that way, as on Windows, or are not there, as in GDAL before 3.2.
-    """
+def start_count(gdal: ctypes.CDLL) -> ctypes.CDLL | None:
+    """GDAL, counting from now on; ``None`` where it has no such functions, as before 3.2."""
     try:
-        gdal = ctypes.CDLL(path)
         gdal.VSINetworkStatsGetAsSerializedJSON.restype = ctypes.c_void_p
         gdal.VSINetworkStatsGetAsSerializedJSON.argtypes = [ctypes.c_void_p]
         gdal.VSIFree.argtypes = [ctypes.c_void_p]
         gdal.CPLSetConfigOption.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
         reset = gdal.VSINetworkStatsReset
-    except (OSError, AttributeError):
+    except AttributeError:
         return None
     gdal.CPLSetConfigOption(b"CPL_VSIL_NETWORK_STATS_ENABLED", b"YES")
     reset()  # it looks at the option again

@@ -19,6 +19,7 @@ from pyproj import Transformer
 
 from pwcat.costs.estimate import estimate_plan
 from pwcat.errors import PwcatError, RecipeError, RegionError, SourceError
+from pwcat.gdal import forget_files
 from pwcat.materialize import build_cube
 from pwcat.plan import PLAN_SCHEMA, draw_sites, freeze_plan, make_plan, read_plan, write_plan
 from pwcat.providers import OpenSource
@@ -232,6 +233,7 @@ def counted(archive_dir, tmp_path):
                 break
             except ConnectionRefusedError:
                 time.sleep(0.05)
+        forget_files(f"http://127.0.0.1:{port}")
         yield OpenSource(provider="archive", url=f"http://127.0.0.1:{port}", collection="s2-l2a-synthetic"), log
     finally:
         server.kill()

@@ -24,7 +24,7 @@ from pwcat.costs.comparison import Cost, RunCost, compare_costs, costs_path, kee
 from pwcat.costs.estimate import estimate_plan
 from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import shard_path
-from pwcat.gdal import GDAL_OPTIONS
+from pwcat.gdal import GDAL_OPTIONS, forget_files, open_library
 from pwcat.materialize import build_cube
 from pwcat.plan import freeze_plan, read_plan
 from pwcat.providers import OpenSource
@@ -50,6 +50,7 @@ def counting(archive: Path, log: Path, *, delay: float = 0.0) -> Iterator[OpenSo
                 break
             except ConnectionRefusedError:
                 time.sleep(0.05)
+        forget_files(f"http://127.0.0.1:{port}")
         yield OpenSource(provider="archive", url=f"http://127.0.0.1:{port}", collection="s2-l2a-synthetic")
     finally:
         server.kill()
@@ -181,8 +182,8 @@ def test_where_gdal_cannot_be_asked_nothing_is_guessed(frozen, source):
     library = find_library("m")
     if library is None:
         pytest.skip("no library to be found that is not GDAL")
-    assert traffic.open_counter(library) is None
-    assert traffic.open_counter("no such library") is None
+    assert traffic.start_count(open_library(library)) is None
+    assert open_library("no such library") is None
     total = Traffic(requests=5, bytes=100)
     total.add(Traffic(measured=False))
     plan = read_plan(frozen)
