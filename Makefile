@@ -25,8 +25,10 @@ format: $(READY) ## ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## seconds and memory of each stage of the road, at 1x, 4x and 16x
+bench: $(READY) ## seconds and memory: of the road at 1x, 4x and 16x, of choosing a million sites, of labelling them
 	$(BIN)/python benchmarks/road.py
+	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/label.py
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist pwcat-demo
