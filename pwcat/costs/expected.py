@@ -17,6 +17,9 @@ __all__ = ["Distances", "Diversity", "class_codes", "expected_diversity", "is_te
 # Columns of text in a plan that are no region layer.
 NO_LAYERS = frozenset({"id", "stratum", "split"})
 
+# By how much of itself the distance of a validation site may be too large, where many training sites are about as far.
+TOLERANCE = 0.001
+
 
 @dataclass(frozen=True, kw_only=True)
 class Diversity:
@@ -112,19 +115,23 @@ def _diversity(counts_K: NDArray[np.float64], labelled: int, *, samples: int) ->
 
 
 def site_distances(lonlat: NDArray[np.float64], is_val: NDArray[np.bool_]) -> Distances:
-    """Distances between the sites of a plan.
+    """Distances between the sites of a plan; the smallest are exact, the median to .1 %.
 
     Args:
         lonlat: ``(n, 2)`` EPSG:4326, in the plan's order.
         is_val: ``(n,)``, which are for validation.
     """
     train, val = lonlat[~is_val], lonlat[is_val]
-    apart = SiteIndex(train).nearest_km(val) if len(train) and len(val) else None
-    return Distances(
-        spacing=_spacing(lonlat),
-        split_smallest=None if apart is None else float(apart.min()),
-        split_median=None if apart is None else float(np.median(apart)),
-    )
+    smallest, median = _apart(train, val) if len(train) and len(val) else (None, None)
+    return Distances(spacing=_spacing(lonlat), split_smallest=smallest, split_median=median)
+
+
+def _apart(train: NDArray[np.float64], val: NDArray[np.float64]) -> tuple[float, float]:
+    """Smallest and median distance of a validation site to the nearest training site."""
+    index = SiteIndex(train)
+    about = index.nearest_km(val, tolerance=TOLERANCE)
+    nearest = val[about <= about.min() * (1 + 2 * TOLERANCE)]
+    return float(index.nearest_km(nearest).min()), float(np.median(about))
 
 
 def _spacing(lonlat: NDArray[np.float64]) -> float | None:

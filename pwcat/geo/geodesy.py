@@ -129,11 +129,13 @@ class SiteIndex:
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.intp)
         return indptr, np.concatenate(found) if found else np.empty(0, dtype=np.intp)
 
-    def nearest_km(self, lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+    def nearest_km(self, lonlat: NDArray[np.float64], *, tolerance: float = 0.0) -> NDArray[np.float64]:
         """Geodesic distance to the nearest indexed site, ``(n,)`` in kilometres; infinite where there are no sites.
 
         Args:
             lonlat: ``(n, 2)`` queries, EPSG:4326.
+            tolerance: by how much of itself an answer may be too large. To be exact is slow where many sites are far away
+                and about as far: all of them are measured.
         """
         lonlat = np.asarray(lonlat, dtype=np.float64).reshape(-1, 2)
         nearest = np.full(len(lonlat), np.inf)
@@ -144,6 +146,8 @@ class SiteIndex:
             for block in _blocks(len(left), max(1, BLOCK // k)):
                 rows = left[block]
                 nearest[rows], beyond_km = self._best_of(lonlat[rows], k)
+                if tolerance:
+                    beyond_km = _arc_km(beyond_km) * (1 + tolerance)
                 undecided.append(rows[beyond_km <= nearest[rows]])
             left, k = np.concatenate(undecided), k * 4
         return nearest
@@ -179,6 +183,14 @@ class SiteIndex:
         open_ = np.flatnonzero(~nearer)
         nearer[open_] = geodesic_km(lonlat[open_], self.lonlat[sites[open_]]) < km
         return nearer
+
+
+def _arc_km(chord_km: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Arc over a chord on a sphere of the ellipsoid's largest radius of curvature, ``a² / b``: shorter than the geodesic, but
+    for torsion, by less than .1 % up to 7,000 km.
+    """
+    diameter = 2 * WGS84.a**2 / WGS84.b / 1000
+    return np.asarray(diameter * np.arcsin(np.minimum(chord_km / diameter, 1)))
 
 
 def _blocks(n: int, size: int = BLOCK) -> Iterator[slice]:

@@ -24,8 +24,8 @@ LANDCOVER_POINTS = (4, 32)
 # The share of land in a chip is measured on so many points a side.
 LAND_POINTS = 16
 
-# Chips whose points are looked up at once.
-CHIPS_AT_ONCE = 8_192
+# Points of chips that are looked up at once: some tens of megabytes.
+POINTS_AT_ONCE = 2**20
 
 Codes = dict[str, NDArray[np.int16]]
 
@@ -135,9 +135,10 @@ class Judge:
         return sites.take(self._fits("landcover", sites.codes["landcover"], sites.stratum))
 
     def _grids(self, placements: Placements, *, points: int) -> Iterator[NDArray[np.float64]]:
-        """Points of the chips, some thousand chips at a time."""
-        for start in range(0, len(placements), CHIPS_AT_ONCE):
-            rows = np.arange(start, min(start + CHIPS_AT_ONCE, len(placements)))
+        """Points of the chips, some chips at a time."""
+        chips = max(1, POINTS_AT_ONCE // points**2)
+        for start in range(0, len(placements), chips):
+            rows = np.arange(start, min(start + chips, len(placements)))
             yield chip_points(placements.take(rows), self._recipe.chip, points=points)
 
 

@@ -144,3 +144,14 @@ def test_no_queries_have_no_answers():
     index = SiteIndex(np.array([[0.0, 0.0]]))
     assert index.near(np.empty((0, 2)), 10)[0].tolist() == [0]
     assert index.nearest_km(np.empty((0, 2))).shape == (0,)
+
+
+def test_a_tolerance_is_kept_near_and_far():
+    rng = np.random.default_rng(0)
+    towns = rng.uniform([-180, -80], [180, 80], (12, 2))
+    sites = np.concatenate([town + rng.normal(size=(200, 2)) * 0.02 for town in towns])
+    queries = np.concatenate([rng.uniform([-180, -90], [180, 90], (150, 2)), sites[::60] + 0.001])
+    exact, about = SiteIndex(sites).nearest_km(queries), SiteIndex(sites).nearest_km(queries, tolerance=0.001)
+    assert exact.max() > 5000
+    assert (about >= exact * (1 - 1e-12)).all()
+    assert (about <= exact * 1.001).all()
