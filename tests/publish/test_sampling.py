@@ -122,7 +122,7 @@ def recipe(**changes):
         "sampler": UNIFORM,
         "source": {"provider": "earth-search", "collection": "sentinel-2-c1-l2a"},
         "when": {"start": "2021-01-01", "end": "2021-12-31"},
-        "chip": {"size_px": 96, "bands": ["B02"]},
+        "chip": {"size_px": 96, "bands": ["B02", "B03"]},
         "regions": {name: {"collection": "classes"} for name in layers},
     }
     return Recipe.model_validate(document | changes).model_dump(mode="json")
