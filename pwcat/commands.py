@@ -80,7 +80,8 @@ def sites(recipe: Path, out: Path | None, map_file: Path | None, map_by: str | N
     console.print(_cells_table(loaded.title, count_cells(table)))
     console.print(_diversity_table(diversity))
     written = "".join(f", {word} {path}" for word, path in (("in", out), ("drawn in", map_file)) if path)
-    console.print(f"{len(table):,} sites{written}", highlight=False)
+    sites = "site" if len(table) == 1 else "sites"
+    console.print(f"{len(table):,} {sites}{written}", highlight=False)
     console.print(f"Next: pwcat plan {recipe}", highlight=False)
 
 
