@@ -45,8 +45,8 @@ class Target(Document):
 class Spectral(SamplerDocument):
     """Sites of another strategy, chosen by the spectral entropy of their pixels under its quotas and all constraints.
 
-    Candidates are scored on pixels ``factor`` times as coarse, from the overviews of the files; some are read in full as
-    well, and the plan tells how well the one ranks the other.
+    Candidates are scored on pixels ``factor`` times as coarse; some are read in full as well, and the plan tells how well
+    the one ranks the other. Overviews are not used yet: scoring costs what full reads cost.
     """
 
     strategy: Literal["spectral"]
