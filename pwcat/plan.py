@@ -162,7 +162,8 @@ def draw_sites(recipe: Recipe, *, base_dir: Path, source: OpenSource | None = No
         RegionError: a quota cannot be met, or as the parts raise it.
     """
     limits = recipe.constraints
-    if recipe.sampler.draws_from_scenes() or limits.max_sites_per_scene or limits.min_sites_per_scene > 1:
+    by_pixels = isinstance(recipe.sampler, Spectral)
+    if by_pixels or recipe.sampler.draws_from_scenes() or limits.max_sites_per_scene or limits.min_sites_per_scene > 1:
         raise RecipeError(
             f"{recipe.name}: its places hang on the scenes of the source; only a whole plan can draw them"
         )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.windows import from_bounds
 
 from pwcat.entropy import spectral_entropy
+from pwcat.gdal import GDAL_OPTIONS
 from pwcat.providers import OpenSource
-from pwcat.readers import read_chips
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 from pwcat.sites.placing import Placements
@@ -68,10 +71,32 @@ def _read(
     """Harmonised chips of one scene, ``(n, band, y, x)``; ``None`` where it cannot be read."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            raw = read_chips(scene, corners, chip=chip, source=source, threads=READ_THREADS)
-        except RuntimeError as exc:
+            raw = _read_decimated(scene, corners, chip, source)
+        except rasterio.errors.RasterioError as exc:
             log.warning("scene %s cannot be scored (attempt %d): %s", scene.id, attempt, source.unsign(str(exc)))
             continue
         offset = source.boa_offset(scene.item["properties"]) if chip.harmonise else 0
         return np.where(raw > offset, raw - offset, 0).astype(np.uint16)
     return None
+
+
+def _read_decimated(
+    scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip, source: OpenSource
+) -> NDArray[np.uint16]:
+    """Chips ``(n, band, y, x)`` at the chip's resolution, from the overview that GDAL finds next to it.
+
+    A warped read, as stackstac makes it, would fetch the tiles of full resolution.
+    """
+    assets = scene.item["assets"]
+    hrefs = [source.sign(assets[source.band_asset(band, assets)]["href"]) for band in chip.bands]
+    with ThreadPoolExecutor(min(READ_THREADS, len(hrefs))) as executor:
+        bands = list(executor.map(lambda href: _read_band(href, corners, chip), hrefs))
+    return np.stack(bands, axis=1)
+
+
+def _read_band(href: str, corners: Sequence[tuple[float, float]], chip: Chip) -> NDArray[np.uint16]:
+    side = chip.size_px * chip.resolution_m
+    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(href) as raster:
+        windows = (from_bounds(x, y - side, x + side, y, raster.transform) for x, y in corners)
+        shape = (chip.size_px, chip.size_px)
+        return np.stack([raster.read(1, window=window, out_shape=shape) for window in windows])
