@@ -46,7 +46,7 @@ class Spectral(SamplerDocument):
     """Sites of another strategy, chosen by the spectral entropy of their pixels under its quotas and all constraints.
 
     Candidates are scored on pixels ``factor`` times as coarse; some are read in full as well, and the plan tells how well
-    the one ranks the other. Overviews are not used yet: scoring costs what full reads cost.
+    the one ranks the other. GDAL takes the coarse pixels from the nearest overview.
     """
 
     strategy: Literal["spectral"]
