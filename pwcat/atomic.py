@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["remove_leftovers", "replacing"]
+__all__ = ["remove_leftovers", "replacing", "replacing_by_name"]
 
 SUFFIX = ".partial"
 
@@ -20,7 +23,7 @@ ABANDONED_AFTER_S = 3600.0
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``; what was written there takes its place at the end, or is removed on an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}{SUFFIX}")
+    temporary = _beside(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -28,22 +31,50 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_by_name(path: Path) -> Iterator[Path]:
+    """As :func:`replacing`, for writers that go by a file's name: the temporary path bears the name of ``path``.
+
+    It lies in a folder of its own, which takes with it whatever else such a writer leaves there.
+    """
+    folder = _beside(path)
+    folder.mkdir()
+    try:
+        yield folder / path.name
+        (folder / path.name).replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name of nothing yet that says which process of which computer made it."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{uuid.uuid4().hex[:8]}{SUFFIX}")
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", platform.node())[:40]
+
+
 def remove_leftovers(folder: Path) -> int:
-    """Remove what killed processes left half-written in a folder; return how many files that were."""
+    """Remove what killed processes left half-written in a folder; return how many files and folders that were."""
     leftovers = [path for path in folder.rglob(f".*{SUFFIX}") if _is_abandoned(path)]
     for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
     return len(leftovers)
 
 
 def _is_abandoned(path: Path) -> bool:
-    pid = path.name.removesuffix(SUFFIX).rsplit(".", 2)[-2]
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return True
-    except PermissionError:
-        pass  # alive, and somebody else's
+    host, _, pid = path.name.removesuffix(SUFFIX).rsplit(".", 2)[-2].rpartition("-")
+    if host in ("", _host()):
+        try:
+            os.kill(int(pid), 0)
+        except (ProcessLookupError, ValueError):
+            return True
+        except PermissionError:
+            pass  # alive, and somebody else's
     try:
         return time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
     except FileNotFoundError:

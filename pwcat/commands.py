@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import geopandas as gpd
 import pyarrow as pa
 import shapely
 from rich.box import SIMPLE_HEAD
@@ -20,6 +19,7 @@ from pwcat.atomic import replacing
 from pwcat.costs.estimate import RATE_MB_S, Cell, Estimate, count_cells, estimate_plan
 from pwcat.costs.expected import Distances, Diversity, expected_diversity
 from pwcat.errors import PwcatError
+from pwcat.geo.tables import POINT_FORMATS, write_points
 from pwcat.plan import draw_sites, freeze_plan, read_plan
 from pwcat.providers import open_source
 from pwcat.recipe import Recipe, load_recipe
@@ -31,7 +31,6 @@ __all__ = ["DEFAULT_CATALOG", "plan", "sites"]
 DEFAULT_CATALOG = "pwcat-data"
 
 MAP_FORMATS = (".png", ".pdf", ".svg")
-SITE_FORMATS = (".parquet", ".csv", ".geojson", ".gpkg", ".fgb")
 MOST_CELLS = 40  # rows of the table of counts
 
 
@@ -52,7 +51,7 @@ def _with_map(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help=f"Write them: {', '.join(SITE_FORMATS)}."
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help=f"Write them: {', '.join(POINT_FORMATS)}."
 )
 @_with_map
 @click.option("--json", "as_json", is_flag=True, help="Print counts and diversity as JSON.")
@@ -62,7 +61,7 @@ def sites(recipe: Path, out: Path | None, map_file: Path | None, map_by: str | N
     Where a scene is wanted as well, `pwcat plan` goes on drawing until one holds each site; so its places are others.
     """
     _require_format(map_file, MAP_FORMATS, "--map")
-    _require_format(out, SITE_FORMATS, "--out")
+    _require_format(out, POINT_FORMATS, "--out")
     loaded = load_recipe(recipe)
     table = _draw(loaded, recipe.parent)
     diversity = expected_diversity(table)
@@ -103,17 +102,7 @@ def _write_sites(path: Path, table: pa.Table) -> None:
     """The sites as points, EPSG:4326, with their labels."""
     unknown = {"id", "scene_ids", "datetime", "landcover_fractions", "shard"}
     frame = table.select([name for name in table.column_names if name not in unknown]).to_pandas()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        if path.suffix.lower() == ".csv":
-            frame.to_csv(temporary, index=False)
-            return
-        points = gpd.GeoDataFrame(frame, geometry=gpd.points_from_xy(frame["lon"], frame["lat"]), crs="EPSG:4326")
-        if path.suffix.lower() == ".parquet":
-            points.to_parquet(temporary)
-        else:
-            driver = {".geojson": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}[path.suffix.lower()]
-            points.to_file(temporary, driver=driver, layer="sites")
+    write_points(path, frame, layer="sites")
 
 
 @click.command()
