@@ -32,12 +32,14 @@ class Stratum:
         wanted: how many sites.
         candidates: where they are drawn from, in the order in which they are taken.
         labels: classes that a site may have, by layer; a layer not named here may say anything.
+        domain: that candidates are drawn in; ``None``: they are a list of places.
     """
 
     name: str
     wanted: int
     candidates: Candidates
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    domain: Domain | None = None
 
 
 class SamplerDocument(Document):

@@ -109,6 +109,7 @@ class Stratified(SamplerDocument):
             wanted=wanted,
             candidates=world.candidates(self.domain, labels),
             labels={**world.labels_of(self.domain), **labels},
+            domain=self.domain,
         )
 
     def _weights(self, world: World) -> Mapping[tuple[str, ...], float]:

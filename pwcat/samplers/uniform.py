@@ -45,5 +45,6 @@ class Uniform(SamplerDocument):
                 wanted=n,
                 candidates=world.candidates(self.domain, inside),
                 labels={**world.labels_of(self.domain), **inside},
+                domain=self.domain,
             )
         ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -10,7 +12,7 @@ from scipy.stats import chisquare, kstest
 
 from pwcat.errors import RegionError
 from pwcat.regions import Regions
-from pwcat.samplers.grid import Grid, equal_area_cells, major_tom_cells, shuffled
+from pwcat.samplers.grid import Grid, Shuffle, equal_area_cells, major_tom_cells
 from pwcat.samplers.narrow import narrow_to
 
 # A draw that is right fails one run in ten thousand; the seeds are fixed, so that these do not.
@@ -145,13 +147,16 @@ def test_a_drawn_site_lies_in_its_cell_and_anywhere_in_it(anywhere):
 
 @given(st.integers(0, 300_000), st.integers(0, 2**32 - 1))
 def test_shuffling_loses_and_repeats_nothing(n, seed):
-    order = np.concatenate(list(shuffled(n, np.random.default_rng(seed))))
+    shuffle = Shuffle.of(n, np.random.default_rng(seed))
+    order = np.concatenate(list(shuffle.all()))
     np.testing.assert_array_equal(np.sort(order), np.arange(n))
+    some = np.arange(0, n, 7)
+    np.testing.assert_array_equal(shuffle.sort(some), order[order % 7 == 0])
 
 
 def test_shuffled_numbers_are_anywhere():
     # Where each of 40 numbers of 1,000 comes first, over many seeds: uniform, and so are neighbours' differences.
-    starts = np.array([next(shuffled(1000, np.random.default_rng(seed)))[:2] for seed in range(4000)])
+    starts = np.array([next(Shuffle.of(1000, np.random.default_rng(seed)).all())[:2] for seed in range(4000)])
     assert chisquare(np.bincount(starts[:, 0] // 25, minlength=40)).pvalue > SIGNIFICANCE
     assert chisquare(np.bincount((starts[:, 1] - starts[:, 0]) % 1000 // 25, minlength=40)).pvalue > SIGNIFICANCE
 
@@ -226,3 +231,35 @@ def test_more_sites_than_cells_says_that_there_are_no_more(boxes, chosen):
     regions = Regions(layers={"continent": boxes(Isle=(20, 50, 21, 50.5))})
     with pytest.raises(RegionError, match=r"equal-area grid of 23 km: \d+ of 50; .*there are no more"):
         chosen({"strategy": "grid", "system": "equal-area"}, 50, regions)
+
+
+SCENES = [
+    shapely.box(5.01, 45.02, 6.3, 46),
+    shapely.box(6, 45.9, 7.5, 46.97),
+    shapely.MultiPolygon([shapely.box(179, -17, 180, -16), shapely.box(-180, -17, -179.2, -16)]),
+    shapely.Polygon([(20, 82), (60, 82), (40, 84.9)]),
+    shapely.box(-60, -84.5, -40, -83),
+]
+
+
+@pytest.mark.parametrize("domain", ["scenes", "land"])
+@pytest.mark.parametrize("cell_km", [40, 300])
+@pytest.mark.parametrize("system", ["major-tom", "equal-area"])
+@pytest.mark.parametrize("how", [{"order": "row"}, {"order": "random", "jitter": True}])
+def test_cells_within_reach_give_the_very_sites_of_the_whole_grid(domain, cell_km, system, how, two_continents):
+    world = replace(two_continents, footprints=SCENES)
+    (stratum,) = document(system=system, cell_km=cell_km, domain=domain, **how).strata(10, world=world)
+    assert stratum.candidates.reach is not None
+    whole = replace(stratum.candidates, reach=None)
+    near, far = (list(candidates(np.random.default_rng(3))) for candidates in (stratum.candidates, whole))
+    assert sum(map(len, near)) > 5 if cell_km == 40 else len(near) < 2
+    np.testing.assert_array_equal(np.concatenate([*near, np.empty((0, 2))]), np.concatenate([*far, np.empty((0, 2))]))
+
+
+def test_cells_of_a_kilometre_are_looked_for_under_the_scene_alone(anywhere):
+    world = replace(anywhere, footprints=[shapely.box(10, 45, 11.3, 46)])
+    (stratum,) = document(system="equal-area", cell_km=1, domain="scenes").strata(10, world=world)
+    assert stratum.candidates.grid.cells().touching(stratum.candidates.reach).size < 13_000  # of 510 million
+    lonlat = np.concatenate(list(stratum.candidates(np.random.default_rng(0))))
+    area = 1.3 * np.pi / 180 * (np.sin(np.deg2rad(46)) - np.sin(np.deg2rad(45))) * 6371.0072**2
+    assert len(lonlat) == pytest.approx(area, rel=0.01)
