@@ -222,7 +222,7 @@ def _spectral_lines(choice: Mapping[str, Any] | None) -> list[str]:
     """What a choice by spectra looked at, and what that cost."""
     if choice is None:
         return []
-    rank, spent = choice["calibration"], choice["spent_bytes"]
+    rank = choice["calibration"]
     told = "no calibration" if rank["rank_correlation"] is None else (
         f"coarse scores rank as full ones do with rho {rank['rank_correlation']:.2f} "
         f"[{rank['ci_low']:.2f}, {rank['ci_high']:.2f}], n {rank['n']}"
@@ -230,15 +230,18 @@ def _spectral_lines(choice: Mapping[str, Any] | None) -> list[str]:
     return [
         f"chosen among {choice['candidates']:,} candidates ({choice['unread']:,} without pixels): {told}",
         f"expected spectral entropy {choice['mean_of_chosen']:.2f} nats, of all candidates "
-        f"{choice['mean_of_candidates']:.2f}; scoring {_scoring_cost(spent, choice['saved_bytes'])}",
+        f"{choice['mean_of_candidates']:.2f}",
+        _scoring_cost(choice),
     ]
 
 
-def _scoring_cost(spent: int | None, saved: int | None) -> str:
-    if spent is None or saved is None:
-        return "was not counted"
-    than = f"{abs(saved) / 1e6:,.0f} MB {'less' if saved >= 0 else 'more'} than all candidates in full"
-    return f"read {spent / 1e6:,.0f} MB, {than}"
+def _scoring_cost(choice: Mapping[str, Any]) -> str:
+    full = f"all candidates in full: about {choice['full_bytes'] / 1e6:,.0f} MB"
+    if choice["spent_bytes"] is None:
+        return f"what scoring read was not counted; {full}"
+    calibrating = choice["calibration_bytes"]
+    scoring = choice["spent_bytes"] - calibrating
+    return f"scoring read {scoring / 1e6:,.1f} MB, calibrating {calibrating / 1e6:,.1f} MB; {full}"
 
 
 def _distance_lines(distances: Distances) -> list[str]:

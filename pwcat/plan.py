@@ -161,16 +161,27 @@ def draw_sites(recipe: Recipe, *, base_dir: Path, source: OpenSource | None = No
         RecipeError: the places hang on scenes.
         RegionError: a quota cannot be met, or as the parts raise it.
     """
-    limits = recipe.constraints
-    by_pixels = isinstance(recipe.sampler, Spectral)
-    if by_pixels or recipe.sampler.draws_from_scenes() or limits.max_sites_per_scene or limits.min_sites_per_scene > 1:
+    if reasons := _needs_scenes(recipe):
         raise RecipeError(
-            f"{recipe.name}: its places hang on the scenes of the source; only a whole plan can draw them"
+            f"{recipe.name}: its places cannot be drawn without scenes, for {' and '.join(reasons)}; "
+            "`pwcat plan RECIPE` asks the source and draws them"
         )
     regions = open_regions(recipe.regions, base_dir=base_dir, source=source)
     strata = _strata(recipe, regions, [], base_dir)
     sites, reserve = choose_sites(recipe, strata, regions=regions, locator=NominalLocator(recipe), base_dir=base_dir)
     return _to_tables(recipe, strata, regions, sites, reserve, [])[0]
+
+
+def _needs_scenes(recipe: Recipe) -> list[str]:
+    """What in a recipe makes its places hang on scenes, in words."""
+    limits = recipe.constraints
+    reasons = {
+        "its sampler chooses them by their pixels": isinstance(recipe.sampler, Spectral),
+        "its sampler draws from footprints of scenes": recipe.sampler.draws_from_scenes(),
+        "`constraints.max_sites_per_scene` counts them by scene": limits.max_sites_per_scene is not None,
+        "`constraints.min_sites_per_scene` counts them by scene": limits.min_sites_per_scene > 1,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def _to_tables(

@@ -42,8 +42,9 @@ class SpectralChoice:
         mean_of_chosen: predicted mean entropy of the sites, reserve left out.
         spent_requests: on scoring and calibration, by GDAL's own count; ``None`` where that cannot be asked.
         spent_bytes: likewise.
+        calibration_bytes: the part of these that the chips read in full took. Where candidates share few scenes, that is most.
         full_bytes: that reading every candidate in full would take, by the estimate.
-        saved_bytes: the difference; negative where scoring cost more.
+        saved_bytes: ``full_bytes`` less ``spent_bytes``, so an estimate too; negative where scoring cost more.
     """
 
     candidates: int
@@ -53,6 +54,7 @@ class SpectralChoice:
     mean_of_chosen: float
     spent_requests: int | None
     spent_bytes: int | None
+    calibration_bytes: int | None
     full_bytes: int
     saved_bytes: int | None
 
@@ -91,7 +93,9 @@ def choose_by_spectrum(
     coarse = coarser(recipe.chip, factor=sampler.factor, bands=sampler.bands)
     with metered() as spent:
         scores = score_chips(candidates.placements, locator.scenes, chip=coarse, source=source)
+    with metered() as calibrating:
         calibration = _calibrate(recipe, sampler, candidates, scores, locator, source)
+    spent.add(calibrating)
     predicted = calibration.predict(scores)
     order = choice_order(
         predicted,
@@ -110,6 +114,7 @@ def choose_by_spectrum(
         mean_of_chosen=float(chosen.mean()),
         spent_requests=spent.requests if spent.measured else None,
         spent_bytes=spent.bytes if spent.measured else None,
+        calibration_bytes=calibrating.bytes if spent.measured else None,
         full_bytes=full,
         saved_bytes=full - spent.bytes if spent.measured else None,
     )

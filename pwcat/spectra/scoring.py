@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.windows import from_bounds
 
 from pwcat.entropy import spectral_entropy
@@ -52,7 +53,8 @@ def score_chips(
     """
     n, times = placements.scene.shape
     scores = np.full(n, np.nan)
-    order = np.lexsort(placements.scene.T[::-1])  # chips that share their scenes together
+    # Chips that share their scenes together, and of those the neighbours, so that a tile is not wanted again much later
+    order = np.lexsort((placements.x0, -placements.y0, *placements.scene.T[::-1]))
     changes = np.flatnonzero((np.diff(placements.scene[order], axis=0) != 0).any(axis=1)) + 1
     for group in np.split(order, changes):
         for start in range(0, len(group), CHIPS_AT_ONCE):
@@ -85,7 +87,7 @@ def _read_decimated(
 ) -> NDArray[np.uint16]:
     """Chips ``(n, band, y, x)`` at the chip's resolution, from the overview that GDAL finds next to it.
 
-    A warped read, as stackstac makes it, would fetch the tiles of full resolution.
+    A warped read, as stackstac makes it, would fetch the tiles of full resolution. At full resolution the two are the same.
     """
     assets = scene.item["assets"]
     hrefs = [source.sign(assets[source.band_asset(band, assets)]["href"]) for band in chip.bands]
@@ -98,5 +100,5 @@ def _read_band(href: str, corners: Sequence[tuple[float, float]], chip: Chip) ->
     side = chip.size_px * chip.resolution_m
     with rasterio.Env(**GDAL_OPTIONS), rasterio.open(href) as raster:
         windows = (from_bounds(x, y - side, x + side, y, raster.transform) for x, y in corners)
-        shape = (chip.size_px, chip.size_px)
-        return np.stack([raster.read(1, window=window, out_shape=shape) for window in windows])
+        shape, how = (chip.size_px, chip.size_px), Resampling[chip.resampling]
+        return np.stack([raster.read(1, window=window, out_shape=shape, resampling=how) for window in windows])

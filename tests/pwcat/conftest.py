@@ -79,6 +79,16 @@ def built(frozen, tmp_path_factory, source) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def wide_archive(tmp_path_factory) -> Path:
+    """Scenes of 1,300 px: nine tiles of 512 px each in the bands of 10 m, and overviews of 650, 325 and 163 px."""
+    from pwcat.archive import SynthOptions, synthesise_archive
+
+    folder = tmp_path_factory.mktemp("wide")
+    synthesise_archive(folder, options=SynthOptions(places=1, test_places=0, dates=2, size_px=1300, seed=0))
+    return folder
+
+
 @pytest.fixture
 def archive_copy(archive_dir, tmp_path) -> Path:
     """An archive of its own, of hard links: replace a file, never write into one."""

@@ -387,8 +387,27 @@ def test_places_alone_need_no_source(recipe, small, kit):
     assert table["ecoregion"].null_count < 160
     assert table["scene_ids"].to_pylist() == [[]] * 160
     assert table.schema.names == [*PLAN_SCHEMA.names, "soil"]
-    with pytest.raises(RecipeError, match="its places hang on the scenes of the source; only a whole plan"):
-        draw_sites(recipe, base_dir=small.parent)
+
+
+UNIFORM = {"strategy": "uniform", "domain": "globe"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        ({"sampler": {"strategy": "spectral", "base": UNIFORM}}, "its sampler chooses them by their pixels"),
+        ({"sampler": UNIFORM | {"domain": "scenes"}}, "its sampler draws from footprints of scenes"),
+        (
+            {"sampler": UNIFORM, "constraints": {"min_sites_per_scene": 2, "max_sites_per_scene": 4}},
+            r"`constraints\.max_sites_per_scene` counts .* and `constraints\.min_sites_per_scene` counts them by scene",
+        ),
+    ],
+)
+def test_places_that_hang_on_scenes_are_refused_with_the_reason_and_the_way(recipe, small, changes, reasons):
+    changed = Recipe.model_validate({**recipe.model_dump(mode="json"), **changes})
+    told = rf"^small: its places cannot be drawn without scenes, for {reasons}; `pwcat plan RECIPE` asks the source"
+    with pytest.raises(RecipeError, match=told):
+        draw_sites(changed, base_dir=small.parent)
 
 
 @pytest.mark.kit
@@ -419,7 +438,7 @@ def test_a_command_chooses_places_alone(recipe, kit, pwcat, tmp_path):
         assert len(gpd.read_file(tmp_path / name)) == 16
     code, out, err = pwcat("sites", path, "-o", "where.doc")
     assert (code, out) == (2, "")
-    assert err == "pwcat: --out where.doc: the file must end in .parquet, .csv, .geojson, .gpkg, .fgb\n"
+    assert err == "pwcat: --out where.doc: the file must end in .csv, .parquet, .geojson, .gpkg, .fgb\n"
 
 
 def test_a_command_tells_what_a_choice_by_spectra_cost(recipe, small, pwcat, tmp_path):

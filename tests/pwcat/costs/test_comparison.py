@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 import rasterio
 
-from pwcat.archive import SynthOptions, synthesise_archive
 from pwcat.costs import traffic
 from pwcat.costs.comparison import Cost, RunCost, compare_costs, costs_path, keep_costs, read_costs
 from pwcat.costs.estimate import estimate_plan
@@ -61,14 +60,6 @@ def seen_by(log: Path) -> tuple[int, int]:
     """Requests and bytes."""
     lines = [line.split() for line in log.read_text().splitlines()]
     return len(lines), sum(int(sent) for _, _, sent in lines)
-
-
-@pytest.fixture(scope="module")
-def wide_archive(tmp_path_factory) -> Path:
-    """Scenes of 1,300 px: nine tiles of 512 px each in the bands of 10 m."""
-    folder = tmp_path_factory.mktemp("wide")
-    synthesise_archive(folder, options=SynthOptions(places=1, test_places=0, dates=2, size_px=1300, seed=0))
-    return folder
 
 
 RECIPES = {
