@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pwcat.document import Document
 from pwcat.errors import RegionError
 from pwcat.samplers.narrow import Narrow, narrow_to
+from pwcat.samplers.reach import reach_of
 from pwcat.samplers.strata import Domain, SamplerDocument, Stratum
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ log = logging.getLogger(__name__)
 # Sites drawn at once, and how many draws may yield none before there are said to be none.
 CHUNK = 16_384
 FRUITLESS_CHUNKS = 64
+
+# What a disc must touch, and what to do where none does.
+WANTED: dict[Domain, tuple[str, str]] = {
+    "land": ("land (domain `land`)", "take the domain `globe`"),
+    "globe": ("the globe", "mend the places"),
+    "scenes": ("a scene of the source (domain `scenes`)", "ask for the scenes of other dates or of another collection"),
+}
 
 
 class Around(Document):
@@ -101,25 +109,48 @@ class Clustered(SamplerDocument):
         """One stratum.
 
         Raises:
-            RegionError: the file or dataset is missing, a weight is no number, or a class is unknown.
+            RegionError: the file or dataset is missing, a weight is no number, a class is unknown, or no place's disc
+                touches the domain.
         """
         labels = world.labels_of(self.domain)
         if self.mask is not None:
             values = world.spell(self.mask.layer, self.mask.values)
             masked = {**labels, self.mask.layer: values}
             candidates = world.candidates(self.domain, {self.mask.layer: values})
-            return [Stratum(name=" or ".join(values), wanted=n, candidates=candidates, labels=masked)]
+            name = " or ".join(values)
+            return [Stratum(name=name, wanted=n, candidates=candidates, labels=masked, domain=self.domain)]
+        assert self.around is not None, "its validators saw to it"
+        places = _read(self.around, world)
+        name = f"within {self.radius_km:g} km of {Path(places.source).stem}"
+        discs = self._discs(places, labels, world)
+        return [Stratum(name=name, wanted=n, candidates=discs, labels=labels, domain=self.domain)]
+
+    def _discs(self, places: Places, labels: Mapping[str, tuple[str, ...]], world: World) -> _Discs:
+        """The discs that may touch the domain; the others would only be drawn in vain."""
+        from pwcat.regions.cells import cell_of, grow
+
         assert self.around is not None, "its validators saw to it"
         assert self.radius_km is not None, "its validators saw to it"
-        places = _read(self.around, world)
-        discs = _Discs(
-            centres=places.centres(),
-            shares=_shares(places, self.around.weight),
+        wanted, instead = WANTED[self.domain]
+        count = "place" if len(places) == 1 else f"{len(places):,} places"
+        none = (
+            f"clustered: no disc of {self.radius_km:g} km around the {count} of {places.source} touches "
+            f"{wanted}; see that longitude and latitude are not exchanged, raise `radius_km`, or {instead}"
+        )
+        centres, shares = places.centres(), _shares(places, self.around.weight)
+        reach = reach_of(self.domain, labels, world=world)
+        near = shares > 0
+        if reach is not None:
+            near &= grow(reach, self.radius_km).ravel()[cell_of(centres)]
+        if not near.any():
+            raise RegionError(none)
+        return _Discs(
+            centres=centres[near],
+            shares=shares[near] / shares[near].sum(),
             radius_km=self.radius_km,
             narrow=narrow_to(self.domain, labels, world=world),
+            none=none,
         )
-        name = f"within {self.radius_km:g} km of {Path(places.source).stem}"
-        return [Stratum(name=name, wanted=n, candidates=discs, labels=labels)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,14 +165,18 @@ class _Discs:
     shares: NDArray[np.float64]
     radius_km: float
     narrow: Narrow
+    none: str  # what is said if no draw lies in the domain
 
     def __call__(self, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-        fruitless = 0
+        fruitless, any_ = 0, False
         while fruitless < FRUITLESS_CHUNKS:
             points = self.narrow(self._draw(rng))
             fruitless = 0 if len(points) else fruitless + 1
             if len(points):
+                any_ = True
                 yield points
+        if not any_:
+            raise RegionError(self.none)
 
     def _draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
         from pwcat.geo.geodesy import EARTH_RADIUS_KM, destination

@@ -87,10 +87,39 @@ def test_the_seed_fixes_the_sites(world):
     assert not np.array_equal(draw(document(), world, seed=3), draw(document(), world, seed=4))
 
 
-def test_where_no_disc_has_a_scene_the_stream_ends(two_continents, tmp_path):
-    pd.DataFrame({"lon": [-100.0], "lat": [40.0]}).to_csv(tmp_path / "far.csv", index=False)
-    (stratum,) = document(around={"path": str(tmp_path / "far.csv")}, domain="scenes").strata(3, world=two_continents)
-    assert list(stratum.candidates(np.random.default_rng(0))) == []
+@pytest.mark.parametrize(
+    ("domain", "touches"),
+    [
+        ("scenes", r"a scene of the source \(domain `scenes`\); .* or ask for the scenes of other dates"),
+        (
+            "land",
+            r"land \(domain `land`\); see that longitude and latitude are not exchanged, raise `radius_km`, or take",
+        ),
+    ],
+)
+def test_discs_that_all_miss_the_domain_are_told(domain, touches, two_continents, tmp_path):
+    pd.DataFrame({"lon": [-100.0, 90.0], "lat": [40.0, 0.0]}).to_csv(tmp_path / "far.csv", index=False)
+    clustered = document(around={"path": str(tmp_path / "far.csv")}, domain=domain)
+    with pytest.raises(RegionError, match=rf"no disc of 50 km around the 2 places of \S*far\.csv touches {touches}"):
+        clustered.strata(3, world=two_continents)
+
+
+def test_discs_that_miss_the_domain_by_a_little_are_told_when_they_are_drawn(two_continents, tmp_path):
+    pd.DataFrame({"lon": [15.06], "lat": [52.0]}).to_csv(tmp_path / "near.csv", index=False)
+    clustered = document(around={"path": str(tmp_path / "near.csv")}, radius_km=0.1, domain="scenes")
+    (stratum,) = clustered.strata(3, world=two_continents)
+    with pytest.raises(RegionError, match=r"no disc of 0\.1 km around the place of \S+ touches a scene"):
+        next(iter(stratum.candidates(np.random.default_rng(0))))
+
+
+def test_discs_far_from_the_domain_are_not_drawn_in_vain(two_continents, tmp_path):
+    far = pd.DataFrame({"lon": np.linspace(-170, -20, 100_000), "lat": 0.0})
+    near = pd.DataFrame({"lon": [7.0], "lat": [47.0]})
+    pd.concat([far, near]).to_csv(tmp_path / "many.csv", index=False)
+    clustered = document(around={"path": str(tmp_path / "many.csv")}, domain="scenes")
+    lonlat = draw(clustered, two_continents)
+    assert len(lonlat) > 10_000  # of the first draw, where .16 would have fallen near the scene
+    assert geodesic_km(lonlat, np.tile([7.0, 47.0], (len(lonlat), 1))).max() < 50.001
 
 
 def test_on_land_the_sea_is_left_out(two_continents, tmp_path):
