@@ -19,7 +19,7 @@ from pwcat.atomic import replacing
 from pwcat.errors import RegionError
 from pwcat.regions.datasets import Dataset, find_dataset
 
-__all__ = ["Receipt", "cache_folder", "dataset_path", "fetch_dataset", "place_of", "read_receipt"]
+__all__ = ["Receipt", "cache_folder", "dataset_path", "fetch_dataset", "is_here", "place_of", "read_receipt"]
 
 BLOCK = 1 << 20
 TIMEOUT_S = 60
@@ -63,6 +63,11 @@ def cache_folder() -> Path:
 def place_of(dataset: Dataset) -> Path:
     """Where the file of a dataset lies, once it is there."""
     return cache_folder() / "regions" / dataset.name / dataset.filename
+
+
+def is_here(dataset: Dataset) -> bool:
+    """Whether its file lies in the cache, whole or not."""
+    return dataset.kind != "stac" and place_of(dataset).is_file()
 
 
 def dataset_path(name: str) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from pwcat.errors import RegionError
+from pwcat.geo.tables import POINT_FORMATS, require_point_format, write_points
 from pwcat.layers import Layer, RegionLayers
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import load_recipe
-from pwcat.regions.cache import cache_folder, dataset_path, fetch_dataset, place_of
+from pwcat.regions.cache import cache_folder, dataset_path, fetch_dataset, is_here, place_of
 from pwcat.regions.datasets import DATASETS, DEFAULTS, Dataset, find_dataset
 
 __all__ = ["regions"]
+
+log = logging.getLogger(__name__)
 
 # What `show` and `label` may be told about a layer, in the words of a recipe.
 _DATASET = click.option("--dataset", help="A dataset by name; default: the layer's usual one.")
@@ -175,24 +179,68 @@ def show(
 @click.argument("points")
 @click.option("--layer", "layers", multiple=True, help="NAME or NAME=DATASET; may be repeated. Default: those on hand.")
 @_RECIPE
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write a .csv or .parquet instead of a table.")
+@click.option("--lon", help="Tables: the column of longitudes. Default: lon, longitude, lng, long or x.")
+@click.option("--lat", help="Tables: the column of latitudes. Default: lat, latitude or y.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help=f"Write all points with their columns and labels instead of a table: {', '.join(POINT_FORMATS)}.",
+)
+@click.option("--column", "columns", multiple=True, metavar="LAYER=NAME", help="-o: call a layer's column so.")
 @_JSON
-def label(points: str, layers: tuple[str, ...], recipe: Path | None, out: Path | None, as_json: bool) -> None:
-    """Label POINTS: a CSV with lon and lat, any vector file, or one point as LON,LAT."""
-    from pwcat.regions.inspection import label_points, read_points
-    from pwcat.regions.tables import show_labels
+def label(
+    points: str,
+    layers: tuple[str, ...],
+    recipe: Path | None,
+    lon: str | None,
+    lat: str | None,
+    out: Path | None,
+    columns: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Label POINTS: one point as LON,LAT, or a file of places.
 
-    table = read_points(points)
+    Files are CSV with any separator, Parquet and GeoParquet (a plan, too), and what GDAL reads: GeoJSON, GeoPackage,
+    FlatGeobuf, shapefiles. Of lines and polygons the centroid is labelled.
+    """
+    from pwcat.regions.inspection import label_points, read_points
+    from pwcat.regions.tables import show_labels, sources_line
+
+    if out is not None:
+        require_point_format(out)
+    if (lon is None) != (lat is None):
+        raise RegionError("give both --lon and --lat, or neither")
+    table = read_points(points, lon=lon, lat=lat)
     documents = _label_documents(layers, recipe)
     with _source_of(recipe) as source:
-        labelled = label_points(table, documents, base_dir=_base(recipe), source=source)
+        labelled = label_points(
+            table if out is not None else table[["lon", "lat"]],  # no other column is shown, so none is in the way
+            documents,
+            base_dir=_base(recipe),
+            source=source,
+            columns=_columns(columns, documents),
+        )
     if out is not None:
-        labelled.write(out)
-        Console(soft_wrap=True, highlight=False).print(f"{len(labelled.rows):,} points with labels: {out}")
+        write_points(out, labelled.rows, layer="points")
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(f"{len(labelled.rows):,} {'point' if len(labelled.rows) == 1 else 'points'} with labels: {out}")
+        console.print(sources_line(labelled), markup=False)
     elif as_json:
         click.echo(json.dumps(labelled.to_records(), indent=2))
     else:
         show_labels(labelled, console=Console())
+
+
+def _columns(given: Sequence[str], documents: Mapping[str, Layer]) -> dict[str, str]:
+    """The columns that layers are written to, from ``LAYER=NAME``."""
+    pairs = [text.partition("=") for text in given]
+    wrong = [text for text, (layer, _, name) in zip(given, pairs, strict=True) if layer not in documents or not name]
+    if wrong:
+        raise RegionError(
+            f"--column {' '.join(wrong)}: write LAYER=NAME, with LAYER one of those that are asked: {', '.join(documents)}"
+        )
+    return {layer: name for layer, _, name in pairs}
 
 
 def _layer_document(
@@ -213,24 +261,50 @@ def _layer_document(
             f"no layer {layer!r}: name one of {', '.join(DEFAULTS)} or a dataset ({', '.join(DATASETS)}), or say what it is "
             "with --path and --field or --classes, or with --recipe"
         )
-    return layer, _checked(layer, given or {"dataset": DEFAULTS[layer]})
+    return layer, _checked(layer, given or {"dataset": _usual(layer, "--dataset {dataset}")})
 
 
 def _label_documents(layers: tuple[str, ...], recipe: Path | None) -> dict[str, Layer]:
     if recipe is not None:
         return _of_recipe(layers, recipe)
     if layers:
-        pairs = [(name, dataset or DEFAULTS.get(name, name)) for name, _, dataset in (x.partition("=") for x in layers)]
-        return {name: _checked(name, {"dataset": dataset}) for name, dataset in pairs}
-    here = {name: dataset for name, dataset in DEFAULTS.items() if place_of(DATASETS[dataset]).is_file()}
-    if "continent" not in here and place_of(DATASETS["natural-earth-110m"]).is_file():
-        here = {"continent": "natural-earth-110m", **here}
+        pairs = [x.partition("=") for x in layers]
+        usual = {name: dataset or _usual(name, "--layer {layer}={dataset}") for name, _, dataset in pairs}
+        return {name: _checked(name, {"dataset": dataset}) for name, dataset in usual.items()}
+    here = {name: dataset for name in DEFAULTS for dataset in _here_for(name)[:1]}
     if not here:
         raise RegionError(
             f"no dataset is on hand in {cache_folder()}: run `pwcat regions fetch continent biome`, or name layers with "
             "--layer or --recipe"
         )
+    for name, dataset in here.items():
+        if dataset != DEFAULTS[name]:
+            log.warning("%s is labelled by %s, since %s is not there", name, dataset, DEFAULTS[name])
     return {name: _checked(name, {"dataset": dataset}) for name, dataset in here.items()}
+
+
+def _here_for(layer: str) -> list[str]:
+    """The datasets on this computer that give a layer, the usual one first."""
+    ranked = sorted(DATASETS, key=lambda name: name != DEFAULTS[layer])
+    return [name for name in ranked if layer in DATASETS[name].layers and is_here(DATASETS[name])]
+
+
+def _usual(layer: str, option: str) -> str:
+    """The dataset that a layer's name alone stands for.
+
+    Raises:
+        RegionError: it is not there, but another of that layer is: that is named, never taken by itself, so that the same
+            command gives the same answer on every computer.
+    """
+    if layer not in DEFAULTS:
+        return layer
+    usual, here = DEFAULTS[layer], _here_for(layer)
+    if here and usual not in here:
+        raise RegionError(
+            f"{layer} means the dataset {usual!r}, which is not there: run `pwcat regions fetch {usual}`; or take "
+            f"{here[0]!r}, which is there: `{option.format(layer=layer, dataset=here[0])}`"
+        )
+    return usual
 
 
 def _of_recipe(layers: Sequence[str], recipe: Path) -> dict[str, Layer]:

@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pwcat.atomic import replacing
 from pwcat.errors import RegionError
+from pwcat.geo.places import read_place_table
 from pwcat.layers import Layer
 from pwcat.providers import OpenSource
 from pwcat.regions.cache import dataset_path, place_of
@@ -119,97 +118,97 @@ def _deviations(name: str, document: Layer, *, base_dir: Path) -> list[Deviation
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """Points with the columns they came with and one column a layer; ``None`` where a layer has no class."""
+    """Points with the columns they came with and one column a layer; ``None`` where a layer has no class.
+
+    Attributes:
+        rows: ``(n, columns)``, ``lon`` and ``lat`` (EPSG:4326) and the layers' columns among them.
+        sources: where the labels came from, by column.
+    """
 
     rows: pd.DataFrame
-    layers: list[str]
+    sources: Mapping[str, str]
 
     def to_records(self) -> list[dict[str, Any]]:
         """For JSON: longitude, latitude and labels."""
-        columns = ["lon", "lat", *self.layers]
+        columns = ["lon", "lat", *self.sources]
         return [
             {key: None if value is None or value != value else value for key, value in zip(columns, row, strict=True)}
             for row in self.rows[columns].itertuples(index=False)
         ]
 
-    def write(self, path: Path) -> None:
-        """Write a CSV or a Parquet file.
 
-        Raises:
-            RegionError: the name ends otherwise.
-        """
-        if path.suffix not in (".csv", ".parquet"):
-            raise RegionError(f"{path}: labels are written as .csv or .parquet")
-        with replacing(path) as temporary:
-            if path.suffix == ".csv":
-                self.rows.to_csv(temporary, index=False)
-            else:
-                self.rows.to_parquet(temporary, index=False)
-
-
-def read_points(points: str) -> pd.DataFrame:
+def read_points(points: str, *, lon: str | None = None, lat: str | None = None) -> pd.DataFrame:
     """Points as a table with ``lon`` and ``lat`` (EPSG:4326), and whatever other columns there are.
 
     Args:
-        points: ``LON,LAT``, a CSV with columns lon and lat, or any vector file; of other shapes than points, the centroid.
+        points: ``LON,LAT``, or a file of places; of other shapes than points, the centroid.
+        lon: column of longitudes of a table; found by its name where not given.
+        lat: column of latitudes.
 
     Raises:
         RegionError: it is neither, or a coordinate is no place on Earth.
     """
     pair = re.fullmatch(r"\s*([-+.\deE]+)\s*,\s*([-+.\deE]+)\s*", points)
     if pair:
-        table = pd.DataFrame({"lon": [pair[1]], "lat": [pair[2]]})
-        return _on_earth(table, points)
-    path = Path(points)
+        return _one_point(points, pair[1], pair[2])
+    path = Path(points).expanduser()
     if not path.is_file():
         raise RegionError(f"{points}: neither a file nor a point written LON,LAT, such as 37.6,-1.3")
-    return _on_earth(_read_csv(path) if path.suffix.lower() == ".csv" else _read_shapes(path), points)
+    return read_place_table(path, lon=lon, lat=lat)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _one_point(points: str, lon: str, lat: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as exc:  # pandas' parser errors are ValueErrors
-        raise RegionError(f"{path} cannot be read as a CSV: {exc}") from exc
-    spelt = {str(column).strip().lower(): column for column in table.columns}
-    found = {
-        name: next((spelt[x] for x in names if x in spelt), None)
-        for name, names in {"lon": ("lon", "lng", "long", "longitude", "x"), "lat": ("lat", "latitude", "y")}.items()
-    }
-    if None in found.values():
-        raise RegionError(f"{path} has no columns lon and lat; it has {', '.join(map(str, table.columns))}")
-    return table.rename(columns={column: name for name, column in found.items()})
-
-
-def _read_shapes(path: Path) -> pd.DataFrame:
-    frame: gpd.GeoDataFrame = read_vector(path, name="points")
-    centres = frame.geometry.representative_point()
-    rest = frame.drop(columns=[frame.geometry.name, *({"lon", "lat"} & set(frame.columns))])
-    return pd.DataFrame(rest).assign(lon=centres.x, lat=centres.y)
-
-
-def _on_earth(table: pd.DataFrame, points: str) -> pd.DataFrame:
-    table = table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in ("lon", "lat")})
-    wrong = ~((table["lon"].abs() <= 180) & (table["lat"].abs() <= 90)).to_numpy()
-    if wrong.any():
-        raise RegionError(
-            f"{points}: {int(wrong.sum()):,} of {len(table):,} points are no place on Earth (longitude within ±180, latitude "
-            f"within ±90), the first in row {int(np.flatnonzero(wrong)[0]) + 1}"
-        )
-    return table
+        x, y = float(lon), float(lat)
+    except ValueError as exc:
+        raise RegionError(f"{points}: no point written LON,LAT in degrees, such as 37.6,-1.3") from exc
+    if not (abs(x) <= 360 and abs(y) <= 90):
+        raise RegionError(f"{points}: no place on Earth: longitude goes from -180 to 180, latitude from -90 to 90")
+    return pd.DataFrame({"lon": [x if abs(x) <= 180 else (x + 180) % 360 - 180], "lat": [y]})
 
 
 def label_points(
-    table: pd.DataFrame, documents: Mapping[str, Layer], *, base_dir: Path, source: OpenSource | None = None
+    table: pd.DataFrame,
+    documents: Mapping[str, Layer],
+    *,
+    base_dir: Path,
+    source: OpenSource | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Labelled:
     """Points with a column a layer.
 
+    Args:
+        table: ``(n, columns)``, with ``lon`` and ``lat``, EPSG:4326.
+        documents: the layers, by name.
+        base_dir: the folder that relative paths start from.
+        source: for collections without a ``url`` of their own.
+        columns: what a layer's column is called, where that is not its name.
+
     Raises:
-        RegionError: a layer is missing or unreadable.
+        RegionError: a layer is missing or unreadable, or the table has a column of that name.
     """
+    column_of = {name: (columns or {}).get(name, name) for name in documents}
+    _require_free(column_of, table)
     lonlat = table[["lon", "lat"]].to_numpy(dtype=np.float64)
-    labels = {
-        name: open_layer(name, document, base_dir=base_dir, source=source).label(lonlat)
-        for name, document in documents.items()
+    opened = {
+        name: open_layer(name, document, base_dir=base_dir, source=source) for name, document in documents.items()
     }
-    return Labelled(rows=table.assign(**labels), layers=list(labels))
+    labels = {column_of[name]: layer.label(lonlat) for name, layer in opened.items()}
+    sources = {column_of[name]: layer.source for name, layer in opened.items()}
+    return Labelled(rows=table.assign(**labels), sources=sources)
+
+
+def _require_free(column_of: Mapping[str, str], table: pd.DataFrame) -> None:
+    taken = [name for name, column in column_of.items() if column in table.columns]
+    if taken:
+        columns = ", ".join(repr(column_of[name]) for name in taken)
+        options = " ".join(f"--column {name}={name}_label" for name in taken)
+        raise RegionError(
+            f"the points have {'columns' if len(taken) > 1 else 'a column'} {columns} already, which labels would replace: "
+            f"write them under other names, as with {options}"
+        )
+    doubled = sorted({column for column in column_of.values() if [*column_of.values()].count(column) > 1})
+    if doubled:
+        raise RegionError(
+            f"several layers would write the column {', '.join(map(repr, doubled))}: give each its own name"
+        )

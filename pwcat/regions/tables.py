@@ -9,7 +9,7 @@ from rich.table import Table
 from pwcat.regions.continents import Deviation
 from pwcat.regions.inspection import Description, Labelled
 
-__all__ = ["show_labels", "show_layer"]
+__all__ = ["show_labels", "show_layer", "sources_line"]
 
 # Points shown of a longer table.
 ROWS = 40
@@ -51,11 +51,17 @@ def show_labels(labelled: Labelled, *, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD)
     for name in ("Lon", "Lat"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in labelled.layers:
+    for name in labelled.sources:
         table.add_column(name.replace("_", " ").capitalize(), overflow="fold")
-    for row in labelled.rows.head(ROWS)[["lon", "lat", *labelled.layers]].itertuples(index=False):
+    for row in labelled.rows.head(ROWS)[["lon", "lat", *labelled.sources]].itertuples(index=False):
         lon, lat, *labels = row
         table.add_row(f"{lon:.4f}", f"{lat:.4f}", *("none" if value is None else str(value) for value in labels))
     console.print(table)
     if len(labelled.rows) > ROWS:
         console.print(f"{len(labelled.rows) - ROWS:,} more; -o FILE writes all {len(labelled.rows):,}", highlight=False)
+    console.print(sources_line(labelled), highlight=False, markup=False)
+
+
+def sources_line(labelled: Labelled) -> str:
+    """Where labels came from, in one sentence."""
+    return f"Labels: {', '.join(f'{column} from {source}' for column, source in labelled.sources.items())}"

@@ -7,11 +7,14 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pwcat.errors import RegionError
-from pwcat.geo.places import read_places
+from pwcat.geo.places import read_place_table, read_places
 
 POINTS = np.array([[10.0, 50.0], [-70.5, -33.25], [179.5, 0.0]])
 
@@ -150,3 +153,55 @@ def test_a_file_without_places(tmp_path):
     (tmp_path / "empty.csv").write_text("lon,lat\n")
     with pytest.raises(RegionError, match=r"empty\.csv: holds no places \(0 rows\)"):
         read_places(tmp_path / "empty.csv")
+
+
+def test_the_separator_is_that_by_which_coordinates_are_named(tmp_path):
+    (tmp_path / "a.csv").write_text('lon;lat;"name, in full, of, the, place"\n1,5;2,25;a\n')
+    table = read_place_table(tmp_path / "a.csv")
+    assert table.to_dict("list") == {"lon": [1.5], "lat": [2.25], "name, in full, of, the, place": ["a"]}
+
+
+def test_the_better_name_wins_wherever_it_stands(tmp_path):
+    pd.DataFrame({"x": [500_000], "y": [1], "Lat": [2.5], "LON": [1.5]}).to_csv(tmp_path / "a.csv", index=False)
+    assert read_place_table(tmp_path / "a.csv").to_dict("list") == {
+        "x": [500_000],
+        "y": [1],
+        "lat": [2.5],
+        "lon": [1.5],
+    }
+
+
+@given(st.floats(-180, 180), st.floats(-90, 90))
+def test_coordinates_come_out_of_a_table_as_they_went_in(tmp_path_factory, lon, lat):
+    path = tmp_path_factory.getbasetemp() / "exact.csv"
+    path.write_text(f"lon,lat\n{lon!r},{lat!r}\n")
+    assert read_place_table(path)[["lon", "lat"]].to_numpy().tolist() == [[lon, lat]]
+
+
+def test_longitudes_beyond_180_are_brought_back(tmp_path):
+    (tmp_path / "a.csv").write_text("lon,lat\n190,1\n-181,1\n180,1\n")
+    assert read_place_table(tmp_path / "a.csv")["lon"].tolist() == [-170, 179, 180]
+
+
+def test_a_table_of_a_geopackage_is_read_by_its_columns(tmp_path):
+    pyogrio.write_dataframe(pd.DataFrame({"Longitude": [1.5], "lat": [2.5], "a": ["x"]}), tmp_path / "a.gpkg")
+    np.testing.assert_array_equal(read_places(tmp_path / "a.gpkg").centres(), [[1.5, 2.5]])
+    assert read_place_table(tmp_path / "a.gpkg").to_dict("list") == {"lon": [1.5], "lat": [2.5], "a": ["x"]}
+
+
+def test_of_several_layers_the_first_is_read_and_that_is_told(tmp_path, frame, caplog):
+    frame.to_file(tmp_path / "a.gpkg", layer="first")
+    frame[:1].to_file(tmp_path / "a.gpkg", layer="second")
+    assert len(read_places(tmp_path / "a.gpkg")) == 3
+    assert "a.gpkg holds the layers first, second: the first is read" in caplog.text
+
+
+def test_all_columns_of_a_table_are_kept_as_they_are_but_for_the_coordinates(tmp_path, frame):
+    full = frame.assign(when=pd.to_datetime(["2021-01-01"] * 3), lon="old", where=[[1], [2, 3], None])
+    full.set_index("name").to_parquet(tmp_path / "a.parquet")
+    table = read_place_table(tmp_path / "a.parquet")
+    assert sorted(table.columns) == ["lat", "lon", "name", "size", "when", "where"]
+    assert table[["lon", "lat"]].to_numpy().tolist() == POINTS.tolist()
+    assert table["name"].tolist() == ["a", "b", "c"]
+    assert table["when"].dtype.kind == "M"
+    assert table["where"][1].tolist() == [2, 3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -15,6 +17,17 @@ def cache(tmp_path, monkeypatch):
     """An empty cache."""
     monkeypatch.setenv("PWCAT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def countries_zip(tmp_path_factory, kit) -> Path:
+    """The kit's countries as Natural Earth hands them out: a zip archive of a shapefile."""
+    path = tmp_path_factory.mktemp("zip") / "ne_110m_admin_0_countries.zip"
+    frame = gpd.read_file(kit / "vectors/natural_earth/ne_110m_admin_0_countries.geojson")
+    frame = frame[["ADM0_A3", "NAME", "CONTINENT", "geometry"]]
+    frame.to_file(path.with_suffix(".shz"), driver="ESRI Shapefile", layer="ne_110m_admin_0_countries")
+    path.with_suffix(".shz").rename(path)
+    return path
 
 
 @pytest.fixture(scope="session")

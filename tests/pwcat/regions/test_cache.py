@@ -21,17 +21,6 @@ from pwcat.regions.datasets import DATASETS, find_dataset
 IGBP = "biomes_landcover/MCD12C1.A2019001.006.IGBP.tif"
 
 
-@pytest.fixture(scope="session")
-def countries_zip(tmp_path_factory, kit) -> Path:
-    """The kit's countries as Natural Earth hands them out: a zip archive of a shapefile."""
-    path = tmp_path_factory.mktemp("zip") / "ne_110m_admin_0_countries.zip"
-    frame = gpd.read_file(kit / "vectors/natural_earth/ne_110m_admin_0_countries.geojson")
-    frame = frame[["ADM0_A3", "NAME", "CONTINENT", "geometry"]]
-    frame.to_file(path.with_suffix(".shz"), driver="ESRI Shapefile", layer="ne_110m_admin_0_countries")
-    path.with_suffix(".shz").rename(path)
-    return path
-
-
 @pytest.fixture
 def server(countries_zip):
     """An HTTP server on loopback: whole.zip, cut.zip (half of what it promises), anything else is not found."""
@@ -53,7 +42,7 @@ def server(countries_zip):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         http.asked = []
-        thread = threading.Thread(target=http.serve_forever)
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
         thread.start()
         http.url = f"http://127.0.0.1:{http.server_port}"
         yield http

@@ -9,7 +9,7 @@ import shapely
 import yaml
 from click.testing import CliRunner
 
-from pwcat.errors import RegionError
+from pwcat.errors import PwcatError, RegionError
 from pwcat.regions.cache import place_of
 from pwcat.regions.commands import regions
 from pwcat.regions.datasets import DATASETS
@@ -156,9 +156,13 @@ def test_label_tells_what_is_wrong_with_points(run, tmp_path):
     (tmp_path / "b.csv").write_text("lon,lat\n1,2\n500,2\nx,3\n")
     assert "no dataset is on hand in" in told("1,2")
     assert "neither a file nor a point written LON,LAT" in told("gone.csv")
-    assert "has no columns lon and lat; it has a, b" in told(tmp_path / "a.csv")
-    assert "2 of 3 points are no place on Earth" in told(tmp_path / "b.csv")
-    assert "the first in row 2" in told(tmp_path / "b.csv")
+    (tmp_path / "c.csv").write_text("lon,lat\n1,2\n500,2\n")
+    assert "no column 'lon' or 'longitude', and none 'lat' or 'latitude'; its columns: a, b" in told(tmp_path / "a.csv")
+    assert "1 of 3 rows have no number in 'lon' or 'lat', the first of them row 3" in told(tmp_path / "b.csv")
+    assert "coordinates from 1 to 500 and 2 to 2 are no longitudes and latitudes" in told(tmp_path / "c.csv")
+    assert "1,91: no place on Earth" in told("1,91")
+    assert "1..2,3: no point written LON,LAT in degrees" in told("1..2,3")
+    assert "give both --lon and --lat" in told("1,2", "--lon", "x")
     assert "the layer 'biome': unknown dataset 'nothing'" in told("1,2", "--layer", "biome=nothing")
     assert "'resolve-2017' is not there" in told("1,2", "--layer", "biome")
 
@@ -166,6 +170,112 @@ def test_label_tells_what_is_wrong_with_points(run, tmp_path):
 @pytest.mark.kit
 def test_label_refuses_to_write_other_files(run, kit, tmp_path):
     run("fetch", "landcover", "--from", kit / IGBP)
-    with pytest.raises(RegionError, match=r"out\.xlsx: labels are written as \.csv or \.parquet"):
+    with pytest.raises(PwcatError, match=r"out\.xlsx: points are written as \.csv, \.parquet, \.geojson"):
         run("label", "1,2", "-o", tmp_path / "out.xlsx")
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+POINTS = {"note": ["a", "b", "c"], "size": [1, 2, 3], "lon": [-60.1, 0.0, 10.7], "lat": [-10.3, -50.0, 50.2]}
+
+
+@pytest.fixture
+def soil(boxes, tmp_path):
+    """A recipe whose one layer, `soil`, is sand in the west and loam in the east."""
+    boxes(tmp_path / "soil.gpkg", sand=(-180, -90, -5, 90), loam=(5, -90, 180, 90))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(recipe_of({"soil": {"path": "soil.gpkg", "field": "name"}})))
+    return ["--recipe", recipe]
+
+
+def write_places(path):
+    table = pd.DataFrame(POINTS)
+    frame = gpd.GeoDataFrame(table, geometry=gpd.points_from_xy(table["lon"], table["lat"]), crs=4326)
+    if path.name == "plain.parquet":
+        table.to_parquet(path)
+    elif path.suffix == ".parquet":
+        frame.drop(columns=["lon", "lat"]).rename_geometry("where").to_parquet(path)
+    elif path.suffix == ".csv":
+        separator, decimal = {"comma": ",.", "semicolon": ";.", "german": ";,", "tab": "\t.", "pipe": "|."}[path.stem]
+        table.rename(columns={"lon": "Lng", "lat": "Latitude"}).to_csv(
+            path, sep=separator, decimal=decimal, index=False
+        )
+    else:
+        frame.to_file(path)
+    return path
+
+
+PLACES = [f"{stem}.csv" for stem in ("comma", "semicolon", "german", "tab", "pipe")]
+PLACES += ["plain.parquet", "geo.parquet", "a.geojson", "a.gpkg", "a.fgb"]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_label_reads_any_file_of_places_as_the_points_sampler_does_and_keeps_its_columns(run, tmp_path, soil, name):
+    from pwcat.geo.places import read_places
+
+    path = write_places(tmp_path / name)
+    said = run("label", path, *soil, "-o", tmp_path / "out.csv")
+    assert "3 points with labels:" in said
+    assert "Labels: soil from soil.gpkg" in said
+    written = pd.read_csv(tmp_path / "out.csv")
+    assert written[["lon", "lat"]].to_numpy().tolist() == read_places(path).centres().tolist()
+    assert written["soil"].where(written["soil"].notna(), None).tolist() == [
+        {"a": "sand", "b": None, "c": "loam"}[note] for note in written["note"]
+    ]
+    assert written.sort_values("note")[list(POINTS)].to_dict("list") == POINTS  # FlatGeobuf sorts by place
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".geojson", ".gpkg", ".fgb"])
+def test_label_writes_whole_files_in_any_format(run, tmp_path, soil, suffix):
+    out = tmp_path / "new" / f"out{suffix}"
+    run("label", write_places(tmp_path / "comma.csv"), *soil, "-o", out)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    assert out.is_file()
+    run("label", out, *soil, "--column", "soil=again", "-o", tmp_path / "again.csv")
+    again = pd.read_csv(tmp_path / "again.csv").sort_values("note")
+    assert again["again"].tolist()[::2] == again["soil"].tolist()[::2] == ["sand", "loam"]
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.parquet", "none.gpkg"])
+def test_no_points_are_a_header(run, tmp_path, soil, name):
+    empty = gpd.GeoDataFrame(pd.DataFrame(POINTS)[:0], geometry=[], crs=4326)
+    if name.endswith("csv"):
+        (tmp_path / name).write_text("note,size,lon,lat\n")
+    else:
+        empty.to_parquet(tmp_path / name) if name.endswith("parquet") else empty.to_file(tmp_path / name)
+    assert "0 points with labels" in run("label", tmp_path / name, *soil, "-o", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "note,size,lon,lat,soil\n"
+    assert json.loads(run("label", tmp_path / name, *soil, "--json")) == []
+    assert "Soil" in run("label", tmp_path / name, *soil)
+
+
+def test_label_never_replaces_a_column_of_the_points(run, tmp_path, soil):
+    path = tmp_path / "points.csv"
+    path.write_text("lon,lat,soil\n10,0,mine\n")
+    with pytest.raises(
+        RegionError, match=r"have a column 'soil' already, .* other names, as with --column soil=soil_label$"
+    ):
+        run("label", path, *soil, "-o", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    assert "loam" in run("label", path, *soil)  # shows the label alone
+    run("label", path, *soil, "-o", tmp_path / "out.csv", "--column", "soil=ours")
+    assert (tmp_path / "out.csv").read_text() == "lon,lat,soil,ours\n10.0,0.0,mine,loam\n"
+    with pytest.raises(RegionError, match=r"--column clay=x soil: write LAYER=NAME, with LAYER one of .*: soil$"):
+        run("label", path, *soil, "--column", "clay=x", "--column", "soil")
+
+
+@pytest.mark.kit
+def test_another_dataset_of_a_layer_is_named_and_never_taken_in_silence(run, kit, cache, caplog, countries_zip):
+    run("fetch", "natural-earth-110m", "--from", countries_zip)
+    with pytest.raises(
+        RegionError,
+        match=r"continent means the dataset 'natural-earth', which is not there: run `pwcat regions fetch natural-earth`; or "
+        r"take 'natural-earth-110m', which is there: `--layer continent=natural-earth-110m`$",
+    ):
+        run("label", "10,50", "--layer", "continent")
+    with pytest.raises(RegionError, match=r"which is there: `--dataset natural-earth-110m`$"):
+        run("show", "continent")
+    said = run("label", "10,50", "--layer", "continent=natural-earth-110m")
+    assert "Labels: continent from natural-earth-110m" in said
+    assert caplog.text == ""
+    assert json.loads(run("label", "10,50", "--json"))[0]["continent"] == "Europe"
+    assert "continent is labelled by natural-earth-110m, since natural-earth is not there" in caplog.text
