@@ -5,13 +5,15 @@ A new provider is one more :class:`Provider` in :data:`PROVIDERS`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pystac_client
+from pystac import STACError
 from pystac_client.exceptions import APIError
 
 from pwcat.errors import SourceError
@@ -20,7 +22,7 @@ from pwcat.gdal import forget_files
 if TYPE_CHECKING:
     from pwcat.recipe import Source
 
-__all__ = ["PROVIDERS", "OpenSource", "Provider", "ask", "open_source"]
+__all__ = ["PROVIDERS", "OpenSource", "Provider", "ask", "open_source", "require_collection"]
 
 # Common names of Sentinel-2's bands as Earth Search uses them for asset keys (STAC eo extension, common_name).
 SENTINEL2_COMMON_NAMES: Mapping[str, str] = {
@@ -65,6 +67,9 @@ PROVIDERS: dict[str, Provider] = {
 }
 
 ARCHIVE_SCHEME = "archive:"
+
+# Collections that a message lists.
+MOST_LISTED = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +163,43 @@ def ask(source: OpenSource, *, collection: str | None = None, **query: Any) -> I
     """Items of a collection as dicts, page by page.
 
     Raises:
-        SourceError: the API does not answer, or refuses.
+        SourceError: the API does not answer, or refuses; so where it has no such collection, and says so.
     """
     try:
         client = pystac_client.Client.open(source.url)
         search = client.search(collections=[collection or source.collection], limit=250, **query)
         yield from search.items_as_dicts()
     except (APIError, OSError) as exc:
+        if isinstance(exc, APIError):  # some refuse an unknown collection, others answer that they found nothing
+            require_collection(source, collection)
         raise SourceError(f"{source.provider} ({source.url}) did not answer a search: {exc}") from exc
+
+
+def require_collection(source: OpenSource, collection: str | None = None) -> None:
+    """See that the source has the collection; by default its own. What cannot be asked counts as had.
+
+    Raises:
+        SourceError: it has not; names the close matches and all there are.
+    """
+    wanted, known = collection or source.collection, _collections(source)
+    if known is None or wanted in known:
+        return
+    where = "the archive" if source.provider == "archive" else f"{source.provider} ({source.url})"
+    folded = {name.casefold(): name for name in known}
+    parts = [name for name in folded if wanted.casefold() in name]
+    close = dict.fromkeys([*parts, *difflib.get_close_matches(wanted.casefold(), folded, n=3, cutoff=0.5)])
+    hint = f"did you mean {' or '.join(repr(folded[name]) for name in [*close][:3])}? " if close else ""
+    more = f", and {len(known) - MOST_LISTED:,} more" if len(known) > MOST_LISTED else ""
+    listed = ", ".join(known[:MOST_LISTED]) + more if known else "none at all"
+    raise SourceError(f"{where} has no collection {wanted!r}: {hint}It has {listed}")
+
+
+def _collections(source: OpenSource) -> Sequence[str] | None:
+    """Names of the source's collections, sorted; ``None`` where it does not list them."""
+    try:
+        client = pystac_client.Client.open(source.url)
+        if not client.conforms_to("COLLECTIONS"):
+            return None
+        return sorted({collection.id for collection in client.get_collections()})
+    except (APIError, OSError, STACError, KeyError):
+        return None

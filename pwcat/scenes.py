@@ -20,7 +20,7 @@ import stac_geoparquet.arrow
 from numpy.typing import NDArray
 
 from pwcat.errors import SourceError
-from pwcat.providers import OpenSource, ask
+from pwcat.providers import OpenSource, ask, require_collection
 from pwcat.recipe import When
 
 __all__ = ["DateWindow", "Scene", "date_windows", "read_scenes", "search_scenes", "write_scenes"]
@@ -159,13 +159,15 @@ def search_scenes(
         sites: ``(n, 2)`` longitudes and latitudes that a scene must hold one of; all of the collection where ``None``.
 
     Raises:
-        SourceError: the API does not answer, or refuses.
+        SourceError: the API does not answer, or refuses, or has no such collection.
     """
     span = f"{when.start.isoformat()}T00:00:00Z/{when.end.isoformat()}T23:59:59Z"
     scenes: dict[str, Scene] = {}
     left_out: Counter[str] = Counter()
+    items = 0
     for intersects in _questions(sites):
         for item in ask(source, datetime=span, intersects=intersects):
+            items += 1
             frozen = _freeze(item, source)
             try:
                 scene = Scene.from_item(frozen, source=source, bands=bands)
@@ -175,6 +177,8 @@ def search_scenes(
                 continue
             if scene.cloud_cover <= when.max_cloud_cover:
                 scenes[scene.id] = scene  # APIs repeat items across pages
+    if not items:
+        require_collection(source)  # most APIs find nothing in a collection that they do not have
     for reason, count in left_out.most_common(3):
         log.warning("%d scene(s) of %s are left out: %s", count, source.collection, reason)
     return [scenes[key] for key in sorted(scenes)]
