@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,15 +17,18 @@ from pwcat.costs.traffic import metered
 from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe
 from pwcat.regions import Regions
-from pwcat.samplers.spectral import Spectral
+from pwcat.samplers.spectral import Spectral, Target
 from pwcat.samplers.strata import Stratum
 from pwcat.sites.columns import Sites, hilbert_order
 from pwcat.sites.drawing import accept_in_order, draw_candidates
 from pwcat.sites.locators import SceneLocator
+from pwcat.spectra.bins import BinCount, count_bins, shortage
 from pwcat.spectra.scoring import coarser, score_chips
 from pwcat.spectra.selection import Calibration, calibrate, choice_order
 
 __all__ = ["SpectralChoice", "choose_by_spectrum"]
+
+log = logging.getLogger(__name__)
 
 # Candidates a shard, were all of them built.
 FULL_SHARD = 64
@@ -45,6 +49,7 @@ class SpectralChoice:
         calibration_bytes: the part of these that the chips read in full took. Where candidates share few scenes, that is most.
         full_bytes: that reading every candidate in full would take, by the estimate.
         saved_bytes: ``full_bytes`` less ``spent_bytes``, so an estimate too; negative where scoring cost more.
+        bins: the wanted distribution beside the one that was had; empty where the highest entropies are wanted.
     """
 
     candidates: int
@@ -57,10 +62,12 @@ class SpectralChoice:
     calibration_bytes: int | None
     full_bytes: int
     saved_bytes: int | None
+    bins: Sequence[BinCount] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""
-        return {**asdict(self), "calibration": self.calibration.to_dict()}
+        bins = [asdict(one) for one in self.bins]
+        return {**asdict(self), "calibration": self.calibration.to_dict(), "bins": bins}
 
 
 def choose_by_spectrum(
@@ -97,12 +104,9 @@ def choose_by_spectrum(
         calibration = _calibrate(recipe, sampler, candidates, scores, locator, source)
     spent.add(calibrating)
     predicted = calibration.predict(scores)
-    order = choice_order(
-        predicted,
-        candidates.stratum,
-        wanted=[stratum.wanted for stratum in strata],
-        target=None if sampler.aim == "highest" else sampler.aim,
-    )
+    target = None if sampler.aim == "highest" else sampler.aim
+    wanted = [stratum.wanted for stratum in strata]
+    order = choice_order(predicted, candidates.stratum, wanted=wanted, target=target)
     sites, reserve = accept_in_order(recipe, strata, candidates.take(order))
     chosen = _entropies_of(sites, candidates, predicted)
     full = _bytes_in_full(recipe, candidates, locator)
@@ -117,8 +121,24 @@ def choose_by_spectrum(
         calibration_bytes=calibrating.bytes if spent.measured else None,
         full_bytes=full,
         saved_bytes=full - spent.bytes if spent.measured else None,
+        bins=() if target is None else _bins(recipe, target, wanted, predicted, chosen, sites.stratum),
     )
     return sites, reserve, choice
+
+
+def _bins(
+    recipe: Recipe,
+    target: Target,
+    wanted: Sequence[int],
+    predicted: NDArray[np.float64],
+    chosen: NDArray[np.float64],
+    stratum: NDArray[np.int64],
+) -> list[BinCount]:
+    """The bins of a wanted distribution; a warning where some are short."""
+    bins = count_bins(target, wanted=wanted, candidates=predicted, taken=chosen, stratum=stratum)
+    if (told := shortage(bins, entropies=predicted)) is not None:
+        log.warning("%s: %s", recipe.name, told)
+    return bins
 
 
 def _bytes_in_full(recipe: Recipe, candidates: Sites, locator: SceneLocator) -> int:

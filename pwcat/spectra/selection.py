@@ -13,6 +13,7 @@ from scipy import stats
 
 from pwcat.samplers.spectral import Target
 from pwcat.samplers.strata import apportion
+from pwcat.spectra.bins import bins_of
 
 __all__ = ["Calibration", "calibrate", "choice_order"]
 
@@ -87,8 +88,7 @@ def choice_order(
     known = np.flatnonzero(~np.isnan(entropies))
     if target is None:
         return known[np.argsort(-entropies[known], kind="stable")]
-    inner = np.asarray(target.edges[1:-1])
-    bins = np.searchsorted(inner, entropies[known], side="right")
+    bins = bins_of(entropies[known], target)
     late = np.zeros(len(known), dtype=np.float64)  # by how much a candidate oversteps its bin's quota
     for number, count in enumerate(wanted):
         for which, quota in enumerate(apportion(count, target.weights)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -14,6 +15,7 @@ from pwcat.plan import make_plan, read_plan, write_plan
 from pwcat.recipe import Recipe
 from pwcat.samplers.spectral import Target
 from pwcat.sites.placing import Placements
+from pwcat.spectra.bins import count_bins, shortage
 from pwcat.spectra.scoring import coarser, score_chips
 from pwcat.spectra.selection import calibrate, choice_order
 
@@ -115,9 +117,44 @@ def test_a_distribution_can_be_wanted_instead(recipe, small, source):
     sampler = {"strategy": "spectral", "base": {"strategy": "uniform", "domain": "scenes"}, "candidates": 8, "aim": aim}
     exact = plan_of(recipe, small, source, sampler={**sampler, "factor": 1})  # scored on every pixel
     assert np.histogram(true_entropies(exact, source), bins=aim["edges"])[0].tolist() == [15, 30, 15]
+    assert [one.taken for one in exact.spectral.bins] == [15, 30, 15]
     coarse = plan_of(recipe, small, source, sampler=sampler)
     counts, _ = np.histogram(true_entropies(coarse, source), bins=aim["edges"])
     assert np.abs(counts - [15, 30, 15]).max() <= 5  # as predicted; a few lie on the other side of an edge
+
+
+def test_bins_that_candidates_do_not_reach_are_counted_and_told(recipe, small, source, tmp_path, caplog):
+    aim = {"edges": [-1, 0, 3, 9, 10], "weights": [1, 1, 1, 1]}  # entropies lie between 0 and ln 256 = 5.5
+    sampler = {"strategy": "spectral", "base": BASE, "candidates": 3, "aim": aim, "calibrate": 0}
+    plan = plan_of(recipe, small, source, sampler=sampler, num_samples=24)
+    below, low, high, above = plan.spectral.bins
+    assert (below.low, below.high, below.wanted, below.candidates, below.taken, below.short) == (-1, 0, 6, 0, 0, 6)
+    assert (above.candidates, above.short) == (0, 6)
+    assert low.candidates + high.candidates == plan.spectral.candidates - plan.spectral.unread
+    assert low.taken + high.taken == 24
+    (told,) = [record.getMessage() for record in caplog.records if "`aim`" in record.getMessage()]
+    assert re.match(
+        r"small: `aim` is not met: 1\d of 24 sites were taken from other bins\. "
+        r"Short are -1 to 0 nats \(6 of 6; no candidate there\), .*9 to 10 nats \(6 of 6; no candidate there\)\. "
+        r"Candidates have \d\.\d\d to \d\.\d\d nats: raise `candidates`",
+        told,
+    )
+    write_plan(plan, tmp_path)
+    assert read_plan(tmp_path).spectral["bins"][3]["short"] == 6
+
+
+def test_what_one_stratum_has_over_does_not_fill_a_bin_of_another():
+    target = Target(edges=[0, 1, 2], weights=[1, 1])
+    low, high = count_bins(
+        target,
+        wanted=[4, 4],
+        candidates=np.array([0.5] * 9 + [1.5] * 3 + [np.nan]),
+        taken=np.array([0.5] * 4 + [1.5] * 3 + [0.5]),
+        stratum=np.repeat([0, 1], 4),
+    )
+    assert (low.wanted, low.candidates, low.taken, low.short) == (4, 9, 5, 1)
+    assert (high.wanted, high.candidates, high.taken, high.short) == (4, 3, 3, 2)
+    assert shortage([], entropies=np.array([1.0])) is None
 
 
 def test_a_scene_that_cannot_be_read_costs_its_candidates_and_is_told(recipe, small, archive_copy, caplog):
