@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import warnings
 
 import click
 
@@ -67,14 +68,36 @@ class LazyGroup(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done, to stderr.")
 def cli(verbose: bool) -> None:
     """Decide where geospatial foundation models should be pretrained, and let others rerun the answer."""
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr)
-    if not verbose:
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries; what comes of them is told
+    if verbose:
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
+        )
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Told())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries; what comes of them is told
+
+
+class Told(logging.Formatter):
+    """What is logged, as a line for people: ``Warning: …``, yellow on a terminal; red, where it is an error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and a traceback where there is one."""
+        word, colour = ("Error", "red") if record.levelno >= logging.ERROR else ("Warning", "yellow")
+        label = click.style(f"{word}:", fg=colour) if sys.stderr.isatty() else f"{word}:"
+        return f"{label} {super().format(record)}"
+
+
+def _said(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A library's warning as what it says, without the line of code that said it."""
+    return " ".join(str(message).split())
 
 
 def main() -> None:
     """Run the command line: what the user can mend is one line on stderr and exit code 2, Ctrl-C is exit code 130."""
+    warnings.formatwarning = _said
+    logging.captureWarnings(True)
     try:
         cli(standalone_mode=False)
     except PwcatError as exc:
