@@ -5,21 +5,34 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import logging
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from pwcat.atomic import replacing
+from pwcat.atomic import remove_leftovers, replacing
 from pwcat.errors import RegionError
 from pwcat.regions.datasets import Dataset, find_dataset
 
-__all__ = ["Receipt", "cache_folder", "dataset_path", "fetch_dataset", "is_here", "place_of", "read_receipt"]
+__all__ = [
+    "Receipt",
+    "cache_folder",
+    "checked",
+    "dataset_path",
+    "fetch_dataset",
+    "is_here",
+    "place_of",
+    "read_receipt",
+    "tidy_cache",
+]
+
+log = logging.getLogger(__name__)
 
 BLOCK = 1 << 20
 TIMEOUT_S = 60
@@ -28,6 +41,7 @@ TIMEOUT_S = 60
 _VERIFIED: dict[tuple[str, int, int], str] = {}
 
 Progress = Callable[[int, int | None], None]
+Check = Callable[[Dataset, Path], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +103,27 @@ def dataset_path(name: str) -> Path:
     return path
 
 
+def checked(dataset: Dataset) -> str:
+    """What the file in the cache is held against whenever it is opened, for people."""
+    if dataset.sha256 is not None:
+        return "SHA-256, pinned in pwcat"
+    receipt = read_receipt(place_of(dataset))
+    if receipt is not None:
+        return f"SHA-256, as it was first taken on {receipt.fetched[:10]}; pwcat knows none of its own"
+    return "nothing: placed by hand, and pwcat knows no SHA-256 of it; `fetch` takes it from now on"
+
+
 def _how_to_get(dataset: Dataset, path: Path) -> str:
     if dataset.by_hand:
         return f"the dataset {dataset.name!r} is not there (looked for {path}). {dataset.by_hand}"
+    return f"the dataset {dataset.name!r} is not there: run `pwcat regions fetch {dataset.name}`. {_by_other_ways(dataset)}"
+
+
+def _by_other_ways(dataset: Dataset, failed: str = "") -> str:
+    """How to bring a file by hand, after an address failed or before any was asked."""
     return (
-        f"the dataset {dataset.name!r} is not there: run `pwcat regions fetch {dataset.name}`; without a network, bring "
-        f"{dataset.url} and run `pwcat regions fetch {dataset.name} --from FILE`, or place it at {path}"
+        f"Without a network, get {'it' if failed == dataset.url else dataset.url} elsewhere ({dataset.page}) and run "
+        f"`pwcat regions fetch {dataset.name} --from FILE`, or place it at {place_of(dataset)}"
     )
 
 
@@ -152,14 +181,15 @@ def fetch_dataset(
     *,
     origin: str | None = None,
     again: bool = False,
-    check: Callable[[Dataset, Path], None] = lambda dataset, path: None,
+    check: Check = lambda dataset, path: None,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Path, bool]:
     """Bring a dataset into the cache: its path, and whether something was fetched.
 
     What is there and whole is left as it is; what is damaged is replaced. A file appears whole or not at all, and only if
-    it has the pinned SHA-256; where none is pinned, the sum of this first time is kept, and held against the file from
-    then on.
+    it has the pinned SHA-256. Where none is pinned, the sum of this first time is kept, of a file that was placed by hand as
+    well, and held against it from then on; that another came later is logged. What killed processes left half-written is
+    removed.
 
     Args:
         name: in :data:`pwcat.regions.datasets.DATASETS`, or a layer's for its usual dataset.
@@ -175,7 +205,9 @@ def fetch_dataset(
     if dataset.kind == "stac":
         raise RegionError(f"{dataset.name} is read tile by tile where it is needed: there is nothing to fetch")
     path = place_of(dataset)
+    tidy_cache()
     if origin is None and not again and _is_whole(dataset, path):
+        _take_sum(dataset, path, check)
         return path, False
     origin = origin or dataset.url
     if not origin:
@@ -185,20 +217,61 @@ def fetch_dataset(
         with replacing(path) as temporary:
             receipt = _bring(dataset, origin, temporary, progress)
             _check(dataset, origin, temporary, check)
-            with replacing(_receipt_of(path)) as beside:
-                beside.write_text(json.dumps(asdict(receipt), indent=2) + "\n", encoding="utf-8")
+            _tell_of_change(dataset, path, receipt)
+            _write_receipt(path, receipt)
     return path, True
 
 
-def _check(dataset: Dataset, origin: str, temporary: Path, check: Callable[[Dataset, Path], None]) -> None:
+def tidy_cache() -> None:
+    """Remove what killed processes left half-written in the cache, as far as that may be; nothing of the living."""
+    with suppress(OSError):
+        remove_leftovers(cache_folder() / "regions")
+
+
+def _take_sum(dataset: Dataset, path: Path, check: Check) -> None:
+    """Keep the sum of a file that was placed by hand, where none is pinned."""
+    if dataset.sha256 is not None or read_receipt(path) is not None:
+        return
+    try:
+        check(dataset, path)
+    except RegionError as exc:
+        raise RegionError(f"{path} cannot be {dataset.name}: {exc}") from exc
+    with _writing(path):
+        _write_receipt(path, _receipt(dataset, "placed by hand", path.stat().st_size, _sum_of(path)))
+
+
+def _receipt(dataset: Dataset, source: str, size: int, sha256: str) -> Receipt:
+    fetched = datetime.now(UTC).isoformat(timespec="seconds")
+    return Receipt(dataset=dataset.name, source=source, bytes=size, sha256=sha256, fetched=fetched)
+
+
+def _write_receipt(path: Path, receipt: Receipt) -> None:
+    with replacing(_receipt_of(path)) as beside:
+        beside.write_text(json.dumps(asdict(receipt), indent=2) + "\n", encoding="utf-8")
+
+
+def _tell_of_change(dataset: Dataset, path: Path, receipt: Receipt) -> None:
+    try:
+        former = read_receipt(path)
+    except RegionError:
+        return  # it is replaced now
+    if dataset.sha256 is None and former is not None and former.sha256 != receipt.sha256:
+        log.warning(
+            "%s is another file than that of %s: SHA-256 %s instead of %s",
+            dataset.name,
+            former.fetched[:10],
+            receipt.sha256,
+            former.sha256,
+        )
+
+
+def _check(dataset: Dataset, origin: str, temporary: Path, check: Check) -> None:
     try:
         check(dataset, temporary)
     except RegionError as exc:
-        wanted = (
-            f"the file that {dataset.url} is" if dataset.url else f"{dataset.filename}, made as `regions list` says"
-        )
+        wanted = f"what {dataset.url} is" if dataset.url else f"{dataset.filename}, made as `fetch {dataset.name}` says"
         reason = str(exc).replace(str(temporary), Path(origin).name).partition(": '/vsizip/")[0]
-        raise RegionError(f"{origin} cannot be {dataset.name}; wanted is {wanted}. Nothing was kept: {reason}") from exc
+        raise RegionError(f"{origin} cannot be {dataset.name}: {reason}. Nothing was kept; wanted is {wanted}") from exc
 
 
 @contextmanager
@@ -215,7 +288,7 @@ def _writing(path: Path) -> Iterator[None]:
 def _bring(dataset: Dataset, origin: str, temporary: Path, progress: Progress) -> Receipt:
     """Copy the origin to the temporary path, and hold its sum against the pinned one."""
     digest, done = hashlib.sha256(), 0
-    with _opened(origin) as (stream, total), temporary.open("wb") as target:
+    with _opened(origin, dataset) as (stream, total), temporary.open("wb") as target:
         for block in _blocks(stream, origin):
             target.write(block)
             digest.update(block)
@@ -229,12 +302,11 @@ def _bring(dataset: Dataset, origin: str, temporary: Path, progress: Progress) -
             f"{done:,} bytes; nothing was kept. A recipe can use another version by its file: "
             f"`{{dataset: {dataset.name}, path: FILE}}`"
         )
-    fetched = datetime.now(UTC).isoformat(timespec="seconds")
-    return Receipt(dataset=dataset.name, source=origin, bytes=done, sha256=digest.hexdigest(), fetched=fetched)
+    return _receipt(dataset, origin, done, digest.hexdigest())
 
 
 @contextmanager
-def _opened(origin: str) -> Iterator[tuple[IO[bytes], int | None]]:
+def _opened(origin: str, dataset: Dataset) -> Iterator[tuple[IO[bytes], int | None]]:
     """What can be read from an address or a file, and its size if that is known."""
     if not origin.startswith(("http://", "https://")):
         path = Path(origin).expanduser()
@@ -248,12 +320,12 @@ def _opened(origin: str) -> Iterator[tuple[IO[bytes], int | None]]:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as exc:
         exc.close()
-        raise RegionError(f"{origin} answered {exc.code} {exc.reason}; nothing was kept") from exc
-    except (OSError, http.client.HTTPException) as exc:
         raise RegionError(
-            f"{origin} cannot be reached: {getattr(exc, 'reason', exc)}. Without a network, bring the file by another way, and "
-            "run `pwcat regions fetch NAME --from FILE`"
+            f"{origin} answered {exc.code} {exc.reason}; nothing was kept. {_by_other_ways(dataset, origin)}"
         ) from exc
+    except (OSError, http.client.HTTPException) as exc:
+        reason = getattr(exc, "reason", exc)
+        raise RegionError(f"{origin} cannot be reached: {reason}. {_by_other_ways(dataset, origin)}") from exc
     with response:
         length = response.headers.get("Content-Length")
         yield response, int(length) if length and length.isdigit() else None

@@ -20,7 +20,16 @@ from pwcat.geo.tables import POINT_FORMATS, require_point_format, write_points
 from pwcat.layers import Layer, RegionLayers
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import load_recipe
-from pwcat.regions.cache import cache_folder, dataset_path, fetch_dataset, is_here, place_of
+from pwcat.regions.cache import (
+    cache_folder,
+    checked,
+    dataset_path,
+    fetch_dataset,
+    is_here,
+    place_of,
+    read_receipt,
+    tidy_cache,
+)
 from pwcat.regions.datasets import DATASETS, DEFAULTS, Dataset, find_dataset
 
 __all__ = ["regions"]
@@ -45,6 +54,7 @@ def regions() -> None:
 @_JSON
 def list_(as_json: bool) -> None:
     """Show the datasets that are known by name, and which are on this computer."""
+    tidy_cache()
     rows = [_row(dataset) for dataset in DATASETS.values()]
     if as_json:
         click.echo(json.dumps({"cache": str(cache_folder()), "datasets": rows}, indent=2))
@@ -73,7 +83,8 @@ def _row(dataset: Dataset) -> dict[str, object]:
         "bytes": dataset.bytes,
         "sha256": dataset.sha256,
         "path": None if dataset.kind == "stac" else str(place_of(dataset)),
-        "here": _here(dataset),
+        "here": (here := _here(dataset)),
+        "checked": checked(dataset) if here == "yes" else None,
     }
 
 
@@ -86,7 +97,7 @@ def _here(dataset: Dataset) -> str:
         dataset_path(dataset.name)
     except RegionError:
         return "damaged"
-    return "yes"
+    return "yes" if dataset.sha256 or read_receipt(place_of(dataset)) else "unchecked"
 
 
 def _size(dataset: Dataset) -> str:
@@ -104,35 +115,68 @@ def fetch(names: tuple[str, ...], origin: str | None, again: bool, as_json: bool
     """Bring the datasets NAMES into the cache, from their official source, and verify them.
 
     A layer's name (continent, biome, ecoregion, landcover) stands for its usual dataset. This is the only command that
-    downloads.
+    downloads. What cannot be had is told at the end; the others are brought all the same.
     """
-    from pwcat.regions.opening import check_file
-
     if origin is not None and len(names) > 1:
         raise RegionError(f"--from is one dataset's: name one, not {', '.join(names)}")
-    datasets = dict.fromkeys(find_dataset(name).name for name in names)
-    results = []
-    for name in datasets:
-        with _progress() as bar:
-            task = bar.add_task(name, total=None)
-            path, fetched = fetch_dataset(
-                name,
-                origin=origin,
-                again=again,
-                check=check_file,
-                progress=lambda done, total, bar=bar, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
-            )
-        results.append({"name": name, "path": str(path), "fetched": fetched, "attribution": DATASETS[name].attribution})
+    datasets = [find_dataset(name) for name in dict.fromkeys(find_dataset(name).name for name in names)]
+    results, faults = [], {}
+    for dataset in datasets:
+        try:
+            path, fetched = _fetch(dataset, origin=origin, again=again)
+        except RegionError as exc:
+            faults[dataset.name] = str(exc)
+            continue
+        results.append(
+            {
+                "name": dataset.name,
+                "path": str(path),
+                "fetched": fetched,
+                "checked": checked(dataset),
+                "attribution": dataset.attribution,
+            }
+        )
         if not as_json:
-            _tell(DATASETS[name], path, fetched)
+            _tell(dataset, path, fetched)
     if as_json:
         click.echo(json.dumps(results, indent=2))
+    if len(datasets) == 1 and faults:
+        raise RegionError(*faults.values())
+    if faults:
+        listed = "\n".join(f"  {name}: {fault}" for name, fault in faults.items())
+        raise RegionError(f"{len(faults)} of {len(datasets)} datasets could not be fetched:\n{listed}")
+
+
+def _fetch(dataset: Dataset, *, origin: str | None, again: bool) -> tuple[Path, bool]:
+    from pwcat.regions.opening import check_file
+
+    with _progress() as bar:
+        task = bar.add_task(dataset.name, total=None)
+        return fetch_dataset(
+            dataset.name,
+            origin=origin,
+            again=again,
+            check=check_file,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
 
 
 def _tell(dataset: Dataset, path: Path, fetched: bool) -> None:
+    from pwcat.regions.editions import edition_of, warn_of_another
+
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{dataset.name}: {'fetched to' if fetched else 'already there:'} {path}")
+    first = (
+        "what it holds; pwcat knows no SHA-256 of it, so that of today is kept, and asked for from now on"
+        if fetched and dataset.sha256 is None
+        else checked(dataset)
+    )
+    console.print(f"  checked: {first}")
     console.print(f"  {dataset.licence}; please name: {dataset.attribution}")
+    edition = edition_of(dataset, path)
+    warn_of_another(dataset, edition)
+    if edition is not None and edition.version == dataset.version:
+        console.print(f"  {edition}, {edition.said_by} says")
 
 
 def _progress() -> Progress:

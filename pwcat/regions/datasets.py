@@ -39,6 +39,8 @@ class Dataset:
         collection, asset, datetime: STAC collections: what to ask for at ``url``.
         moved: STAC collections: start of hrefs, and the same files where they need no signature.
         pixel_m: STAC collections: native sampling.
+        version: that is meant, where files say theirs.
+        granule: what the makers call a file, a regular expression with the groups ``version`` and ``year``.
         by_hand: how to get it, where it cannot be fetched.
     """
 
@@ -62,6 +64,8 @@ class Dataset:
     datetime: str | None = None
     moved: tuple[str, str] | None = None
     pixel_m: float | None = None
+    version: str = ""
+    granule: str = ""
     by_hand: str = ""
 
 
@@ -122,7 +126,7 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="mcd12c1",
-            title="MODIS MCD12C1 v6.1 land cover, IGBP classes, 0.05°",
+            title="MODIS MCD12C1 land cover, IGBP classes, 0.05°",
             kind="raster",
             layers={"landcover": ""},
             page="https://lpdaac.usgs.gov/products/mcd12c1v061/",
@@ -130,6 +134,8 @@ DATASETS: Mapping[str, Dataset] = {
             attribution="MCD12C1 v6.1 (Friedl and Sulla-Menashe 2022, doi:10.5067/MODIS/MCD12C1.061), NASA LP DAAC",
             filename="MCD12C1.tif",
             legend="igbp",
+            version="061",
+            granule=r"MCD12C1\.A(?P<year>\d{4})\d{3}\.(?P<version>\d{3})\.",
             by_hand=_MCD12C1_BY_HAND,
         ),
         Dataset(

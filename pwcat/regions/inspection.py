@@ -16,9 +16,10 @@ from pwcat.errors import RegionError
 from pwcat.geo.places import read_place_table
 from pwcat.layers import Layer
 from pwcat.providers import OpenSource
-from pwcat.regions.cache import dataset_path, place_of
+from pwcat.regions.cache import checked, dataset_path, place_of
 from pwcat.regions.continents import Deviation, continents_by_land
 from pwcat.regions.datasets import find_dataset
+from pwcat.regions.editions import edition_of
 from pwcat.regions.layer import RegionLayer
 from pwcat.regions.opening import open_layer
 from pwcat.regions.raster import RasterLayer
@@ -103,7 +104,20 @@ def _facts(document: Layer, *, base_dir: Path) -> dict[str, str]:
             "page": dataset.page,
         }
     path = _file_of(document, base_dir=base_dir)
-    return {**facts, "file": str(path)} if path is not None else facts
+    if path is None:
+        return facts
+    return {**facts, **_checks(document, path), "file": str(path)}
+
+
+def _checks(document: Layer, path: Path) -> dict[str, str]:
+    """What is known of the file at hand: its version, and what it was checked for."""
+    if document.dataset is None:
+        return {}
+    dataset = find_dataset(document.dataset)
+    edition = edition_of(dataset, path)
+    said = f"{edition}, {edition.said_by} says" if edition is not None else f"not said; taken for {dataset.version}"
+    version = {"version": said.removeprefix("version ")} if dataset.version else {}
+    return version if document.path is not None else {**version, "checked": checked(dataset)}
 
 
 def _deviations(name: str, document: Layer, *, base_dir: Path) -> list[Deviation]:

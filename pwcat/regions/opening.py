@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pwcat.regions.cache import dataset_path
 from pwcat.regions.collection import AskedFiles, open_collection
 from pwcat.regions.continents import continents_by_land
 from pwcat.regions.datasets import Dataset, find_dataset
+from pwcat.regions.editions import edition_of, warn_of_another
 from pwcat.regions.layer import RegionLayer, Regions
 from pwcat.regions.raster import RasterLayer, open_raster
 from pwcat.regions.vector import VectorLayer, read_vector, vector_layer
@@ -91,7 +93,10 @@ def open_dataset(
     inside = dataset.inside if path is None or path.suffix == ".zip" else None
     path = path or dataset_path(dataset.name)
     if dataset.kind == "raster":
-        return open_raster(path, name=name, source=dataset.name, legend=LEGENDS[dataset.legend or ""])
+        edition = edition_of(dataset, path)
+        warn_of_another(dataset, edition)
+        source = f"{dataset.name} {edition}" if edition is not None else dataset.name
+        return open_raster(path, name=name, source=source, legend=LEGENDS[dataset.legend or ""])
     frame = read_vector(path, name=name, inside=inside)
     if dataset.by_land and field == dataset.layers["continent"]:
         return continents_by_land(frame, name=name, source=dataset.name, path=path)[0]
@@ -112,12 +117,35 @@ def check_file(dataset: Dataset, path: Path) -> None:
         )
         areas = layer.areas_km2()
         if areas is not None and not areas.any():
-            raise RegionError(f"{path}: none of its values is a class of {dataset.name}; nothing was kept")
+            raise RegionError(f"{path}: none of its values is a class of {dataset.name}")
         return
+    if dataset.inside is not None:
+        _require_inside(dataset, dataset.inside, path)
     frame = read_vector(path, name=dataset.name, inside=dataset.inside)
     lacking = [field for field in dataset.layers.values() if field not in frame.columns]
     if lacking:
-        raise RegionError(f"{path} is not the file of {dataset.name}: it has no {', '.join(lacking)}; nothing was kept")
+        raise RegionError(f"{path} is not the file of {dataset.name}: it has no {', '.join(lacking)}")
+
+
+def _require_inside(dataset: Dataset, inside: str, path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        raise RegionError(
+            f"{path} is no zip archive, and {dataset.name} comes as one, with {inside} in it. {_as_it_is(dataset)}"
+        )
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if inside not in names:
+        holds = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise RegionError(f"{path} does not hold {inside}, but {holds or 'nothing'}")
+
+
+def _as_it_is(dataset: Dataset) -> str:
+    if dataset.kind == "points":
+        return "Samplers take any file of places by its path, without fetching it"
+    return (
+        f"A vector file can be used where it is: `{{dataset: {dataset.name}, path: FILE}}` in a recipe, "
+        f"`--dataset {dataset.name} --path FILE` in `regions show`"
+    )
 
 
 def _field_of(dataset: Dataset, name: str) -> str:

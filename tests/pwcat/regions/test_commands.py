@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import geopandas as gpd
 import pandas as pd
@@ -279,3 +280,44 @@ def test_another_dataset_of_a_layer_is_named_and_never_taken_in_silence(run, kit
     assert caplog.text == ""
     assert json.loads(run("label", "10,50", "--json"))[0]["continent"] == "Europe"
     assert "continent is labelled by natural-earth-110m, since natural-earth is not there" in caplog.text
+
+
+@pytest.mark.kit
+def test_one_dataset_that_cannot_be_had_does_not_keep_the_others_away(run, kit, cache, monkeypatch):
+    for name, address in (("natural-earth", "http://127.0.0.1:9/a.zip"), ("resolve-2017", "http://127.0.0.1:9/b.zip")):
+        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], url=address))
+    run("fetch", "landcover", "--from", kit / IGBP)
+    with pytest.raises(RegionError) as error:
+        run("fetch", "continent", "landcover", "biome", "ecoregion")
+    first, *lines = str(error.value).splitlines()
+    assert first == "2 of 3 datasets could not be fetched:"
+    assert [line.partition(":")[0].strip() for line in lines] == ["natural-earth", "resolve-2017"]
+    for line, name in zip(lines, ("natural-earth", "resolve-2017"), strict=True):
+        dataset = DATASETS[name]
+        assert f"{dataset.url} cannot be reached" in line
+        assert f"get it elsewhere ({dataset.page}) and run `pwcat regions fetch {name} --from FILE`" in line
+        assert line.endswith(f"place it at {place_of(dataset)}")
+
+
+@pytest.mark.kit
+def test_what_was_checked_and_which_version_is_at_hand_is_told(run, kit, cache, caplog):
+    first = run("fetch", "landcover", "--from", kit / IGBP)
+    assert "checked: what it holds; pwcat knows no SHA-256 of it, so that of today is kept" in first
+    assert "the file of mcd12c1 is version 006 of 2019 (its name says so), while pwcat knows" in caplog.text
+    assert "checked: SHA-256, as it was first taken on 20" in run("fetch", "landcover")
+    shown = json.loads(run("show", "landcover", "--json"))
+    assert shown["source"] == "mcd12c1 version 006 of 2019"
+    assert shown["version"] == "006 of 2019, its name says"
+    assert shown["checked"].startswith("SHA-256, as it was first taken on")
+    place = place_of(DATASETS["mcd12c1"])
+    place.with_name(f"{place.name}.json").unlink()
+    assert "unchecked" in run("list")
+    assert json.loads(run("show", "landcover", "--json"))["version"] == "not said; taken for 061"
+
+
+def test_list_removes_what_a_dead_fetch_left(run, cache):
+    left = place_of(DATASETS["natural-earth"]).with_name(".a.zip.999999999.abcdef01.partial")
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    run("list")
+    assert not left.exists()
