@@ -148,7 +148,8 @@ def _read(path: Path, columns: Sequence[str] | None, lon: str | None, lat: str |
     except RegionError:
         raise
     except Exception as exc:  # the readers of formats raise what they like
-        raise RegionError(f"{path}: cannot be read as places: {' '.join(str(exc).split())}") from exc
+        reason = " ".join(str(exc).split()).partition("; It might help")[0].rstrip(".")  # advice on GDAL's drivers
+        raise RegionError(f"{path}: cannot be read as places: {reason}") from exc
 
 
 def _reader_of(path: Path) -> Callable[[Path, Sequence[str] | None, str | None, str | None], _Read]:

@@ -270,7 +270,7 @@ def _check(dataset: Dataset, origin: str, temporary: Path, check: Check) -> None
         check(dataset, temporary)
     except RegionError as exc:
         wanted = f"what {dataset.url} is" if dataset.url else f"{dataset.filename}, made as `fetch {dataset.name}` says"
-        reason = str(exc).replace(str(temporary), Path(origin).name).partition(": '/vsizip/")[0]
+        reason = str(exc).replace(str(temporary), Path(origin).name).partition(": '/vsizip/")[0].rstrip(".")
         raise RegionError(f"{origin} cannot be {dataset.name}: {reason}. Nothing was kept; wanted is {wanted}") from exc
 
 
