@@ -39,6 +39,13 @@ class Source(Document):
     path: str | None = Field(
         None, description="`archive` only: the folder, relative to the recipe; it is served while needed"
     )
+    search: Literal["auto", "api", "snapshot"] = Field(
+        "auto",
+        description="where scenes are looked for: the API, the collection's GeoParquet, or what the provider prefers",
+    )
+    allow_private: bool = Field(
+        False, description="whether its files may be on this computer or its network, as no public source's are"
+    )
     fallback: list[Source] = Field(
         default_factory=list, description="sources of the same acquisitions; kept for later, and refused for now"
     )

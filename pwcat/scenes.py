@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -20,8 +20,9 @@ import stac_geoparquet.arrow
 from numpy.typing import NDArray
 
 from pwcat.errors import SourceError
-from pwcat.providers import OpenSource, ask, require_collection
+from pwcat.providers import OpenSource
 from pwcat.recipe import When
+from pwcat.search import Answer, find_items, require_collection
 
 __all__ = ["DateWindow", "Scene", "date_windows", "read_scenes", "search_scenes", "write_scenes"]
 
@@ -60,7 +61,7 @@ class Scene:
         Raises:
             SourceError: the item lacks a band, a date, or a pixel grid in a projected CRS.
         """
-        properties, assets = item["properties"], item["assets"]
+        properties, assets = item.get("properties") or {}, item.get("assets") or {}
         keys = [source.band_asset(band, assets) for band in bands]
         epsg, transform, shape = _finest_grid(item, keys)
         when = properties.get("datetime") or properties.get("start_datetime")
@@ -84,7 +85,7 @@ def _finest_grid(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[int, lis
     """EPSG code, affine transform and shape of the finest of the assets; the item's own fields where assets say none."""
     grids = []
     for key in keys:
-        fields = {**item["properties"], **item["assets"][key]}
+        fields = {**(item.get("properties") or {}), **item["assets"][key]}
         if fields.get("proj:transform") and fields.get("proj:shape"):
             grids.append((fields["proj:transform"], fields["proj:shape"], fields))
     if not grids:
@@ -146,7 +147,13 @@ def _month_window(month: int, when: When) -> DateWindow:
 
 
 def search_scenes(
-    source: OpenSource, when: When, *, bands: Sequence[str], sites: NDArray[np.float64] | None = None
+    source: OpenSource,
+    when: When,
+    *,
+    bands: Sequence[str],
+    sites: NDArray[np.float64] | None = None,
+    folder: Path | None = None,
+    progress: Callable[[Answer], None] | None = None,
 ) -> list[Scene]:
     """Scenes of the collection in the span and under the cloud limit, by id, each once.
 
@@ -157,46 +164,42 @@ def search_scenes(
         when: span and cloud limit.
         bands: that a scene must have.
         sites: ``(n, 2)`` longitudes and latitudes that a scene must hold one of; all of the collection where ``None``.
+        folder: where pages are kept, so that a search that breaks goes on at its page; to be removed with the answer frozen.
+        progress: called after each page.
 
     Raises:
-        SourceError: the API does not answer, or refuses, or has no such collection.
+        SourceError: the API does not answer, or refuses, or has no such collection; or a band's address is of this computer
+            or its network, and that is not allowed.
     """
     span = f"{when.start.isoformat()}T00:00:00Z/{when.end.isoformat()}T23:59:59Z"
-    scenes: dict[str, Scene] = {}
+    scenes: list[Scene] = []
     left_out: Counter[str] = Counter()
-    items = 0
-    for intersects in _questions(sites):
-        for item in ask(source, datetime=span, intersects=intersects):
-            items += 1
-            frozen = _freeze(item, source)
-            try:
-                scene = Scene.from_item(frozen, source=source, bands=bands)
-            except SourceError as exc:
-                log.info("scene %s is left out: %s", item.get("id"), exc)
-                left_out[str(exc)] += 1
-                continue
-            if scene.cloud_cover <= when.max_cloud_cover:
-                scenes[scene.id] = scene  # APIs repeat items across pages
-    if not items:
+    answer = Answer()
+    for item in find_items(source, datetime=span, sites=sites, folder=folder, answer=answer, progress=progress):
+        try:
+            scene = Scene.from_item(item, source=source, bands=bands)
+        except SourceError as exc:
+            log.info("scene %s is left out: %s", item.get("id"), exc)
+            left_out[str(exc)] += 1
+            continue
+        if scene.cloud_cover <= when.max_cloud_cover:
+            _check_addresses(scene, source, bands)
+            scenes.append(scene)
+    if not answer.items:
         require_collection(source)  # most APIs find nothing in a collection that they do not have
     for reason, count in left_out.most_common(3):
         log.warning("%d scene(s) of %s are left out: %s", count, source.collection, reason)
-    return [scenes[key] for key in sorted(scenes)]
+    return sorted(scenes, key=lambda scene: scene.id)
 
 
-def _questions(sites: NDArray[np.float64] | None, *, sites_per_query: int = 100) -> Iterator[dict[str, Any] | None]:
-    if sites is None:
-        yield None
-        return
-    for start in range(0, len(sites), sites_per_query):
-        part = sites[start : start + sites_per_query]
-        yield {"type": "MultiPoint", "coordinates": part.tolist()}
-
-
-def _freeze(item: dict[str, Any], source: OpenSource) -> dict[str, Any]:
-    """The item without links and with unsigned hrefs, so that the same answer is the same bytes."""
-    assets = {key: {**asset, "href": source.freeze(asset["href"])} for key, asset in item["assets"].items()}
-    return {**item, "assets": assets, "links": []}
+def _check_addresses(scene: Scene, source: OpenSource, bands: Sequence[str]) -> None:
+    """Refuse a scene whose files are of this computer. Names of hosts are resolved when the files are read."""
+    assets = scene.item["assets"]
+    for key in {source.band_asset(band, assets) for band in bands}:
+        try:
+            source.check(assets[key]["href"], resolve=False)
+        except SourceError as exc:
+            raise SourceError(f"scene {scene.id} of {source.provider}: {exc}") from exc
 
 
 def write_scenes(path: Path, scenes: Iterable[Scene]) -> None:

@@ -130,10 +130,10 @@ class _Files:
 
 def _grids(scene: Scene, recipe: Recipe) -> Counter[tuple[float, float, float, int, int]]:
     """Bands by pixel grid; a file that does not say its own is taken to have the scene's at the chip's size."""
-    aliases, chip = PROVIDERS[recipe.source.provider].band_assets, recipe.chip
+    record, chip = PROVIDERS[recipe.source.provider].collection(recipe.source.collection), recipe.chip
     grids: Counter[tuple[float, float, float, int, int]] = Counter()
     for band in chip.bands:
-        asset = scene.item["assets"].get(aliases.get(band, band)) or scene.item["assets"].get(band) or {}
+        asset = scene.item["assets"].get(record.asset_of(band)) or scene.item["assets"].get(band) or {}
         transform, shape = asset.get("proj:transform"), asset.get("proj:shape")
         if transform is None or shape is None:
             gsd = chip.resolution_m

@@ -14,9 +14,10 @@ import pytest
 
 from pwcat.errors import SourceError
 from pwcat.plan import make_plan
-from pwcat.providers import OpenSource, require_collection
+from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe, When
 from pwcat.scenes import search_scenes
+from pwcat.search import require_collection
 
 SPAN = When(start=date(2021, 1, 1), end=date(2021, 12, 31))
 CORE = "https://api.stacspec.org/v1.0.0/core"

@@ -118,8 +118,10 @@ def test_items_of_earth_search_parse_by_its_names_of_bands(kit):
         assert Scene.from_item(item, source=EARTH_SEARCH, bands=["B01"]).width_m == 1830 * 60
     with pytest.raises(SourceError, match=r"no asset for band 'B10' \(looked for 'B10'\); there are aot, blue, cloud"):
         Scene.from_item(items[0], source=EARTH_SEARCH, bands=["B10"])
-    with pytest.raises(SourceError, match=r"no asset for band 'B02' \(looked for 'B02'\); there are"):
-        Scene.from_item(items[0], source=SOURCE, bands=["B02"])
+    # nothing is known of the collections of any API: its items themselves say which asset is which band
+    assert Scene.from_item(items[0], source=SOURCE, bands=["B02", "B8A", "red"]).width_m == 109_800
+    with pytest.raises(SourceError, match=r"no asset for band 'rededge' \(looked for 'rededge'\); there are"):
+        Scene.from_item(items[0], source=SOURCE, bands=["rededge"])  # there are three
 
 
 @pytest.mark.kit

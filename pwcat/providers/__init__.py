@@ -1,0 +1,30 @@
+"""Who serves scenes, and what is peculiar about each: one small record a provider and collection."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pwcat.providers.records import Band, Bits, Classes, Collection, Offset, Provider
+from pwcat.providers.register import PROVIDERS
+from pwcat.providers.signing import Signing
+from pwcat.providers.source import OpenSource, open_source
+
+__all__ = [
+    "PROVIDERS",
+    "Band",
+    "Bits",
+    "Classes",
+    "Collection",
+    "Offset",
+    "OpenSource",
+    "Provider",
+    "Signing",
+    "ask",
+    "open_source",
+]
+
+
+def ask(source: OpenSource, *, collection: str | None = None, **query: Any) -> Iterator[dict[str, Any]]:
+    """See :func:`pwcat.search.ask`."""
+    from pwcat.search import ask
+
+    return ask(source, collection=collection, **query)

@@ -1,0 +1,155 @@
+"""A source that answers now: what of a provider a build carries along, small and picklable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pwcat.errors import SourceError
+from pwcat.gdal import forget_files
+from pwcat.harmonise import boa_offset
+from pwcat.providers.addresses import check_address
+from pwcat.providers.records import Collection, Provider, asset_of_item
+from pwcat.providers.redaction import strip_signature, unsign
+from pwcat.providers.register import PROVIDERS
+from pwcat.providers.signing import Signing, tokens_of
+
+if TYPE_CHECKING:
+    from pwcat.recipe import Source
+
+__all__ = ["OpenSource", "open_source"]
+
+ARCHIVE_SCHEME = "archive:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSource:
+    """A source that answers now. Small and picklable: workers get a copy, and have tokens of their own.
+
+    Attributes:
+        provider: name in :data:`PROVIDERS`.
+        url: root of the STAC API, without a trailing slash.
+        collection: the collection that the recipe names.
+        allow_private: whether hrefs may lead to files of this computer and to addresses that are not public.
+        search: how scenes are looked for; see :func:`pwcat.search.find_items`.
+        signing: another way of signing than the provider's.
+    """
+
+    provider: str
+    url: str
+    collection: str
+    allow_private: bool = False
+    search: Literal["auto", "api", "snapshot"] = "auto"
+    signing: Signing | None = None
+
+    @property
+    def profile(self) -> Provider:
+        """What is known of the provider."""
+        return PROVIDERS[self.provider]
+
+    @property
+    def record(self) -> Collection:
+        """What is known of the collection."""
+        return self.profile.collection(self.collection)
+
+    def freeze(self, href: str) -> str:
+        """The href as a plan keeps it: unsigned, and an archive's own files without the address of the moment."""
+        root = f"{self.url}/assets/"
+        if self.provider == "archive" and href.startswith(root):
+            return ARCHIVE_SCHEME + href.removeprefix(root)
+        return strip_signature(href)
+
+    def check(self, href: str, *, resolve: bool = True) -> None:
+        """Refuse an href that leads to this computer or its network, unless it is an archive's own or that is allowed.
+
+        Raises:
+            SourceError: it is refused; says why.
+        """
+        own = self.provider == "archive" and href.startswith((ARCHIVE_SCHEME, f"{self.url}/"))
+        if not own and not self.allow_private:
+            check_address(href, resolve=resolve)
+
+    def sign(self, href: str) -> str:
+        """The href as it can be read right now, with a token of this process where it needs one. Not to be kept.
+
+        Raises:
+            SourceError: the address is refused, or no token can be had.
+        """
+        self.check(href)
+        if self.provider == "archive" and href.startswith(ARCHIVE_SCHEME):
+            return f"{self.url}/assets/{href.removeprefix(ARCHIVE_SCHEME)}"
+        signing = self._signing
+        return href if signing is None else tokens_of(signing).sign(href)
+
+    def forget(self, href: str) -> None:
+        """Drop the token of an href that was refused, best given as it was signed; the next one is signed anew."""
+        if self._signing is not None:
+            tokens_of(self._signing).forget(href)
+
+    @property
+    def _signing(self) -> Signing | None:
+        return self.signing or self.profile.signing
+
+    def unsign(self, text: str) -> str:
+        """A message without signatures and without the address of the moment: the same fault reads the same in every run."""
+        if self.provider == "archive":
+            text = text.replace(f"{self.url}/assets/", ARCHIVE_SCHEME)
+        return unsign(text)
+
+    def band_asset(self, band: str, assets: Mapping[str, Any]) -> str:
+        """The key of the asset that holds a band, called by its name, its common name or that key.
+
+        Raises:
+            SourceError: the item has no such asset; lists those it has.
+        """
+        aliased = self.record.asset_of(band)
+        for key in (aliased, band, asset_of_item(band, assets)):
+            if key is not None and key in assets:
+                return key
+        raise SourceError(f"no asset for band {band!r} (looked for {aliased!r}); there are {', '.join(sorted(assets))}")
+
+    def boa_offset(self, properties: Mapping[str, Any]) -> int:
+        """DN to subtract so that reflectance is DN / 10000; see :func:`pwcat.harmonise.boa_offset`."""
+        rule = self.record.offset
+        return 0 if rule is None else boa_offset(properties, baseline=rule.baseline, applied=rule.applied)
+
+
+@contextmanager
+def open_source(source: Source, *, base_dir: Path) -> Iterator[OpenSource]:
+    """The source, ready to answer; an archive given as a folder is served on loopback for as long as this is open.
+
+    Args:
+        source: the recipe's.
+        base_dir: the folder that a relative ``path`` starts from.
+
+    Raises:
+        SourceError: the archive's folder does not exist.
+    """
+    if source.path is None:
+        url = source.url or PROVIDERS[source.provider].url
+        assert url is not None, "the recipe's validator saw to it"
+        yield _opened(source, url)
+        return
+    from pwcat.archive import serve_archive
+
+    folder = (base_dir / source.path).resolve()
+    if not (folder / "catalog.json").is_file():
+        raise SourceError(
+            f"{folder}: no archive there; make one with `pwcat archive synth {source.path}` or `archive add`"
+        )
+    with serve_archive(folder) as url:
+        forget_files(url)  # a port is used again, by other archives, too
+        yield _opened(source, url)
+
+
+def _opened(source: Source, url: str) -> OpenSource:
+    return OpenSource(
+        provider=source.provider,
+        url=url.rstrip("/"),
+        collection=source.collection,
+        allow_private=source.allow_private,
+        search=source.search,
+    )
