@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pwcat.entropy import shannon_entropy
 from pwcat.geo.geodesy import SiteIndex, geodesic_km
 
-__all__ = ["Distances", "Diversity", "class_codes", "expected_diversity", "is_text", "site_distances"]
+__all__ = ["Distances", "Diversity", "class_codes", "expected_diversity", "is_text", "layers_of", "site_distances"]
 
 # Columns of text in a plan that are no region layer.
 NO_LAYERS = frozenset({"id", "stratum", "split"})
@@ -70,12 +70,16 @@ def expected_diversity(table: pa.Table) -> dict[str, Diversity]:
     Land cover is told twice: by the class that covers most of each chip, as the catalog does, and by area
     (``landcover_area``), where each chip counts with the shares of all its classes.
     """
-    layers = [field.name for field in table.schema if is_text(field.type) and field.name not in NO_LAYERS]
-    found = {name: _diversity(*_counts(table[name]), samples=len(table)) for name in layers}
+    found = {name: _diversity(*_counts(table[name]), samples=len(table)) for name in layers_of(table)}
     if "landcover_fractions" in table.column_names:
         areas, labelled = _areas(table["landcover_fractions"])
         found["landcover_area"] = _diversity(areas, labelled, samples=len(table))
     return found
+
+
+def layers_of(table: pa.Table) -> list[str]:
+    """The columns of a plan that hold classes of a region layer."""
+    return [field.name for field in table.schema if is_text(field.type) and field.name not in NO_LAYERS]
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -280,10 +280,15 @@ def test_a_command_shows_counts_and_costs(small, pwcat, frozen, tmp_path):
     (catalog / "small").symlink_to(frozen)
     code, out, err = pwcat("plan", small, "--catalog", catalog)
     assert (code, err) == (0, "")
-    assert "16 samples (" in out
-    assert "requests" in out
-    assert f"Next: pwcat build {small}" in out.replace("\n", " ").replace("  ", " ")
+    assert re.search(r"^Samples +16: \d+ train, \d+ val *$", out, re.MULTILINE)
+    assert re.search(r"^Reads +about [\d,]+ requests, [\d.]+ MB of \d+ scenes: ", out, re.MULTILINE)
+    assert out.splitlines()[-2:] == [
+        f"Written to {catalog / 'small'}",
+        f"Next: pwcat build {small} --catalog {catalog}",  # in one line, however long
+    ]
     assert load_recipe(small).title in out
+    assert "Continent × biome × land cover" not in out
+    assert "Continent × biome × land cover" in pwcat("plan", small, "--catalog", catalog, "--cells")[1]
 
 
 def sites_a_scene(plan):
@@ -422,8 +427,8 @@ def test_a_command_chooses_places_alone(recipe, kit, pwcat, tmp_path):
     path.write_text(yaml.safe_dump(document))
     code, out, err = pwcat("sites", path, "-o", "where.parquet", "--map", "where.png")
     assert (code, err) == (0, "")
-    assert "16 sites, in where.parquet, drawn in where.png" in out
     assert "Expected diversity" in out
+    assert out.splitlines()[-3:] == ["Sites: where.parquet", "Map: where.png", f"Next: pwcat plan {path}"]
     points = gpd.read_parquet(tmp_path / "where.parquet")
     assert points.crs == "EPSG:4326"
     assert len(points) == 16
@@ -431,8 +436,12 @@ def test_a_command_chooses_places_alone(recipe, kit, pwcat, tmp_path):
     assert (tmp_path / "where.png").read_bytes().startswith(b"\x89PNG")
     code, out, _ = pwcat("sites", path, "--json")
     told = json.loads(out)
-    assert sum(cell[-1] for cell in told["cells"]) == told["sites"] == 16
+    assert sum(cell[-1] for cell in told["cells"]) == told["samples"] == 16
     assert told["diversity"]["continent"]["classes"] == points["continent"].nunique()
+    assert told["classes"]["continent"] == points["continent"].value_counts().to_dict()
+    assert told["strata"] == {"uniform": 16}
+    assert told["splits"] == points["split"].value_counts().to_dict()
+    assert told["distances_km"]["spacing"] > 1
     for name in ("where.csv", "where.gpkg"):
         assert pwcat("sites", path, "-o", name)[0] == 0
         assert len(gpd.read_file(tmp_path / name)) == 16
@@ -449,8 +458,10 @@ def test_a_command_tells_what_a_choice_by_spectra_cost(recipe, small, pwcat, tmp
     assert (code, err) == (0, "")
     told = " ".join(out.split())
     assert re.search(
-        r"chosen among 80 candidates \(0 without pixels\): coarse scores rank as full ones do with rho [01]\.\d", told
+        r"Chosen among 80 candidates \(0 without pixels\): coarse scores rank as full ones do with rho [01]\.\d", told
     )
-    assert re.search(r"expected spectral entropy \d\.\d\d nats, of all candidates \d\.\d\d; scoring read \d+ MB", told)
+    assert re.search(
+        r"Spectra expected entropy \d\.\d\d nats, of all candidates \d\.\d\d Scoring read [\d.]+ MB, calib", told
+    )
     code, out, _ = pwcat("plan", path, "--catalog", "catalog", "--json")
     assert json.loads(out)["spectral"]["candidates"] == 80
