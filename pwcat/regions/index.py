@@ -31,7 +31,9 @@ POINTS_AT_ONCE = 250_000
 # Vertices walked at a time while borders are marked.
 VERTICES_AT_ONCE = 1_000_000
 
-TO_DEGREES = Affine(CELL_DEG, 0, -180, 0, -CELL_DEG, 90)
+# Rows and columns of a part of the grid, and all of it.
+Window = tuple[slice, slice]
+ALL: Window = (slice(0, SHAPE[0]), slice(0, SHAPE[1]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,12 +77,15 @@ class PolygonIndex:
         Args:
             wanted: ``(K,)``, by code.
         """
-        pure = np.append(wanted, [False, False])[self.cells]  # -1 and -2 are the two at the end
         chosen = wanted[self.code_of]
-        touched = _burn(self.polygons[chosen], np.ones(int(chosen.sum()), dtype=np.int16)) == 1
-        _mark(touched, self.polygons[chosen], True)
-        touched &= self.cells == BORDER
-        return np.asarray(touched | pure)
+        around = _around(self.polygons[chosen])  # most classes are small
+        cells = self.cells[around]
+        pure = np.append(wanted, [False, False])[cells]  # -1 and -2 are the two at the end
+        touched = _burn(self.polygons[chosen], np.ones(int(chosen.sum()), dtype=np.int16), around) == 1
+        _mark(touched, self.polygons[chosen], True, around)
+        mask = np.zeros(SHAPE, dtype=bool)
+        mask[around] = (touched & (cells == BORDER)) | pure
+        return mask
 
     @cached_property
     def _tree(self) -> shapely.STRtree:
@@ -112,27 +117,40 @@ class PolygonIndex:
         return first
 
 
-def _burn(polygons: NDArray[np.object_], values: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The value of the last polygon that holds the whole of each cell, ``(3600, 7200)``; -1 where none does.
+def _around(polygons: NDArray[np.object_]) -> Window:
+    """The rows and columns that the polygons lie in, and two more on each side."""
+    if not len(polygons):
+        return slice(0, 0), slice(0, 0)
+    west, south, east, north = shapely.total_bounds(polygons)
+    first = np.floor([(90 - north) / CELL_DEG, (west + 180) / CELL_DEG]).astype(int) - 2
+    last = np.floor([(90 - south) / CELL_DEG, (east + 180) / CELL_DEG]).astype(int) + 3
+    first, last = (np.clip(edge, 0, SHAPE) for edge in (first, last))
+    return slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
+
+
+def _burn(polygons: NDArray[np.object_], values: NDArray[np.int16], window: Window = ALL) -> NDArray[np.int16]:
+    """The value of the last polygon that holds the whole of each cell of a window, ``(rows, columns)``; -1 where none does.
 
     Cells that a polygon holds only a part of have its value, or not: a boundary touches them.
     """
-    cells = np.full(SHAPE, NONE, dtype=np.int16)
+    rows, columns = window
+    cells = np.full((rows.stop - rows.start, columns.stop - columns.start), NONE, dtype=np.int16)
     west, south, east, north = shapely.bounds(polygons).reshape(-1, 4).T
     large = (east - west >= CELL_DEG) & (north - south >= CELL_DEG)
     if large.any():
+        to_degrees = Affine(CELL_DEG, 0, -180 + CELL_DEG * columns.start, 0, -CELL_DEG, 90 - CELL_DEG * rows.start)
         shapes = zip(polygons[large], values[large].tolist(), strict=True)
-        rasterize(shapes, out=cells, transform=TO_DEGREES, merge_alg=MergeAlg.replace)
+        rasterize(shapes, out=cells, transform=to_degrees, merge_alg=MergeAlg.replace)
     return cells
 
 
-def _mark(cells: NDArray[Any], polygons: NDArray[np.object_], value: int) -> None:
-    """Set every cell that a boundary touches, and some beside them, to a value."""
+def _mark(cells: NDArray[Any], polygons: NDArray[np.object_], value: int, window: Window = ALL) -> None:
+    """Set every cell of a window that a boundary touches, and some beside them, to a value."""
     for rows, columns in _walk(shapely.get_rings(shapely.get_parts(polygons))):
         for down in (-1, 0, 1):
             for right in (-1, 0, 1):
-                row, column = rows + down, columns + right
-                on = (row >= 0) & (row < SHAPE[0]) & (column >= 0) & (column < SHAPE[1])
+                row, column = rows + down - window[0].start, columns + right - window[1].start
+                on = (row >= 0) & (row < cells.shape[0]) & (column >= 0) & (column < cells.shape[1])
                 cells[row[on], column[on]] = value
 
 

@@ -139,6 +139,33 @@ def test_where_a_class_can_lie_is_its_polygons_and_the_margin_around_them(layer_
     assert a.mean() == pytest.approx(100 / (360 * 180), rel=0.05)
 
 
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-180, 89, -179, 90),
+        (179.5, -90, 180, -89.9),
+        (10.02, 3.01, 10.04, 3.02),
+        (-180, -1, 180, 1),
+        (-190, 4, -170, 5),
+    ],
+)
+def test_where_a_class_can_lie_is_found_at_the_edges_of_the_map_and_for_the_small(layer_of, box):
+    """All cells that the box touches, and none more than two beside them."""
+    layer = layer_of([shapely.box(*box), shapely.box(50, 50, 60, 60)], ["a", "b"])
+    mask = layer.possible([0])
+    edge = np.linspace(0, 1, 401)
+    lon, lat = np.meshgrid(box[0] + edge * (box[2] - box[0]), box[1] + edge * (box[3] - box[1]))
+    inside = np.column_stack([lon.ravel(), lat.ravel()])
+    inside = inside[np.abs(inside[:, 0]) <= 180]
+    touched = np.zeros(mask.shape, dtype=bool)
+    touched.ravel()[cell_of(inside)] = True
+    assert mask[touched].all()
+    rows, columns = (np.flatnonzero(touched.any(axis=axis)) for axis in (1, 0))
+    near = np.zeros(mask.shape, dtype=bool)
+    near[max(rows[0] - 2, 0) : rows[-1] + 3, max(columns[0] - 2, 0) : columns[-1] + 3] = True
+    assert not mask[~near].any()
+
+
 def test_where_polygons_meet_or_overlap_the_first_in_the_file_wins(tmp_path, boxes):
     boxes(tmp_path / "a.gpkg", west=(0, 0, 10, 10), east=(10, 0, 20, 10), over=(5, 0, 15, 10))
     layer = open_layer("biome", Layer(path="a.gpkg", field="name"), base_dir=tmp_path)
