@@ -10,19 +10,25 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import pyarrow as pa
+import stac_geoparquet.arrow
 import uvicorn
+from stac_geoparquet.arrow import parse_stac_items_to_arrow
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from pwcat.archive.folder import replacing
 from pwcat.archive.parameters import ITEMS_NAMES, SEARCH_NAMES, Page, read_body, read_page, read_query
 from pwcat.archive.search import BadRequest, ItemIndex
 from pwcat.errors import ArchiveError, PwcatError
@@ -44,6 +50,8 @@ CONFORMANCE = (
     "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json",
 )
 JSON, GEOJSON = "application/json", "application/geo+json"
+# Rows of a group in a snapshot: what a search of a part of it reads at once.
+SNAPSHOT_ROWS = 1000
 
 
 class Api:
@@ -54,6 +62,8 @@ class Api:
         self.index = ItemIndex(directory)
         # Only assets of items are served, by a look-up: no path of a request ever reaches the file system.
         self.files: dict[str, Path] = {}
+        # Snapshots are made when they are first asked for, and go with the server.
+        self._folder, self._lock = tempfile.TemporaryDirectory(prefix="pwcat-archive-"), threading.Lock()
         for item in self.index.items:
             home = f"{item['collection']}/{item['id']}"
             for asset in item["assets"].values():
@@ -129,6 +139,21 @@ class Api:
             raise HTTPException(404, f"no asset {request.path_params['path']!r}")
         return FileResponse(path, media_type="image/tiff" if path.suffix.lower() in (".tif", ".tiff") else None)
 
+    def snapshot(self, request: Request) -> Response:
+        """The items of one collection as STAC GeoParquet."""
+        name, base = self._known(request), _base(request)
+        with self._lock:
+            path = Path(self._folder.name) / sha256(f"{base} {name}".encode()).hexdigest()
+            if not path.is_file():
+                items = [_absolute(item, base) for item in self.index.items if item["collection"] == name]
+                if not items:
+                    raise HTTPException(404, f"collection {name!r} has no items")
+                table = parse_stac_items_to_arrow(items).read_all()
+                groups = pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=SNAPSHOT_ROWS))
+                with replacing(path) as part:
+                    stac_geoparquet.arrow.to_parquet(groups, part)
+        return FileResponse(path, media_type="application/vnd.apache.parquet")
+
     def _known(self, request: Request) -> str:
         name: str = request.path_params["collection"]
         if name not in self.index.collections:
@@ -143,7 +168,14 @@ class Api:
             _link("parent", base, JSON),
             _link("items", f"{here}/items", GEOJSON),
         ]
-        return {**self.index.collections[name], "links": links}
+        items = {
+            "href": f"{here}/items.parquet",
+            "type": "application/vnd.apache.parquet",
+            "roles": ["stac-items"],
+            "title": "GeoParquet STAC items",
+        }
+        found = self.index.collections[name]
+        return {**found, "links": links, "assets": {**found.get("assets", {}), "geoparquet-items": items}}
 
     def _answer(self, request: Request, page: Page, path: str, asked: Mapping[str, Any]) -> Response:
         """A page of items with the link to the next one, which repeats the question with another token."""
@@ -185,6 +217,7 @@ def build_app(directory: Path) -> Starlette:
             Route("/collections/{collection}", api.collection),
             Route("/collections/{collection}/items", api.items),
             Route("/collections/{collection}/items/{item}", api.item),
+            Route("/collections/{collection}/items.parquet", api.snapshot),
             Route("/search", api.search, methods=["GET", "POST"]),
             Route("/assets/{path:path}", api.asset),
         ],

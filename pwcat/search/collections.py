@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pystac_client
 from pystac import STACError
+from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
 
 from pwcat.errors import SourceError
@@ -44,5 +45,5 @@ def _collections(source: OpenSource) -> Sequence[str] | None:
         if not client.conforms_to("COLLECTIONS"):
             return None
         return sorted({collection.id for collection in client.get_collections()})
-    except (APIError, OSError, STACError, KeyError):
+    except (APIError, ClientTypeError, OSError, STACError, KeyError):
         return None

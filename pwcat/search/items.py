@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 MANY_QUESTIONS = 20
 # Answers after which a question is asked again in halves: too long, or more than the API can find in its time.
 TOO_LARGE = (413, 414, 502, 504)
-# Answers after which the link that was kept is taken for stale, and its question is asked from the start.
+# Answers to a question that the API does not understand: a link that was kept may be stale, a collection unknown.
 STALE = (400, 404, 410, 422)
 LOG_EVERY_S = 5.0
 
@@ -129,7 +129,7 @@ def _telling_of_collections(source: OpenSource, collection: str) -> Iterator[Non
     try:
         yield
     except Refused as exc:
-        if exc.status is not None and 400 <= exc.status < 500:
+        if exc.status in STALE:
             require_collection(source, collection)
         raise
 

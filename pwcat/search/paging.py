@@ -113,6 +113,7 @@ class Api:
 
     def _page(self, link: Link) -> Page:
         """One page, asked for with a smaller limit as often as that may help."""
+        limit = self._limit
         for attempt in range(self._patience.attempts + 1):
             sized = _with_limit(link, self._limit)
             try:
@@ -120,6 +121,7 @@ class Api:
             except Refused as exc:
                 last = attempt == self._patience.attempts
                 if last or not (exc.status in TOO_MUCH or exc.status == _BROKEN):
+                    self._limit = limit  # it was not the size
                     raise
             if self._limit > SMALLEST_PAGE and _keeps_its_place(sized):
                 self._limit = max(self._limit // 2, SMALLEST_PAGE)

@@ -10,6 +10,7 @@ others, first the columns that decide, then whole rows where any is wanted. Memo
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,16 +44,46 @@ __all__ = ["Snapshot", "find_snapshot"]
 _SPAN = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)_(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)")
 _DECIDING = ("bbox", "geometry", "datetime", "start_datetime", "end_datetime")
 
-# Bytes that are read ahead in a file.
-BUFFER = 1 << 20
-
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One file: where it is in its store, and the last time it was written."""
+    """One file: where it is in its store, its bytes, and the last time it was written."""
 
     path: str
+    size: int
     modified: datetime
+
+
+class _Blob(io.RawIOBase):
+    """A file in a store as a file of Python: each read is one request for those very bytes."""
+
+    def __init__(self, store: ObjectStore, part: Part) -> None:
+        self._store, self._part, self._at = store, part, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes from the start."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go there."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._part.size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill the buffer, as far as there are bytes."""
+        length = max(min(len(buffer), self._part.size - self._at), 0)
+        if length:
+            buffer[:length] = memoryview(obstore.get_range(self._store, self._part.path, start=self._at, length=length))
+            self._at += length
+        return length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +120,8 @@ class Snapshot:
             if not wanted.may_have_name(part.path):
                 continue
             try:
-                reader = obstore.open_reader(self.store, part.path, buffer_size=BUFFER)
-                yield from _items_of(pq.ParquetFile(pa.PythonFile(reader, mode="r")), wanted)
+                with _Blob(self.store, part) as blob:
+                    yield from _items_of(pq.ParquetFile(pa.PythonFile(blob, mode="r")), wanted)
             except (BaseError, OSError, pa.ArrowException, KeyError) as exc:
                 raise SourceError(f"{self.name}: {part.path} cannot be read: {unsign(str(exc))[:300]}") from exc
 
@@ -153,11 +184,11 @@ def _parts(store: ObjectStore, path: str) -> Iterator[Part]:
     """The file of that path, or the Parquet files of that folder."""
     try:
         found = obstore.head(store, path)
-        yield Part(path=path, modified=found["last_modified"])
+        yield Part(path=path, size=found["size"], modified=found["last_modified"])
     except FileNotFoundError:
         for batch in obstore.list(store, prefix=path):
             yield from (
-                Part(path=one["path"], modified=one["last_modified"])
+                Part(path=one["path"], size=one["size"], modified=one["last_modified"])
                 for one in batch
                 if one["path"].endswith(".parquet")
             )
