@@ -50,6 +50,7 @@ EXTENSIONS = {
     "eo": "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
     "raster": "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
     "classification": "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "grid": "https://stac-extensions.github.io/grid/v1.1.0/schema.json",
 }
 CATALOG_ID = "pwcat-archive"
@@ -198,8 +199,11 @@ def make_item(
 
 
 def write_item(directory: Path, item: pystac.Item) -> None:
-    """Write an item into its collection's folder."""
+    """Write an item into its collection's folder; its files are there already, and it says how large they are."""
     path = directory / str(item.collection_id) / item.id / f"{item.id}.json"
+    for asset in item.assets.values():
+        asset.extra_fields["file:size"] = (path.parent / asset.href).stat().st_size
+    item.stac_extensions = list(dict.fromkeys([*item.stac_extensions, EXTENSIONS["file"]]))
     _write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from pwcat.scenes import Scene
 __all__ = ["Reads", "estimate_reads"]
 
 # Assumed where the files have not been asked yet: internal tiles of 512 pixels (Planetary Computer's; Earth Search's have
-# 1024), deflate to 0.65 of the size, and overviews of a third more.
+# 1024), overviews of a third more, and, of files whose size the item does not tell, deflate to 0.65 of the pixels.
 TILE_PX = 512
 COMPRESSED = 0.65
 OVERVIEWS = 4 / 3
@@ -92,6 +92,7 @@ class _Files:
         gsd: side of a pixel, metres.
         height: rows of pixels.
         width: columns of pixels.
+        bytes: of one file, overviews included; the mean of the bands.
         first: the first row of each scene, and the end of the last, ``(scenes + 1,)``.
     """
 
@@ -102,14 +103,15 @@ class _Files:
     gsd: NDArray[np.float64]
     height: NDArray[np.int64]
     width: NDArray[np.int64]
+    bytes: NDArray[np.float64]
     first: NDArray[np.int64]
 
     @classmethod
     def of(cls, scenes: Sequence[Scene], recipe: Recipe) -> _Files:
         """Those of a recipe's bands."""
         grids = [_grids(scene, recipe) for scene in scenes]
-        rows = np.array([(*grid, bands) for each in grids for grid, bands in each.items()], dtype=np.float64)
-        left, top, gsd, height, width, bands = rows.reshape(-1, 6).T
+        rows = [(*grid, len(sizes), np.mean(sizes)) for each in grids for grid, sizes in each.items()]
+        left, top, gsd, height, width, bands, size = np.array(rows, dtype=np.float64).reshape(-1, 7).T
         counts = np.array([len(each) for each in grids], dtype=np.int64)
         return cls(
             scene=np.repeat(np.arange(len(scenes)), counts),
@@ -119,19 +121,21 @@ class _Files:
             gsd=gsd,
             height=height.astype(np.int64),
             width=width.astype(np.int64),
+            bytes=size,
             first=np.concatenate([[0], np.cumsum(counts)]),
         )
 
-    @property
-    def bytes(self) -> NDArray[np.float64]:
-        """Of one file, overviews included."""
-        return np.asarray(self.height * self.width * 2 * COMPRESSED * OVERVIEWS, dtype=np.float64)
+
+_Grid = tuple[float, float, float, int, int]
 
 
-def _grids(scene: Scene, recipe: Recipe) -> Counter[tuple[float, float, float, int, int]]:
-    """Bands by pixel grid; a file that does not say its own is taken to have the scene's at the chip's size."""
+def _grids(scene: Scene, recipe: Recipe) -> dict[_Grid, list[float]]:
+    """Bytes of the bands' files by pixel grid: as the item tells, else assumed.
+
+    A file that does not say its own grid is taken to have the scene's at the chip's size.
+    """
     record, chip = PROVIDERS[recipe.source.provider].collection(recipe.source.collection), recipe.chip
-    grids: Counter[tuple[float, float, float, int, int]] = Counter()
+    grids: dict[_Grid, list[float]] = {}
     for band in chip.bands:
         asset = scene.item["assets"].get(record.asset_of(band)) or scene.item["assets"].get(band) or {}
         transform, shape = asset.get("proj:transform"), asset.get("proj:shape")
@@ -139,7 +143,11 @@ def _grids(scene: Scene, recipe: Recipe) -> Counter[tuple[float, float, float, i
             gsd = chip.resolution_m
             transform = (gsd, 0, scene.left, 0, -gsd, scene.top)
             shape = (scene.height_m / gsd, scene.width_m / gsd)
-        grids[float(transform[2]), float(transform[5]), abs(transform[0]), int(shape[0]), int(shape[1])] += 1
+        height, width = int(shape[0]), int(shape[1])
+        grid = (float(transform[2]), float(transform[5]), abs(float(transform[0])), height, width)
+        size = asset.get("file:size")
+        told = isinstance(size, int) and size > 0
+        grids.setdefault(grid, []).append(float(size) if told else height * width * 2 * COMPRESSED * OVERVIEWS)
     return grids
 
 
@@ -217,7 +225,8 @@ def _tiles(chips: _Chips, files: _Files, side: float) -> _Tiles:
     wanted = order[np.sort(first)]
     grid, row, column = grid[wanted], row[wanted], column[wanted]
     height, width = files.height[grid] - row * TILE_PX, files.width[grid] - column * TILE_PX
-    size = np.clip(height, 0, TILE_PX) * np.clip(width, 0, TILE_PX) * 2 * COMPRESSED
+    share = np.clip(height, 0, TILE_PX) * np.clip(width, 0, TILE_PX) / (files.height[grid] * files.width[grid])
+    size = files.bytes[grid] / OVERVIEWS * share
     return _Tiles(
         key=(grid << 32) + tile[wanted],
         bytes=np.minimum(size, files.bytes[grid] - HEADER_BYTES),

@@ -271,7 +271,9 @@ def test_the_estimate_knows_earth_searchs_names_and_whole_scenes(kit, recipe):
     estimate = estimate_plan(one, pa.table(row, schema=PLAN_SCHEMA), [scene])
     # The chip straddles two tiles of 512 x 10 m, and lies in one of 512 x 20 m and of 512 x 60 m.
     assert estimate.requests == 3 * 2 + (2 + 1 + 1)
-    assert estimate.download_bytes == round(3 * 32_768 + 4 * 512 * 512 * 2 * 0.65)
+    sizes = {"B02": 50_877_103 / 10980**2, "B05": 14_955_811 / 5490**2, "B01": 1_817_791 / 1830**2}  # as the item tells
+    tiles = 512 * 512 * (2 * sizes["B02"] + sizes["B05"] + sizes["B01"]) * 3 / 4
+    assert estimate.download_bytes == round(3 * 32_768 + tiles)
 
 
 def test_a_command_shows_counts_and_costs(small, pwcat, frozen, tmp_path):

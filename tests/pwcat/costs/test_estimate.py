@@ -43,13 +43,15 @@ def recipe_of(*, bands=tuple(BANDS), size_px=64, num_samples=100):
     )
 
 
-def scene_of(number, *, width, says_grid=True):
-    """A scene of so many pixels of 10 m a side, with files of 10, 20 and 60 m."""
+def scene_of(number, *, width, says_grid=True, squeezed=None):
+    """A scene of so many pixels of 10 m a side, with files of 10, 20 and 60 m; of a share of their pixels' bytes, if told."""
     left, top = 300_000.0 + 200_000.0 * number, 5_000_000.0
     assets = {}
     for name, gsd in BANDS.items():
         shape = [math.ceil(width * 10 / gsd)] * 2
         assets[name] = {"href": ""}
+        if squeezed is not None:
+            assets[name] |= {"file:size": round(math.prod(shape) * 2 * OVERVIEWS * squeezed)}
         if says_grid or gsd > 10:
             assets[name] |= {"proj:transform": [gsd, 0, left, 0, -gsd, top], "proj:shape": shape}
     return Scene(
@@ -75,8 +77,9 @@ def slow_reads(recipe, table, scenes):
     opened, cache, cached = set(), OrderedDict(), 0.0
     requests, download = 0, 0.0
     for (_, scene_id), corners in wanted.items():
-        for (left, top, gsd, height, width), bands in slow_grids(by_id[scene_id], recipe).items():
-            file_bytes = height * width * 2 * COMPRESSED * OVERVIEWS
+        grids, sizes = slow_grids(by_id[scene_id], recipe)
+        for (left, top, gsd, height, width), bands in grids.items():
+            file_bytes = sizes[left, top, gsd, height, width]
             if scene_id not in opened:
                 requests += 2 * bands
                 download += bands * min(HEADER_BYTES, file_bytes)
@@ -89,7 +92,8 @@ def slow_reads(recipe, table, scenes):
                 columns = range(int((x0 - left) // step), int((x0 - left + side - 1e-6) // step) + 1)
                 for row, column in itertools.product(rows, columns):
                     pixels = [min(TILE_PX, max(n - k * TILE_PX, 0)) for n, k in ((height, row), (width, column))]
-                    tiles[row, column] = min(math.prod(pixels) * 2 * COMPRESSED, file_bytes - HEADER_BYTES)
+                    share = math.prod(pixels) / (height * width)
+                    tiles[row, column] = min(file_bytes * share / OVERVIEWS, file_bytes - HEADER_BYTES)
             for tile, size in tiles.items():
                 key = (scene_id, gsd, *tile)
                 if key not in cache:
@@ -105,13 +109,16 @@ def slow_reads(recipe, table, scenes):
 
 
 def slow_grids(scene, recipe):
-    grids = Counter()
+    """Bands of each grid, and the size of one of its files."""
+    grids, sizes = Counter(), {}
     for band in recipe.chip.bands:
         asset = scene.item["assets"][band]
         transform = asset.get("proj:transform", (10.0, 0, scene.left, 0, -10.0, scene.top))
         shape = asset.get("proj:shape", (scene.height_m / 10, scene.width_m / 10))
-        grids[transform[2], transform[5], transform[0], int(shape[0]), int(shape[1])] += 1
-    return grids
+        grid = (transform[2], transform[5], transform[0], int(shape[0]), int(shape[1]))
+        grids[grid] += 1
+        sizes[grid] = asset.get("file:size", grid[3] * grid[4] * 2 * COMPRESSED * OVERVIEWS)
+    return grids, sizes
 
 
 @st.composite
@@ -120,7 +127,11 @@ def plans(draw):
     bands = draw(st.lists(st.sampled_from(list(BANDS)), min_size=1, max_size=5, unique=True))
     recipe = recipe_of(bands=bands, size_px=draw(st.sampled_from([1, 32, 512, 1500])))
     widths = draw(st.lists(st.sampled_from([100, 384, 3000, 10_980]), min_size=1, max_size=4))
-    scenes = [scene_of(k, width=width, says_grid=draw(st.booleans())) for k, width in enumerate(widths)]
+    squeezed = st.none() | st.sampled_from([0.02, 0.2, 1.1])
+    scenes = [
+        scene_of(k, width=width, says_grid=draw(st.booleans()), squeezed=draw(squeezed))
+        for k, width in enumerate(widths)
+    ]
     times, size = draw(st.integers(1, 3)), draw(st.sampled_from([1, 4, 16]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     spread = draw(st.sampled_from([50, 2000, 10_000]))
@@ -150,6 +161,19 @@ def test_the_size_of_the_parts_changes_nothing(plan):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reads, "ROWS_AT_ONCE", 1)
         assert estimate_reads(recipe, table, scenes) == whole
+
+
+def test_the_size_that_an_item_tells_counts_and_nonsense_does_not():
+    def bytes_of(size):
+        scene = scene_of(0, width=1024)
+        scene.item["assets"]["B02"]["file:size"] = size
+        row = {"shard": 0, "scene_ids": [scene.id], "x0": scene.left, "y0": scene.top}
+        return estimate_reads(recipe_of(bands=["B02"]), table_of([row]), [scene]).bytes
+
+    assert bytes_of(400_000) == HEADER_BYTES + 300_000 / 4  # a tile of four, of three quarters of the file
+    assert bytes_of(20_000) == 20_000  # comes whole with its header
+    assumed = HEADER_BYTES + 512 * 512 * 2 * COMPRESSED
+    assert [bytes_of(size) for size in (None, "large", 0, -1)] == [assumed] * 4
 
 
 def test_a_scene_that_is_not_there_is_named():
