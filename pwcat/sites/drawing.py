@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -14,35 +12,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwcat.errors import RegionError
-from pwcat.geo.geodesy import SiteIndex
 from pwcat.recipe import Recipe
 from pwcat.regions import Regions
 from pwcat.samplers.strata import Stratum
 from pwcat.sites.columns import Sites, rank_within
 from pwcat.sites.exclusion import open_exclusions
+from pwcat.sites.filling import LEAST_A_ROUND, Filling, target_of
 from pwcat.sites.judging import Judge
 from pwcat.sites.placing import Placements
-from pwcat.sites.shortfall import Reason, Shortfall, unmet_error
+from pwcat.sites.shortfall import Circumstances
 
-__all__ = ["Locator", "accept_in_order", "choose_sites", "draw_candidates"]
+__all__ = ["Drawn", "Locator", "OnDrawn", "accept_in_order", "choose_sites", "draw_candidates"]
 
-log = logging.getLogger(__name__)
-
-# Candidates a stratum and round, at least, and of all strata together, at most.
-ROUND = (64, 262_144)
-
-# Sites that are held against each other at once: spacing looks at pairs, and of crowded sites there are many.
-TOGETHER = 16_384
-
-# A stratum that fills less than this share of what it misses, in so many rounds, is said to be out of reach.
-LEAST_PROGRESS, ROUNDS = 0.1, 20
+# Candidates of all strata together, a round, at most.
+MOST_A_ROUND = 262_144
 
 # Candidates for each site that a group still wants.
 GROUP_CANDIDATES = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """How far drawing has come.
+
+    Attributes:
+        placed: sites, the reserve included.
+        wanted: likewise.
+        filled: strata that have all of theirs.
+        strata: in all.
+        tried: candidates.
+    """
+
+    placed: int
+    wanted: int
+    filled: int
+    strata: int
+    tried: int
+
+
+# Told after each round.
+OnDrawn = Callable[[Drawn], None]
+
+
+def _unheard(drawn: Drawn) -> None:
+    """Nobody looks on."""
+
+
 class Locator(Protocol):
     """Finds where the chips of sites lie."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether each lot of candidates is a question to a source."""
+        ...
 
     def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of those of the sites that can be placed; scene numbers, of those to avoid too, are the locator's own."""
@@ -56,9 +78,19 @@ class Locator(Protocol):
         """``(n, 2)`` points uniform by area in the footprint that these scenes share."""
         ...
 
+    def circumstances(self) -> Circumstances:
+        """What advice hangs on, where sites could not be had."""
+        ...
+
 
 def choose_sites(
-    recipe: Recipe, strata: Sequence[Stratum], *, regions: Regions, locator: Locator, base_dir: Path
+    recipe: Recipe,
+    strata: Sequence[Stratum],
+    *,
+    regions: Regions,
+    locator: Locator,
+    base_dir: Path,
+    progress: OnDrawn = _unheard,
 ) -> tuple[Sites, Sites]:
     """The sites of a recipe, and its reserve; each stratum's in the order in which they were drawn.
 
@@ -68,17 +100,26 @@ def choose_sites(
         regions: layers that label.
         locator: finds scenes, or does without.
         base_dir: the folder that relative paths of the recipe start from.
+        progress: told how far it has come.
 
     Raises:
         RegionError, SourceError: a quota cannot be met; says of each how many could be placed, why, and what to relax.
     """
     _require_groups(recipe, strata)
-    filling = _Filling(recipe, strata, enough=[stratum.wanted for stratum in strata])
-    return _divide(_draw(filling, regions=regions, locator=locator, base_dir=base_dir), strata)
+    filling = Filling(recipe, strata, enough=[stratum.wanted for stratum in strata])
+    sites = _draw(filling, regions=regions, locator=locator, base_dir=base_dir, progress=progress)
+    return _divide(sites, strata)
 
 
 def draw_candidates(
-    recipe: Recipe, strata: Sequence[Stratum], *, times: float, regions: Regions, locator: Locator, base_dir: Path
+    recipe: Recipe,
+    strata: Sequence[Stratum],
+    *,
+    times: float,
+    regions: Regions,
+    locator: Locator,
+    base_dir: Path,
+    progress: OnDrawn = _unheard,
 ) -> Sites:
     """``times`` as many sites as are wanted, reserve included, or as many as there are; not yet held apart from each other.
 
@@ -86,9 +127,9 @@ def draw_candidates(
     """
     together = {"min_spacing_km": 0.0, "max_sites_per_scene": None, "reserve_fraction": 0.0}
     loose = recipe.model_copy(update={"constraints": recipe.constraints.model_copy(update=together)})
-    more = [replace(stratum, wanted=int(np.ceil(times * _target(recipe, stratum)))) for stratum in strata]
-    filling = _Filling(loose, more, enough=[stratum.wanted for stratum in strata])
-    return _draw(filling, regions=regions, locator=locator, base_dir=base_dir)
+    more = [replace(stratum, wanted=int(np.ceil(times * target_of(recipe, stratum)))) for stratum in strata]
+    filling = Filling(loose, more, enough=[stratum.wanted for stratum in strata])
+    return _draw(filling, regions=regions, locator=locator, base_dir=base_dir, progress=progress)
 
 
 def accept_in_order(recipe: Recipe, strata: Sequence[Stratum], candidates: Sites) -> tuple[Sites, Sites]:
@@ -97,11 +138,17 @@ def accept_in_order(recipe: Recipe, strata: Sequence[Stratum], candidates: Sites
     Raises:
         RegionError: a quota cannot be met from these candidates.
     """
-    filling = _Filling(recipe, strata, enough=[stratum.wanted for stratum in strata])
+    filling = Filling(recipe, strata, enough=[stratum.wanted for stratum in strata])
     for part in filling.parts:
         part.tried, part.exhausted = int((candidates.stratum == part.number).sum()), True
     filling.accept(candidates)
-    return _divide(filling.result(), strata)
+    about = Circumstances(
+        chip_km=recipe.chip_km,
+        dates=candidates.placements.scene.shape[1],
+        clouds=recipe.when.max_cloud_cover,
+        scored=True,
+    )
+    return _divide(filling.result(about), strata)
 
 
 def _require_groups(recipe: Recipe, strata: Sequence[Stratum]) -> None:
@@ -120,186 +167,12 @@ def _divide(sites: Sites, strata: Sequence[Stratum]) -> tuple[Sites, Sites]:
     return sites.take(kept), sites.take(~kept)
 
 
-def _target(recipe: Recipe, stratum: Stratum) -> int:
-    return stratum.wanted + int(np.ceil(recipe.constraints.reserve_fraction * stratum.wanted))
-
-
-@dataclass(kw_only=True)
-class _Part:
-    """One stratum being filled."""
-
-    number: int
-    stratum: Stratum
-    target: int  # the reserve included
-    rng: np.random.Generator
-    stream: Iterator[NDArray[np.float64]]
-    rest: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
-    placed: int = 0
-    tried: int = 0
-    rounds: int = 0
-    placed_before: int = 0  # these rounds
-    stalled: bool = False
-    exhausted: bool = False
-    dropped: Counter[Reason] = field(default_factory=Counter)
-
-    @property
-    def open(self) -> bool:
-        return self.placed < self.target and not self.exhausted and not self.stalled
-
-    def end_round(self) -> None:
-        """See every few rounds whether it gets on."""
-        self.rounds += 1
-        if self.rounds % ROUNDS == 0:
-            missing = self.target - self.placed_before
-            self.stalled = self.placed - self.placed_before < LEAST_PROGRESS * missing
-            self.placed_before = self.placed
-
-    def next_round(self, most: int) -> NDArray[np.float64]:
-        """As many candidates as will probably do."""
-        least = ROUND[0]
-        rate = (self.placed + 1) / (self.tried + 1) if self.tried else 1.0
-        wanted = int(min(max((self.target - self.placed) / max(rate, 0.01) * 1.05, least), most))
-        while len(self.rest) < wanted and (more := next(self.stream, None)) is not None:
-            self.rest = np.concatenate([self.rest, more])
-        self.exhausted = len(self.rest) < wanted
-        taken, self.rest = self.rest[:wanted], self.rest[wanted:]
-        self.tried += len(taken)
-        return taken
-
-    def shortfall(self, wanted: int) -> Shortfall:
-        return Shortfall(
-            name=self.stratum.name,
-            placed=self.placed,
-            wanted=wanted,
-            tried=self.tried,
-            exhausted=self.exhausted,
-            dropped=self.dropped,
-        )
-
-
-class _Filling:
-    """Strata being filled under the constraints that tie sites to each other: quotas, spacing, sites a scene."""
-
-    def __init__(self, recipe: Recipe, strata: Sequence[Stratum], *, enough: Sequence[int]) -> None:
-        self.recipe, self.limits, self.enough = recipe, recipe.constraints, enough
-        self.strata = strata
-        self.parts = [self._open(number, stratum) for number, stratum in enumerate(strata)]
-        self.accepted: list[Sites] = []
-        self.in_scene: Counter[int] = Counter()
-
-    def _open(self, number: int, stratum: Stratum) -> _Part:
-        rng = np.random.default_rng([self.recipe.seed, number])
-        stream = iter(stratum.candidates(rng))
-        return _Part(number=number, stratum=stratum, target=_target(self.recipe, stratum), rng=rng, stream=stream)
-
-    def drop(self, reason: Reason, stratum: NDArray[np.int64]) -> None:
-        """Note why candidates of these strata fell."""
-        for number, count in zip(*np.unique(stratum, return_counts=True), strict=True):
-            self.parts[int(number)].dropped[reason] += int(count)
-
-    def accept(self, sites: Sites) -> None:
-        """Take sites in order, as long as their stratum wants one, they are apart, and their scenes are not full."""
-        for start in range(0, max(len(sites), 1), TOGETHER):
-            lot = sites.take(np.arange(start, min(start + TOGETHER, len(sites))))
-            self._keep(lot.take(self.fitting(lot)))
-
-    def _keep(self, sites: Sites) -> None:
-        if len(sites) or not self.accepted:
-            self.accepted.append(sites)
-        for number, count in zip(*np.unique(sites.stratum, return_counts=True), strict=True):
-            self.parts[int(number)].placed += int(count)
-        if self.limits.max_sites_per_scene is not None:
-            self.in_scene.update(number for row in sites.placements.scene.tolist() for number in {*row})
-
-    def accept_group(self, sites: Sites, size: int) -> None:
-        """Take ``size`` sites of one stratum, in order, or none of them."""
-        part = self.parts[int(sites.stratum[0])]
-        target, part.target = part.target, part.placed + size
-        rows = self.fitting(sites)
-        part.target = target
-        if len(rows) == size:
-            self._keep(sites.take(rows))
-        else:
-            part.dropped["group"] += 1
-
-    def fitting(self, sites: Sites) -> NDArray[np.int64]:
-        """Rows that can be taken, in order."""
-        places = np.array([part.target - part.placed for part in self.parts])
-        if self.limits.min_spacing_km <= 0 and self.limits.max_sites_per_scene is None:
-            return np.flatnonzero(rank_within(sites.stratum) < places[sites.stratum])
-        wanted = np.flatnonzero(places[sites.stratum] > 0)
-        far = wanted[self.far_from_accepted(sites.lonlat[wanted])]
-        self.drop("spacing", np.delete(sites.stratum[wanted], np.searchsorted(wanted, far)))
-        return far[self._one_by_one(sites.take(far), places)]
-
-    def _one_by_one(self, sites: Sites, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the sites are taken, if each is held against those taken before it."""
-        most = self.limits.max_sites_per_scene
-        starts, earlier = _near_earlier(sites.lonlat, self.limits.min_spacing_km)
-        in_scene = Counter(self.in_scene)
-        taken = np.zeros(len(sites), dtype=bool)
-        for row, (number, scenes) in enumerate(
-            zip(sites.stratum.tolist(), sites.placements.scene.tolist(), strict=True)
-        ):
-            if places[number] == 0:
-                continue
-            if taken[earlier[starts[row] : starts[row + 1]]].any():
-                self.parts[number].dropped["spacing"] += 1
-            elif most is not None and any(in_scene[scene] >= most for scene in scenes):
-                self.parts[number].dropped["full"] += 1
-            else:
-                taken[row] = True
-                places[number] -= 1
-                in_scene.update({*scenes})
-        return taken
-
-    def full_scenes(self) -> list[int]:
-        """Scenes that have as many sites as they may."""
-        most = self.limits.max_sites_per_scene
-        return [] if most is None else [scene for scene, count in self.in_scene.items() if count >= most]
-
-    def far_from_accepted(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether a site is far enough from those of earlier rounds."""
-        km = self.limits.min_spacing_km
-        if km <= 0 or not sum(map(len, self.accepted)):
-            return np.ones(len(lonlat), dtype=bool)
-        starts, _ = SiteIndex(np.concatenate([part.lonlat for part in self.accepted])).near(lonlat, km)
-        return np.asarray(np.diff(starts) == 0)
-
-    def result(self) -> Sites:
-        """All that was taken, stratum by stratum.
-
-        Raises:
-            RegionError, SourceError: a quota is not met.
-        """
-        unmet = [
-            part.shortfall(least) for part, least in zip(self.parts, self.enough, strict=True) if part.placed < least
-        ]
-        if unmet:
-            placed = sum(min(part.placed, least) for part, least in zip(self.parts, self.enough, strict=True))
-            raise unmet_error(self.recipe.name, unmet, placed=placed, wanted=sum(self.enough))
-        short = sum(max(0, part.target - part.placed) for part in self.parts)
-        if short and self.limits.reserve_fraction:
-            log.warning("%s: the reserve is %d sites short of what was asked", self.recipe.name, short)
-        sites = Sites.concat(self.accepted)
-        return sites.take(np.argsort(sites.stratum, kind="stable"))
-
-
-def _near_earlier(lonlat: NDArray[np.float64], km: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows before each that are nearer than this, as compressed rows: the start of each one's list, and the lists."""
-    if km <= 0 or not len(lonlat):
-        return np.zeros(len(lonlat) + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
-    pairs = SiteIndex(lonlat).pairs_within(km)  # (m, 2), the first before the second
-    pairs = pairs[np.argsort(pairs[:, 1], kind="stable")]
-    return np.searchsorted(pairs[:, 1], np.arange(len(lonlat) + 1)), pairs[:, 0]
-
-
-def _draw(filling: _Filling, *, regions: Regions, locator: Locator, base_dir: Path) -> Sites:
+def _draw(filling: Filling, *, regions: Regions, locator: Locator, base_dir: Path, progress: OnDrawn) -> Sites:
     """Rounds over all open strata, until none is."""
     zones = open_exclusions(filling.limits.exclude, base_dir=base_dir)
     judge = Judge(filling.recipe, filling.strata, regions=regions, zones=zones, drop=filling.drop)
     while working := [part for part in filling.parts if part.open]:
-        lonlat = [part.next_round(max(ROUND[0], ROUND[1] // len(working))) for part in working]
+        lonlat = [part.next_round(max(LEAST_A_ROUND, MOST_A_ROUND // len(working))) for part in working]
         stratum = np.repeat([part.number for part in working], [len(lot) for lot in lonlat])
         full = filling.full_scenes()
         sites = judge.judge(
@@ -314,11 +187,22 @@ def _draw(filling: _Filling, *, regions: Regions, locator: Locator, base_dir: Pa
         else:
             filling.accept(sites)
         for part in working:
-            part.end_round()
-    return filling.result()
+            part.end_round(asks=locator.asks)
+        progress(_drawn(filling))
+    return filling.result(locator.circumstances())
 
 
-def _fill_scenes(filling: _Filling, seeds: Sites, judge: Judge, locator: Locator) -> None:
+def _drawn(filling: Filling) -> Drawn:
+    return Drawn(
+        placed=sum(part.placed for part in filling.parts),
+        wanted=sum(part.target for part in filling.parts),
+        filled=sum(part.placed >= part.target for part in filling.parts),
+        strata=len(filling.parts),
+        tried=sum(part.tried for part in filling.parts),
+    )
+
+
+def _fill_scenes(filling: Filling, seeds: Sites, judge: Judge, locator: Locator) -> None:
     """Around each seed, a group of sites that shares its scenes; seeds whose scenes hold no whole group are dropped."""
     least = filling.limits.min_sites_per_scene
     for row in range(len(seeds)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from pwcat.sites.exclusion import Zones
 from pwcat.sites.placing import Placements, chip_points
 from pwcat.sites.shortfall import Reason
 
-__all__ = ["Judge"]
+__all__ = ["Drop", "Judge"]
 
 # The land cover of a chip is looked up at a regular grid of points: as many a side as a chip has pixels, or as the layer has
 # twice over, within these limits.
@@ -30,6 +31,14 @@ POINTS_AT_ONCE = 2**20
 Codes = dict[str, NDArray[np.int16]]
 
 
+class Drop(Protocol):
+    """Is told of candidates that fall."""
+
+    def __call__(self, reason: Reason, stratum: NDArray[np.int64], layer: str | None = None) -> None:
+        """Why, of which stratum each was, and which layer's label it had not."""
+        ...
+
+
 class Judge:
     """Asks of candidates what can be asked of each alone.
 
@@ -38,7 +47,7 @@ class Judge:
         strata: say the labels.
         regions: label.
         zones: to stay away from.
-        drop: told of the candidates that fall, with the reason and the stratum of each.
+        drop: told of the candidates that fall, with the reason, the stratum of each, and the layer of a label.
     """
 
     def __init__(
@@ -48,7 +57,7 @@ class Judge:
         *,
         regions: Regions,
         zones: Zones,
-        drop: Callable[[Reason, NDArray[np.int64]], None],
+        drop: Drop,
     ) -> None:
         self._recipe, self._regions, self._zones, self._drop = recipe, regions, zones, drop
         self._allowed = {name: self._allowed_codes(name, strata) for name in regions.layers}
@@ -109,7 +118,7 @@ class Judge:
 
     def _fits(self, layer: str, codes: NDArray[np.int16], stratum: NDArray[np.int64]) -> NDArray[np.bool_]:
         keep = self._allowed[layer][stratum, codes]
-        self._drop("label", stratum[~keep])
+        self._drop("label", stratum[~keep], layer)
         return np.asarray(keep)
 
     def _on_land(self, sites: Sites) -> Sites:

@@ -10,11 +10,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from pwcat.errors import SourceError
 from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe
 from pwcat.samplers.sphere import AreaSampler
 from pwcat.scenes import Scene, date_windows, search_scenes
-from pwcat.sites.placing import Placements, Placer, place_nominally
+from pwcat.sites.placing import Placements, Placer, place_nominally, room_km
+from pwcat.sites.shortfall import Circumstances
 
 __all__ = ["NominalLocator", "SceneLocator"]
 
@@ -24,6 +26,9 @@ class SceneLocator:
 
     Attributes:
         scenes: all that were seen; placements number them in this order.
+
+    Raises:
+        SourceError: none of the scenes given is as large as a chip.
     """
 
     def __init__(self, recipe: Recipe, source: OpenSource, *, scenes: Sequence[Scene] | None) -> None:
@@ -32,6 +37,26 @@ class SceneLocator:
         self.scenes: list[Scene] = list(scenes or [])
         self._number = {scene.id: number for number, scene in enumerate(self.scenes)}
         self._placer = Placer(self.scenes, self._windows, recipe.chip) if scenes is not None else None
+        if scenes is not None and (room := self.circumstances().room_km) is not None:
+            raise SourceError(
+                f"{recipe.name}: the chip is {recipe.chip_km:g} km a side, and of the {len(self.scenes):,} scenes of "
+                f"{source.collection} the largest has room for {room:.3g} km: take a smaller `chip.size_px`"
+            )
+
+    @property
+    def asks(self) -> bool:
+        """Whether scenes are asked for as sites are drawn."""
+        return self._placer is None
+
+    def circumstances(self) -> Circumstances:
+        """What advice hangs on, where sites could not be had."""
+        most = 0.0
+        for scene in self.scenes:
+            most = max(most, room_km(scene, self._recipe.chip))
+            if most >= self._recipe.chip_km:
+                break
+        too_small = 0 < most < self._recipe.chip_km
+        return replace(_circumstances(self._recipe), scenes=len(self.scenes), room_km=most if too_small else None)
 
     def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of those of the sites that can be placed, in scenes other than those to avoid."""
@@ -65,9 +90,15 @@ class SceneLocator:
 class NominalLocator:
     """Places every chip on the grid of its UTM zone, without a source."""
 
+    asks = False
+
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self._windows = date_windows(recipe.when)
+
+    def circumstances(self) -> Circumstances:
+        """What advice hangs on, where sites could not be had."""
+        return _circumstances(self._recipe)
 
     def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of all sites; their scenes are -1."""
@@ -80,3 +111,9 @@ class NominalLocator:
     def inside(self, scenes: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Never asked: without scenes there are no groups."""
         raise NotImplementedError
+
+
+def _circumstances(recipe: Recipe) -> Circumstances:
+    return Circumstances(
+        chip_km=recipe.chip_km, dates=len(date_windows(recipe.when)), clouds=recipe.when.max_cloud_cover
+    )

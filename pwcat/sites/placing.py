@@ -14,7 +14,7 @@ from pyproj import Transformer
 from pwcat.recipe import Chip
 from pwcat.scenes import DateWindow, Scene
 
-__all__ = ["Placements", "Placer", "chip_points", "place_nominally"]
+__all__ = ["Placements", "Placer", "chip_points", "place_nominally", "room_km"]
 
 # How far a footprint, kept in degrees and rounded by its provider, may fall short of the pixels it stands for.
 FOOTPRINT_TOLERANCE_PX = 1.0
@@ -154,11 +154,7 @@ class Placer:
     def _outline(self, number: int) -> shapely.Geometry:
         """The scene's footprint on its own grid, prepared."""
         if number not in self._outlines:
-            scene = self._scenes[number]
-            to_grid = _to_grid(scene.epsg)
-            outline = shapely.transform(
-                scene.footprint, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1]))
-            )
+            outline = _on_grid(self._scenes[number])
             outline = shapely.buffer(outline, FOOTPRINT_TOLERANCE_PX * self._chip.resolution_m)
             shapely.prepare(outline)
             self._outlines[number] = outline
@@ -190,6 +186,19 @@ class Placer:
         return Placements(
             site=site[rows], scene=np.column_stack(numbers), epsg=epsg[rows], x0=x0[rows], y0=y0[rows]
         )  # fmt: skip
+
+
+def _on_grid(scene: Scene) -> shapely.Geometry:
+    """The footprint in the CRS of the scene's grid."""
+    to_grid = _to_grid(scene.epsg)
+    return shapely.transform(scene.footprint, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1])))
+
+
+def room_km(scene: Scene, chip: Chip) -> float:
+    """A side that no chip in the scene exceeds: the shorter one of its grid, or of the footprint's bounds on that."""
+    west, south, east, north = shapely.bounds(_on_grid(scene))
+    slack = 2 * FOOTPRINT_TOLERANCE_PX * chip.resolution_m
+    return float(min(scene.width_m, scene.height_m, east - west + slack, north - south + slack)) / 1000
 
 
 def _ranks(scenes: Sequence[Scene], window: DateWindow) -> NDArray[np.float64]:

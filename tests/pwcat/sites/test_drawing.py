@@ -99,7 +99,8 @@ def test_a_quota_out_of_reach_says_how_many_were_placed_why_and_what_to_relax(bo
     with pytest.raises(
         RegionError,
         match=r"^where: only (\d+) of 200 sites could be placed\. Small: (\d+) of 100; of [\d,]+ places tried, "
-        r"[\d,]+ lay too near to another site.*\. To get more: lower `constraints\.min_spacing_km`\.$",
+        r"[\d,]+ lay too near to another site.*\. "
+        r"To get more: lower `constraints\.min_spacing_km`, or ask for fewer samples\.$",
     ) as raised:
         chosen(sampler, 200, regions, constraints={"min_spacing_km": 30})
     placed = int(str(raised.value).split("Small: ")[1].split(" ")[0])
