@@ -284,11 +284,19 @@ def _in_degrees(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 
 def _require_degrees(path: Path, geometries: NDArray[np.object_]) -> None:
     west, south, east, north = shapely.total_bounds(geometries)
-    if not (west >= -360 and east <= 360 and south >= -90 - 1e-9 and north <= 90 + 1e-9):
-        raise RegionError(
-            f"{path}: coordinates from {west:g} to {east:g} and {south:g} to {north:g} are no longitudes and latitudes "
-            "in degrees; a projected file must say its CRS"
-        )
+    if _are_degrees(west, south, east, north):
+        return
+    todo = "a projected file must say its CRS"
+    if _are_degrees(south, west, north, east):
+        todo = "exchanged they would be: the longitude comes first, and `lon` and `lat` name the columns of a table"
+    raise RegionError(
+        f"{path}: coordinates from {west:g} to {east:g} and {south:g} to {north:g} are no longitudes and latitudes "
+        f"in degrees; {todo}"
+    )
+
+
+def _are_degrees(west: float, south: float, east: float, north: float) -> bool:
+    return bool(west >= -360 and east <= 360 and south >= -90 - 1e-9 and north <= 90 + 1e-9)
 
 
 def _width(geometries: NDArray[np.object_] | shapely.Geometry) -> NDArray[np.float64]:

@@ -40,6 +40,19 @@ def test_a_file_that_is_not_there(world):
         candidates(world, path="gone.csv")
 
 
+def test_longitude_and_latitude_that_are_exchanged_are_told(world, tmp_path):
+    pd.DataFrame({"lon": LONLAT[:, 1], "lat": LONLAT[:, 0]}).to_csv(tmp_path / "wrong.csv", index=False)
+    with pytest.raises(
+        RegionError,
+        match=r"wrong\.csv: coordinates from -80 to 80 and -170 to 170 are no longitudes and latitudes in degrees; exchanged they",
+    ):
+        candidates(world, path="wrong.csv")
+    np.testing.assert_allclose(candidates(world, path="wrong.csv", lon="lat", lat="lon", order="file"), LONLAT)
+    pd.DataFrame({"lon": [500_000.0], "lat": [100.0]}).to_csv(tmp_path / "metres.csv", index=False)
+    with pytest.raises(RegionError, match=r"in degrees; a projected file must say its CRS$"):
+        candidates(world, path="metres.csv")
+
+
 def test_one_column_of_coordinates_is_not_enough():
     with pytest.raises(ValidationError, match="give both `lon` and `lat`, or neither"):
         Points.model_validate({"strategy": "points", "path": "sites.csv", "lon": "x"})
