@@ -4,6 +4,7 @@ __all__ = [
     "ArchiveError",
     "CatalogError",
     "CubeError",
+    "ForbiddenError",
     "PublishError",
     "PwcatError",
     "RecipeError",
@@ -50,3 +51,20 @@ class TrainingError(PwcatError):
 
 class PublishError(PwcatError):
     """A publication cannot be built, pushed, verified or loaded."""
+
+
+class ForbiddenError(RuntimeError):
+    """A server refuses an asset (401, 403): mostly because the signature of its address has expired.
+
+    Not for users: who signed the address signs it again and tries once more.
+
+    Attributes:
+        href: of the asset, unsigned where that can be.
+    """
+
+    def __init__(self, href: str) -> None:
+        super().__init__(href)
+        self.href = href
+
+    def __str__(self) -> str:
+        return f"Error reading {self.href}: the server refuses it (403); a signature may have expired"

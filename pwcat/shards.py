@@ -17,7 +17,7 @@ from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import CubeSpec, encode_shard, open_cube, shard_path, write_shard
 from pwcat.ledger import ledger_path, read_shard_ledger, write_ledger
 from pwcat.providers import OpenSource
-from pwcat.readers import read_chips
+from pwcat.readers import ReaderName, read_chips
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 
@@ -38,6 +38,8 @@ class ShardTask:
         rows: the plan's rows of this shard.
         scenes: those that the rows name, by id.
         plan_hash: of the plan's bytes, to tie the ledger to it.
+        threads: reads at a time, where GDAL reads.
+        reader: of the pixels.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class ShardTask:
     source: OpenSource
     plan_hash: str
     threads: int
+    reader: ReaderName = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +203,9 @@ def _attempt(
         for entry in entries:
             entry.attempts += 1
         try:
-            outcome = read_chips(scene, corners, chip=task.chip, source=task.source, threads=task.threads)
+            outcome = read_chips(
+                scene, corners, chip=task.chip, source=task.source, threads=task.threads, reader=task.reader
+            )
             break
         except RuntimeError as exc:
             outcome = " ".join(task.source.unsign(str(exc)).split())

@@ -1,4 +1,4 @@
-"""What GDAL really asks of servers: requests and bytes, by its own count, in this process.
+"""What GDAL and the tile reader really ask of servers: requests and bytes, by their own counts, in this process.
 
 GDAL keeps the count itself (CPL_VSIL_NETWORK_STATS_ENABLED, since 3.2) but rasterio does not hand it on, so it is asked for
 through the very library that rasterio has loaded.
@@ -15,6 +15,7 @@ from functools import cache
 from threading import Lock
 
 from pwcat.gdal import loaded_gdal
+from pwcat.readers import counting
 
 __all__ = ["Traffic", "metered"]
 
@@ -45,7 +46,7 @@ class Traffic:
 
 @contextmanager
 def metered() -> Iterator[Traffic]:
-    """Traffic of GDAL in this process while the block runs, filled in when it ends.
+    """Traffic of GDAL and the tile reader in this process while the block runs, filled in when it ends.
 
     Blocks may overlap in threads: each is given what no other has been given yet, so that their sum is right.
     """
@@ -58,12 +59,13 @@ def metered() -> Iterator[Traffic]:
 
 
 class _Meter:
-    """Shares GDAL's one count among the blocks that run."""
+    """Shares the one count of the process among the blocks that run."""
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.running = 0
-        self.given = (0, 0)  # the part of the present count that is no block's any more
+        self.given = (0, 0)  # the part of GDAL's present count that is no block's any more
+        self.given_of_tiles = counting.snapshot()  # the same of the tile reader's
 
     def start(self) -> None:
         """A block begins; what was read before the first of several is none of theirs."""
@@ -80,6 +82,14 @@ class _Meter:
         return Traffic(measured=False) if taken is None else Traffic(requests=taken[0], bytes=taken[1])
 
     def _take(self) -> tuple[int, int] | None:
+        """What no block has been given yet; ``None`` where GDAL cannot be asked."""
+        gdal, tiles = self._take_of_gdal(), counting.snapshot()
+        before, self.given_of_tiles = self.given_of_tiles, tiles
+        if gdal is None:
+            return None
+        return (gdal[0] + tiles.requests - before.requests, gdal[1] + tiles.bytes - before.bytes)
+
+    def _take_of_gdal(self) -> tuple[int, int] | None:
         gdal = _gdal()
         if gdal is None:
             return None

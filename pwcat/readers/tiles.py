@@ -1,0 +1,277 @@
+"""Pixels of a scene's chips, each tile of its files fetched once: all bands side by side, many requests in flight.
+
+Tiles that lie next to each other in a file come in one request. Each is decoded in a thread, cut into the chips that touch it,
+and let go: what is held at a time is the chips and the requests in flight, however large the scene.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwcat.providers import OpenSource
+from pwcat.readers import wire
+from pwcat.readers.codecs import decode_tile
+from pwcat.readers.grid import Placement, interpolate, place
+from pwcat.readers.headers import Header, UnsuitedError, forget, open_header
+from pwcat.readers.wire import Address
+from pwcat.recipe import Chip
+from pwcat.scenes import Scene
+
+__all__ = ["Tiles"]
+
+T = TypeVar("T")
+
+# A request holds neighbouring tiles up to this size, and skips this much between them (GDAL's COGs have 8 bytes there).
+RUN_BYTES = 2 * 2**20
+GAP_BYTES = 1024
+
+# Requests of a process that are in flight or being decoded: with RUN_BYTES, what is held of compressed bytes.
+IN_FLIGHT = 64
+
+
+class Tiles:
+    """Reads tiled GeoTIFFs over HTTP, on pixel grids that the chips' fits into."""
+
+    def read(
+        self, scene: Scene, corners: Sequence[tuple[float, float]], *, chip: Chip, source: OpenSource, threads: int
+    ) -> NDArray[np.uint16]:
+        """Chips of one scene, ``(n, band, y, x)``; see :func:`pwcat.readers.read_chips`. ``threads`` is not used.
+
+        Raises:
+            UnsuitedError: an asset is not of the kind that is read here; says which and why.
+        """
+        files = _addresses(scene, chip, source)
+        try:
+            return wire.run(_read(files, scene, corners, chip))
+        except ChangedError:
+            return wire.run(_read(files, scene, corners, chip))  # the header that was kept was of another file
+
+
+class ChangedError(RuntimeError):
+    """A file is not the one any more whose header was read."""
+
+
+def _addresses(scene: Scene, chip: Chip, source: OpenSource) -> list[Address]:
+    """The files of a chip's bands.
+
+    Raises:
+        UnsuitedError: one of them has no address that can be read here.
+    """
+    if not wire.usable():
+        raise UnsuitedError("this process was forked from one that had begun to read tiles")
+    files = []
+    for band in chip.bands:
+        asset = scene.item["assets"][source.band_asset(band, scene.item["assets"])]
+        href = source.sign(asset["href"])
+        address = Address.of(href, name=asset["href"])
+        if address is None or "jp2" in (asset.get("type") or "") or href.lower().endswith((".jp2", ".j2k")):
+            raise UnsuitedError(f"{asset['href']}: it is no GeoTIFF at an http(s) address")
+        files.append(address)
+    return files
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """A part of a tile that goes into a chip: pixels along each axis, counted in the tile, and where they go."""
+
+    chip: int
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    target: tuple[slice, slice]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cuts:
+    """How some chips lie in files of one grid and tiling: cuts by tile, counted row by row."""
+
+    placement: Placement
+    of_tile: dict[int, list[_Cut]]
+
+    @classmethod
+    def plan(cls, placement: Placement, header: Header) -> _Cuts:
+        of_tile: dict[int, list[_Cut]] = {}
+        for chip in range(len(placement.rows)):
+            down = _parts(placement.rows[chip], header.tile[0], header.grid.height)
+            across = _parts(placement.columns[chip], header.tile[1], header.grid.width)
+            for row, rows, into_rows in down:
+                for column, columns, into_columns in across:
+                    cut = _Cut(chip=chip, rows=rows, columns=columns, target=(into_rows, into_columns))
+                    of_tile.setdefault(row * header.across + column, []).append(cut)
+        return cls(placement=placement, of_tile=of_tile)
+
+
+def _parts(index: NDArray[np.int64], tile: int, length: int) -> list[tuple[int, NDArray[np.int64], slice]]:
+    """Rising pixel indices by tile: the tile, the indices counted in it, and their places; those outside are left out."""
+    start, stop = np.searchsorted(index, (0, length))
+    if start == stop:
+        return []
+    tiles = np.arange(index[start] // tile, index[stop - 1] // tile + 1)
+    edges = [start, *np.searchsorted(index[:stop], tiles[1:] * tile), stop]
+    return [
+        (int(number), index[a:b] - number * tile, slice(int(a), int(b)))
+        for number, (a, b) in zip(tiles, pairwise(edges), strict=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Band:
+    """One band of some chips in the making.
+
+    Attributes:
+        target: what tiles are cut into, ``(n, rows, columns)``: the chips themselves, or windows to be interpolated.
+        chips: the chips, ``(n, y, x)``.
+    """
+
+    address: Address
+    header: Header
+    cuts: _Cuts
+    target: NDArray[np.uint16]
+    chips: NDArray[np.uint16]
+
+
+async def _read(
+    files: Sequence[Address], scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip
+) -> NDArray[np.uint16]:
+    headers = await _each(open_header(file) for file in files)
+    out = np.zeros((len(corners), len(files), chip.size_px, chip.size_px), dtype=np.uint16)
+    bands, known = [], dict[tuple[object, ...], _Cuts]()
+    for number, (file, header) in enumerate(zip(files, headers, strict=True)):
+        key = (header.grid, header.tile)
+        if key not in known:
+            known[key] = _Cuts.plan(_placement(file, header, scene, corners, chip), header)
+        cuts, chips = known[key], out[:, number]
+        side = cuts.placement.rows.shape[1]
+        target = np.zeros((len(corners), side, side), dtype=np.uint16) if cuts.placement.bilinear else chips
+        bands.append(_Band(address=file, header=header, cuts=cuts, target=target, chips=chips))
+    await _each(_read_band(band) for band in bands)
+    return out
+
+
+def _placement(
+    file: Address, header: Header, scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip
+) -> Placement:
+    if header.grid.epsg != scene.epsg:
+        raise UnsuitedError(f"{file.name}: it is in EPSG:{header.grid.epsg}, the scene in EPSG:{scene.epsg}")
+    placement = place(header.grid, corners, chip)
+    if placement is None:
+        raise UnsuitedError(f"{file.name}: the chips' pixels do not fit into its own, of {header.grid.gsd:g} m")
+    return placement
+
+
+async def _read_band(band: _Band) -> None:
+    await _each(_read_run(band, run) for run in _runs(band))
+    if band.cuts.placement.bilinear:
+        await _in_thread(_finish, band)
+
+
+def _finish(band: _Band) -> None:
+    """Windows of a coarser band made chips."""
+    interpolate(band.target, band.cuts.placement, grid=band.header.grid, out=band.chips)
+
+
+def _runs(band: _Band) -> Iterator[list[int]]:
+    """The tiles that are wanted, in the file's order; those that lie next to each other together."""
+    header = band.header
+    wanted = np.array(sorted(band.cuts.of_tile), dtype=np.int64)
+    wanted = wanted[header.sizes[wanted] > 0]  # left out of the file: without data
+    wanted = wanted[np.argsort(header.offsets[wanted], kind="stable")]
+    run: list[int] = []
+    for tile in wanted.tolist():
+        if run:
+            start, end = header.offsets[run[0]], header.offsets[run[-1]] + header.sizes[run[-1]]
+            gap = header.offsets[tile] - end
+            if not 0 <= gap <= GAP_BYTES or header.offsets[tile] + header.sizes[tile] - start > RUN_BYTES:
+                yield run
+                run = []
+        run.append(tile)
+    if run:
+        yield run
+
+
+async def _read_run(band: _Band, run: Sequence[int]) -> None:
+    header = band.header
+    start, end = int(header.offsets[run[0]]), int(header.offsets[run[-1]] + header.sizes[run[-1]])
+    async with _in_flight():
+        answer = await wire.fetch(band.address, start, end)
+        if answer.version != header.version:
+            forget(band.address)
+            raise ChangedError(f"Error reading {band.address.name}: the file has changed while it was read")
+        if len(answer.data) != end - start:
+            raise RuntimeError(f"Error reading {band.address.name}: it ends before its tiles do, at byte {answer.size}")
+        await _in_thread(_decode_run, band, run, answer.data)
+
+
+def _decode_run(band: _Band, run: Sequence[int], data: memoryview) -> None:
+    """Tiles of one request cut into chips.
+
+    Raises:
+        RuntimeError: the bytes are not those of a tile.
+    """
+    header = band.header
+    for tile in run:
+        start = int(header.offsets[tile] - header.offsets[run[0]])
+        try:
+            pixels = decode_tile(
+                data[start : start + int(header.sizes[tile])],
+                compression=header.compression,
+                predictor=header.predictor,
+                shape=header.tile,
+                dtype=header.dtype,
+            )
+        except ValueError as exc:
+            row, column = divmod(tile, header.across)
+            raise RuntimeError(
+                f"Error reading {band.address.name}: tile in row {row}, column {column} is damaged: {exc}"
+            ) from exc
+        for cut in band.cuts.of_tile[tile]:
+            _cut(pixels, cut, band)
+
+
+def _cut(pixels: NDArray[np.generic], cut: _Cut, band: _Band) -> None:
+    part = pixels[_slice(cut.rows)][:, _slice(cut.columns)]
+    nodata = band.header.grid.nodata
+    if nodata and not band.cuts.placement.bilinear:
+        part = np.where(part == nodata, 0, part)
+    band.target[cut.chip][cut.target] = part
+
+
+def _slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Indices as a slice where they go up by one step; that is faster."""
+    step = int(index[1] - index[0]) if len(index) > 1 else 1
+    last = int(index[-1])
+    return slice(int(index[0]), last + 1, step) if step and last - index[0] == step * (len(index) - 1) else index
+
+
+async def _each(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of all, side by side; at the first failure the others are stopped, and it is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_decoders(), work, *arguments)
+
+
+@cache
+def _decoders() -> ThreadPoolExecutor:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(min(8, cores), thread_name_prefix="pwcat-tiles")
+
+
+@cache
+def _in_flight() -> asyncio.Semaphore:
+    return asyncio.Semaphore(IN_FLIGHT)
