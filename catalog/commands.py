@@ -19,6 +19,7 @@ from rich.table import Table
 
 from catalog.extension import CLASS_LAYERS
 from catalog.query import open_catalog
+from catalog.store import Built
 from catalog.store import build as build_collection
 from catalog.subset import Subset, load_subset
 from pwcat.commands import DEFAULT_CATALOG
@@ -27,6 +28,7 @@ from pwcat.materialize import BuildReport
 
 __all__ = ["build", "search", "stats"]
 
+MOST_REASONS = 5  # shown of why samples are missing
 BIOME_WIDTH = 24  # characters of a biome's name, so that a row of samples fits into 80
 
 
@@ -59,15 +61,27 @@ def _bars() -> Iterator[Any]:
 @click.option("--replace-failed", is_flag=True, help="Replace samples that cannot be read by sites of the reserve.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def build(recipe: Path, catalog: Path, scheduler: str | None, replace_failed: bool, as_json: bool) -> None:
-    """Materialise the chips of RECIPE into a Zarr cube and describe them in a catalog. Run again, it does what is missing."""
+    """Materialise the chips of RECIPE into a Zarr cube and describe them in a catalog. Run again, it does what is missing.
+
+    Exit code 1: samples are missing in the end; all that could be written are there.
+    """
     with _bars() as progress:
         built = build_collection(
             recipe, catalog=catalog, scheduler=scheduler, replace_failed=replace_failed, progress=progress
         )
     report = built.report
     if as_json:
-        click.echo(json.dumps({"folder": str(built.folder), **asdict(report)}, indent=2))
-        sys.exit(_exit_code(report))
+        known = {"folder": str(built.folder), "missing": report.missing}
+        click.echo(json.dumps({**known, **asdict(report)}, indent=2))
+    else:
+        _show_build(built)
+    if report.missing:
+        click.echo(f"pwcat: {_missing_line(built)}", err=True)
+        sys.exit(1)
+
+
+def _show_build(built: Built) -> None:
+    report = built.report
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(report.counts.items(), reverse=True))
     rate = report.bytes / 1e6 / report.seconds if report.seconds else 0.0
     made = (
@@ -76,14 +90,38 @@ def build(recipe: Path, catalog: Path, scheduler: str | None, replace_failed: bo
         else "all there"
     )
     click.echo(f"{built.folder}: {counts}; {made}")
-    for reason, count in sorted(report.reasons.items(), key=lambda item: -item[1])[:5]:
-        click.echo(f"  {count:,} x {reason}")
-    if "failed" in report.counts:
-        click.echo("  the same command tries the failed ones again")
-    for line in (*_reserve_lines(report), *([_cost_line(report.cost)] if report.cost else [])):
+    for line in (*_reason_lines(built), *_reserve_lines(report), *([_cost_line(report.cost)] if report.cost else [])):
         click.echo(f"  {line}")
     click.echo(f"Next: pwcat stats {built.folder}")
-    sys.exit(_exit_code(report))
+
+
+def _reason_lines(built: Built) -> Iterator[str]:
+    """Why samples have no pixels, the most frequent reasons first."""
+    reasons = sorted(built.report.reasons.items(), key=lambda item: -item[1])
+    for reason, count in reasons[:MOST_REASONS]:
+        yield f"{count:,} x {reason}"
+    if rest := reasons[MOST_REASONS:]:
+        yield f"{sum(count for _, count in rest):,} x {len(rest):,} other reasons, in {built.folder / 'ledger'}"
+
+
+def _missing_line(built: Built) -> str:
+    """How many samples are missing, and what to do."""
+    report = built.report
+    failed, empty = report.counts.get("failed", 0), report.counts.get("empty", 0)
+    what = " and ".join(f"{count:,} {name}" for count, name in ((failed, "failed"), (empty, "empty")) if count)
+    todo = []
+    if failed:
+        todo.append("the same command tries the failed ones again")
+        if report.reserve_left:
+            todo.append("--replace-failed replaces them from the reserve")
+    if empty:
+        used = (
+            "the reserve is used up where they are" if report.reserve_left is not None else "the recipe has no reserve"
+        )
+        more = "a larger" if report.reserve_left is not None else "a"
+        todo.append(f"{used}: plan anew, under another name, with {more} `constraints.reserve_fraction`")
+    total = sum(report.counts.values())
+    return f"{built.folder}: {report.missing:,} of {total:,} samples are missing ({what}); {'; '.join(todo)}"
 
 
 def _reserve_lines(report: BuildReport) -> list[str]:
@@ -91,8 +129,11 @@ def _reserve_lines(report: BuildReport) -> list[str]:
         return []
     total = sum(report.counts.values())
     lines = [f"{report.replaced:,} of {total:,} samples replaced from the reserve; {report.reserve_left:,} left"]
-    for stratum, count in sorted(report.short.items()):
+    short = sorted(report.short.items(), key=lambda item: (-item[1], item[0]))
+    for stratum, count in short[:MOST_REASONS]:
         lines.append(f"{count:,} x not replaced: the reserve has no site left of stratum {stratum!r}")
+    if rest := short[MOST_REASONS:]:
+        lines.append(f"{sum(count for _, count in rest):,} x not replaced, likewise, in {len(rest):,} other strata")
     return lines
 
 
@@ -102,15 +143,8 @@ def _cost_line(cost: RunCost) -> str:
     if actual.requests is not None and actual.bytes is not None:
         rate = "" if actual.mb_s is None else f", {actual.mb_s:,.1f} MB/s"
         took = f"{actual.requests:,} requests, {actual.bytes / 1e6:,.1f} MB{rate}"
-    return (
-        f"read in {actual.seconds:,.1f} s: {took}; "
-        f"estimated: {estimate.requests or 0:,} requests, {(estimate.bytes or 0) / 1e6:,.1f} MB"
-    )
-
-
-def _exit_code(report: BuildReport) -> int:
-    """1 where samples failed, so that a script notices; what could be built is built all the same."""
-    return 1 if report.counts.get("failed") else 0
+    expected = f"{estimate.requests or 0:,} requests, {(estimate.bytes or 0) / 1e6:,.1f} MB"
+    return f"read in {actual.seconds:,.1f} s: {took}; estimated of these {cost.samples:,} samples: {expected}"
 
 
 @click.command()

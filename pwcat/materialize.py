@@ -25,7 +25,8 @@ from pwcat.costs.traffic import Traffic
 from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path, write_coordinates
 from pwcat.errors import CubeError, SourceError
 from pwcat.ledger import ledger_path, ledger_settles, read_ledger
-from pwcat.plan import FrozenPlan, read_plan
+from pwcat.lock import locked
+from pwcat.plan import FrozenPlan, read_plan, require_plan
 from pwcat.providers import OpenSource
 from pwcat.reserve import Choice, choose_replacements, plan_hash, read_replacements, write_replacements
 from pwcat.scenes import Scene
@@ -69,6 +70,11 @@ class BuildReport:
     seconds: float
     cost: RunCost | None
 
+    @property
+    def missing(self) -> int:
+        """Samples without pixels: how many fewer there are than the recipe asks for."""
+        return sum(count for status, count in self.counts.items() if status != "written")
+
 
 def build_cube(
     folder: Path,
@@ -94,7 +100,23 @@ def build_cube(
     Raises:
         CubeError: the folder holds a cube of another shape or recipe.
         SourceError: the scheduler does not answer.
+        PwcatError: there is no plan, or another build is at work in the folder.
     """
+    require_plan(folder)
+    statuses = ("empty", "failed") if replace_failed else ("empty",)
+    # In the ledger's folder, under a name that readers of its Parquet skip
+    with locked(folder / "ledger" / "_lock", doing=f"{folder}: another build"):
+        return _build(folder, source, scheduler, statuses, progress)
+
+
+def _build(
+    folder: Path,
+    source: OpenSource,
+    scheduler: str | None,
+    statuses: Sequence[str],
+    progress: Callable[[int, int], None],
+) -> BuildReport:
+    """Make what is missing, and replace samples of these statuses while the reserve lasts."""
     started = time.monotonic()
     plan = read_plan(folder)
     spec = _spec_of(plan)
@@ -104,7 +126,6 @@ def build_cube(
     run = _Run(spec=spec, source=source, scheduler=scheduler, plan_hash=plan_hash(folder), progress=progress)
     missing = [shard for shard in range(spec.num_shards) if not _is_done(plan, spec, shard, run.plan_hash)]
     progress(len(plan) - sum(_rows_of(spec, shard) for shard in missing), 0)
-    statuses = ("empty", "failed") if replace_failed else ("empty",)
     try:
         while True:
             run.make(plan, missing)

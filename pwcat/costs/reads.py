@@ -145,9 +145,8 @@ def _grids(scene: Scene, recipe: Recipe) -> dict[_Grid, list[float]]:
             shape = (scene.height_m / gsd, scene.width_m / gsd)
         height, width = int(shape[0]), int(shape[1])
         grid = (float(transform[2]), float(transform[5]), abs(float(transform[0])), height, width)
-        size = asset.get("file:size")
-        told = isinstance(size, int) and size > 0
-        grids.setdefault(grid, []).append(float(size) if told else height * width * 2 * COMPRESSED * OVERVIEWS)
+        told, assumed = asset.get("file:size"), height * width * 2 * COMPRESSED * OVERVIEWS
+        grids.setdefault(grid, []).append(float(told) if isinstance(told, int) and told > 0 else assumed)
     return grids
 
 

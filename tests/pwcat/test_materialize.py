@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -308,6 +309,26 @@ def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
 
+def test_a_second_build_of_one_plan_is_told_of_the_first_and_breaks_nothing(
+    planned, built, source, pwcat, bytes_of, small
+):
+    second: list[str] = []
+
+    def start_another(samples, size):
+        if size and not second:
+            second.append(pwcat("build", small, "--catalog", planned.parent))
+
+    report = build_cube(planned, source=source, progress=start_another)
+    code, out, err = second[0]
+    assert (code, out) == (2, "")
+    assert re.fullmatch(
+        rf"pwcat: {planned}: another build is at work already \(process {os.getpid()} on .+\); wait .*\n", err
+    )
+    assert report.counts == {"written": 16}
+    assert bytes_of(planned / "cube.zarr") == bytes_of(built / "cube.zarr")
+    assert build_cube(planned, source=source).shards_built == 0  # the lock is free again
+
+
 def test_the_ledger_is_tied_to_its_plan_and_its_shard(built):
     from hashlib import sha256
 
@@ -327,9 +348,11 @@ def test_a_build_with_failed_samples_says_so_by_its_exit_code(small, planned, ar
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump(document))
     code, out, err = pwcat("build", recipe, "--catalog", tmp_path / "elsewhere")
-    assert code == 1, err
-    assert f"{len(samples)} failed" in out
-    assert "the same command tries the failed ones again" in out
+    assert f"{16 - len(samples)} written, {len(samples)} failed" in out
+    missing = (
+        f"pwcat: {tmp_path / 'elsewhere' / 'small'}: {len(samples)} of 16 samples are missing ({len(samples)} failed); "
+    )
+    assert (code, err) == (1, missing + "the same command tries the failed ones again\n")
 
 
 def test_a_shard_older_than_its_ledger_or_cut_short_is_made_again(built, source, tmp_path, bytes_of):

@@ -300,6 +300,46 @@ def test_a_reserve_that_is_used_up_leaves_the_rest_empty_and_says_so(reserved, p
     assert empties(folder) == positions
 
 
+def test_a_build_that_stays_short_says_what_is_missing_and_what_to_do_and_ends_with_1(
+    reserved, poor, with_reserve, tmp_path, pwcat, source
+):
+    archive, positions, first = poor
+    document = yaml.safe_load(with_reserve.read_text())
+    document["source"] = {"provider": "archive", "path": str(archive), "collection": "s2-l2a-synthetic"}
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(yaml.safe_dump(document))
+    catalog = tmp_path / "catalog"
+    with open_source(load_recipe(recipe).source, base_dir=tmp_path) as opened:
+        folder = freeze_plan(load_recipe(recipe), catalog=catalog, base_dir=tmp_path, source=opened)
+    assert read_plan(folder).table.equals(read_plan(reserved).table)
+    reserve = pq.read_table(folder / "reserve.parquet")
+    pq.write_table(reserve.filter(pc.equal(reserve["id"], first)), folder / "reserve.parquet")
+    code, out, err = pwcat("build", recipe, "--catalog", catalog)
+    assert f"{folder}: 14 written, 2 empty; 8 of 8 shards made now" in out
+    assert "  2 x no pixel has data in every band and date" in out
+    assert "  1 of 16 samples replaced from the reserve; 0 left" in out
+    assert (code, err) == (
+        1,
+        f"pwcat: {folder}: 2 of 16 samples are missing (2 empty); the reserve is used up where they are: plan anew, under "
+        "another name, with a larger `constraints.reserve_fraction`\n",
+    )
+    # what is written stays, and is described; the same command comes to the same end, and changes nothing
+    assert len(pq.read_table(folder / "items.parquet")) == 14
+    assert sorted(set(range(16)) - set(empties(folder))) == sorted(set(range(16)) - set(positions))
+    code, out, _ = pwcat("build", recipe, "--catalog", catalog, "--json")
+    told = json.loads(out)
+    assert (code, told["missing"], told["counts"], told["shards_built"]) == (1, 2, {"written": 14, "empty": 2}, 0)
+
+
+def test_what_replacements_take_is_estimated_with_the_rest(reserved, poor, tmp_path):
+    archive, _, _ = poor
+    folder = copy_of(reserved, tmp_path)
+    with serve(archive) as source:
+        cost = build_cube(folder, source=source).cost
+    assert cost.estimate.requests == pytest.approx(cost.actual.requests, rel=0.2)
+    assert cost.estimate.bytes == pytest.approx(cost.actual.bytes, rel=0.2)
+
+
 def test_a_plan_without_a_reserve_says_nothing_of_one(planned, source):
     report = build_cube(planned, source=source)
     assert (report.replaced, report.reserve_left, report.short) == (0, None, {})

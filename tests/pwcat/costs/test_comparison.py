@@ -240,7 +240,9 @@ def test_the_command_tells_it_in_one_line_and_in_json(small, planned, pwcat):
     (line,) = [line for line in out.splitlines() if line.startswith("  read in ")]
     cost = read_costs(planned)
     assert f": {cost.actual.requests} requests, {cost.actual.bytes / 1e6:.1f} MB, " in line
-    assert line.endswith(f"estimated: {cost.estimate.requests} requests, {cost.estimate.bytes / 1e6:.1f} MB")
+    assert line.endswith(
+        f"estimated of these 16 samples: {cost.estimate.requests} requests, {cost.estimate.bytes / 1e6:.1f} MB"
+    )
     shard_path(planned / "cube.zarr", 0).unlink()
     code, out, err = pwcat("build", small, "--catalog", planned.parent, "--json")
     assert json.loads(out)["cost"]["samples"] == 2
