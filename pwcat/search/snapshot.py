@@ -123,7 +123,7 @@ class Snapshot:
                 with _Blob(self.store, part) as blob:
                     yield from _items_of(pq.ParquetFile(pa.PythonFile(blob, mode="r")), wanted)
             except (BaseError, OSError, pa.ArrowException, KeyError) as exc:
-                raise SourceError(f"{self.name}: {part.path} cannot be read: {unsign(str(exc))[:300]}") from exc
+                raise SourceError(f"{self.name}: {part.path} cannot be read: {_said(exc)}") from exc
 
 
 def find_snapshot(source: OpenSource, *, patience: Patience | None = None) -> Snapshot:
@@ -142,7 +142,7 @@ def find_snapshot(source: OpenSource, *, patience: Patience | None = None) -> Sn
         store, path = _store_of(href, asset, source)
         parts = tuple(sorted(_parts(store, path), key=lambda part: part.path))
     except (BaseError, OSError) as exc:
-        raise SourceError(f"{unsign(href)} cannot be opened: {unsign(str(exc))[:300]}") from exc
+        raise SourceError(f"{unsign(href)} cannot be opened: {_said(exc)}") from exc
     if not parts:
         raise SourceError(f"{unsign(href)} holds no Parquet file")
     return Snapshot(name=source.freeze(href), store=store, parts=parts)
@@ -157,7 +157,12 @@ def _collection(source: OpenSource, patience: Patience) -> Mapping[str, Any]:
             document: Mapping[str, Any] = answer.json()
             return document
     except (requests.RequestException, ValueError) as exc:
-        raise SourceError(f"{unsign(url)} does not answer: {unsign(str(exc))[:300]}") from exc
+        raise SourceError(f"{unsign(url)} does not answer: {_said(exc)}") from exc
+
+
+def _said(exc: Exception) -> str:
+    """An error in one line, unsigned; object stores add pages to theirs."""
+    return unsign(" ".join(str(exc).partition("Debug source")[0].split()))[:300]
 
 
 def _store_of(href: str, asset: Mapping[str, Any], source: OpenSource) -> tuple[ObjectStore, str]:

@@ -96,6 +96,9 @@ def test_links_and_redirects_of_strangers_lead_nowhere_private(api, many, soon):
     api.next = lambda *_: {"rel": "next", "href": "http://169.254.169.254/latest/meta-data", "method": "GET"}
     with pytest.raises(SourceError, match=r"refused to read 'http://169\.254\.169\.254/latest/meta-data"):
         list(find_items(api.source, patience=soon))
+    api.faults = [(307, {"Location": "http://[::1]:1/search"})]
+    with pytest.raises(SourceError, match=r"refused to read 'http://\[::1\]:1/search'"):
+        list(find_items(api.source, patience=soon))
 
 
 def test_no_signature_in_answers_pages_and_errors(api, item_at, tmp_path, soon, caplog):
