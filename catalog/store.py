@@ -62,7 +62,13 @@ def build(
     loaded = load_recipe(path)
     with open_source(loaded.source, base_dir=path.parent) as source:
         progress("plan", 0, loaded.num_samples)
-        folder = freeze_plan(loaded, catalog=Path(catalog), base_dir=path.parent, source=source)
+        folder = freeze_plan(
+            loaded,
+            catalog=Path(catalog),
+            base_dir=path.parent,
+            source=source,
+            progress=lambda drawn: progress("plan", min(drawn.placed, loaded.num_samples), loaded.num_samples),
+        )
         progress("plan", loaded.num_samples, loaded.num_samples)
         done = 0
 

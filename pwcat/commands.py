@@ -18,10 +18,12 @@ from pwcat.costs.tables import cost_facts, design_facts, show_design, show_facts
 from pwcat.errors import PwcatError
 from pwcat.geo.tables import POINT_FORMATS, write_points
 from pwcat.plan import draw_sites, freeze_plan, read_plan
+from pwcat.progress import show_drawing
 from pwcat.providers import open_source
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.regions.opening import open_layer
 from pwcat.regions.vector import VectorLayer
+from pwcat.sites.drawing import OnDrawn
 
 __all__ = ["DEFAULT_CATALOG", "plan", "sites"]
 
@@ -61,7 +63,8 @@ def sites(
     _require_format(out, POINT_FORMATS, "--out")
     loaded = load_recipe(recipe)
     _require_map(map_file, map_by, loaded)
-    table = _draw(loaded, recipe.parent)
+    with show_drawing(Console(stderr=True)) as progress:
+        table = _draw(loaded, recipe.parent, progress)
     design = design_of(table)
     if out is not None:
         _write_sites(out, table)
@@ -78,13 +81,13 @@ def sites(
     _say(console, f"Next: pwcat plan {recipe}")
 
 
-def _draw(recipe: Recipe, base_dir: Path) -> pa.Table:
+def _draw(recipe: Recipe, base_dir: Path, progress: OnDrawn) -> pa.Table:
     """The sites; a source is opened only where a layer is a collection there."""
     own = any(layer.collection is not None and layer.url is None for layer in recipe.regions.given().values())
     if not own:
-        return draw_sites(recipe, base_dir=base_dir)
+        return draw_sites(recipe, base_dir=base_dir, progress=progress)
     with open_source(recipe.source, base_dir=base_dir) as source:
-        return draw_sites(recipe, base_dir=base_dir, source=source)
+        return draw_sites(recipe, base_dir=base_dir, source=source, progress=progress)
 
 
 def _require_map(path: Path | None, by: str | None, recipe: Recipe) -> None:
@@ -132,7 +135,8 @@ def plan(
     loaded = load_recipe(recipe)
     _require_map(map_file, map_by, loaded)
     with open_source(loaded.source, base_dir=recipe.parent) as source:
-        folder = freeze_plan(loaded, catalog=catalog, base_dir=recipe.parent, source=source)
+        with show_drawing(Console(stderr=True)) as progress:
+            folder = freeze_plan(loaded, catalog=catalog, base_dir=recipe.parent, source=source, progress=progress)
         frozen = read_plan(folder)
         estimate = estimate_plan(loaded, frozen.table, frozen.scenes(source), rate_mb_s=rate)
     if map_file is not None:

@@ -24,7 +24,7 @@ from pwcat.samplers.world import World
 from pwcat.scenes import Scene, read_scenes, search_scenes, write_scenes
 from pwcat.sharding import shard_size
 from pwcat.sites.columns import Sites, hilbert_order
-from pwcat.sites.drawing import choose_sites
+from pwcat.sites.drawing import OnDrawn, choose_sites, unheard
 from pwcat.sites.locators import NominalLocator, SceneLocator
 from pwcat.spectra.choice import SpectralChoice, choose_by_spectrum
 from pwcat.splits import spatial_split
@@ -93,13 +93,20 @@ class Plan:
         return len(self.table)
 
 
-def make_plan(recipe: Recipe | str | Path, *, base_dir: Path | None = None, source: OpenSource | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe | str | Path,
+    *,
+    base_dir: Path | None = None,
+    source: OpenSource | None = None,
+    progress: OnDrawn = unheard,
+) -> Plan:
     """The plan of a recipe: deterministic for one recipe and one answer of the source.
 
     Args:
         recipe: a recipe, or the path of its file.
         base_dir: the folder that relative paths of the recipe start from; its file's folder, else the current one.
         source: the recipe's source if it is open already.
+        progress: told how far the drawing of sites has come.
 
     Raises:
         RecipeError, RegionError, SourceError: as the parts raise them; so where a quota cannot be met, which says how many
@@ -110,12 +117,12 @@ def make_plan(recipe: Recipe | str | Path, *, base_dir: Path | None = None, sour
         recipe = load_recipe(recipe)
     base_dir = base_dir or Path()
     if source is not None:
-        return _plan(recipe, base_dir, source)
+        return _plan(recipe, base_dir, source, progress)
     with open_source(recipe.source, base_dir=base_dir) as opened:
-        return _plan(recipe, base_dir, opened)
+        return _plan(recipe, base_dir, opened, progress)
 
 
-def _plan(recipe: Recipe, base_dir: Path, source: OpenSource) -> Plan:
+def _plan(recipe: Recipe, base_dir: Path, source: OpenSource, progress: OnDrawn) -> Plan:
     regions = open_regions(recipe.regions, base_dir=base_dir, source=source)
     scenes = _every_scene(recipe, source) if recipe.sampler.draws_from_scenes() else None
     strata = _strata(recipe, regions, scenes or [], base_dir)
@@ -123,10 +130,12 @@ def _plan(recipe: Recipe, base_dir: Path, source: OpenSource) -> Plan:
     choice = None
     if isinstance(recipe.sampler, Spectral):
         sites, reserve, choice = choose_by_spectrum(
-            recipe, strata, regions=regions, locator=locator, source=source, base_dir=base_dir
+            recipe, strata, regions=regions, locator=locator, source=source, base_dir=base_dir, progress=progress
         )
     else:
-        sites, reserve = choose_sites(recipe, strata, regions=regions, locator=locator, base_dir=base_dir)
+        sites, reserve = choose_sites(
+            recipe, strata, regions=regions, locator=locator, base_dir=base_dir, progress=progress
+        )
     used = np.unique(np.concatenate([sites.placements.scene.ravel(), reserve.placements.scene.ravel()]))
     table, extra = _to_tables(recipe, strata, regions, sites, reserve, locator.scenes)
     return Plan(
@@ -159,13 +168,16 @@ def _strata(recipe: Recipe, regions: Regions, scenes: Sequence[Scene], base_dir:
     return recipe.sampler.strata(recipe.num_samples, world=world)
 
 
-def draw_sites(recipe: Recipe, *, base_dir: Path, source: OpenSource | None = None) -> pa.Table:
+def draw_sites(
+    recipe: Recipe, *, base_dir: Path, source: OpenSource | None = None, progress: OnDrawn = unheard
+) -> pa.Table:
     """The places of a recipe alone, without asking for scenes: the plan's columns, with chips on the grid of their UTM zone.
 
     Args:
         recipe: its sampler must not draw from scenes, nor its constraints speak of them.
         base_dir: the folder that relative paths of the recipe start from.
         source: the recipe's, for layers that are a collection there.
+        progress: told how far the drawing has come.
 
     Raises:
         RecipeError: the places hang on scenes.
@@ -178,7 +190,10 @@ def draw_sites(recipe: Recipe, *, base_dir: Path, source: OpenSource | None = No
         )
     regions = open_regions(recipe.regions, base_dir=base_dir, source=source)
     strata = _strata(recipe, regions, [], base_dir)
-    sites, reserve = choose_sites(recipe, strata, regions=regions, locator=NominalLocator(recipe), base_dir=base_dir)
+    locator = NominalLocator(recipe)
+    sites, reserve = choose_sites(
+        recipe, strata, regions=regions, locator=locator, base_dir=base_dir, progress=progress
+    )
     return _to_tables(recipe, strata, regions, sites, reserve, [])[0]
 
 
@@ -365,7 +380,9 @@ def _read(path: Path) -> pa.Table:
         raise PwcatError(f"{path}: cannot be read ({exc}); remove it and plan again") from exc
 
 
-def freeze_plan(recipe: Recipe, *, catalog: Path, base_dir: Path, source: OpenSource) -> Path:
+def freeze_plan(
+    recipe: Recipe, *, catalog: Path, base_dir: Path, source: OpenSource, progress: OnDrawn = unheard
+) -> Path:
     """Make and write the plan of a recipe, unless its very plan is there; return the collection's folder.
 
     Args:
@@ -373,13 +390,14 @@ def freeze_plan(recipe: Recipe, *, catalog: Path, base_dir: Path, source: OpenSo
         catalog: the folder that gets a folder of the recipe's name.
         base_dir: the folder that relative paths of the recipe start from.
         source: the recipe's, open.
+        progress: told how far the drawing of sites has come.
 
     Raises:
         RecipeError: the folder holds the plan of another recipe of this name.
     """
     folder = catalog / recipe.name
     if not (folder / "plan.parquet").is_file():
-        write_plan(make_plan(recipe, base_dir=base_dir, source=source), folder)
+        write_plan(make_plan(recipe, base_dir=base_dir, source=source, progress=progress), folder)
     elif (there := read_plan(folder).recipe.hash) != recipe.hash:
         raise RecipeError(
             f"{folder}: holds the plan of another recipe of this name ({there[:12]}, not {recipe.hash[:12]}). "

@@ -22,7 +22,7 @@ from pwcat.sites.judging import Judge
 from pwcat.sites.placing import Placements
 from pwcat.sites.shortfall import Circumstances
 
-__all__ = ["Drawn", "Locator", "OnDrawn", "accept_in_order", "choose_sites", "draw_candidates"]
+__all__ = ["Drawn", "Locator", "OnDrawn", "accept_in_order", "choose_sites", "draw_candidates", "unheard"]
 
 # Candidates of all strata together, a round, at most.
 MOST_A_ROUND = 262_144
@@ -54,7 +54,7 @@ class Drawn:
 OnDrawn = Callable[[Drawn], None]
 
 
-def _unheard(drawn: Drawn) -> None:
+def unheard(drawn: Drawn) -> None:
     """Nobody looks on."""
 
 
@@ -90,7 +90,7 @@ def choose_sites(
     regions: Regions,
     locator: Locator,
     base_dir: Path,
-    progress: OnDrawn = _unheard,
+    progress: OnDrawn = unheard,
 ) -> tuple[Sites, Sites]:
     """The sites of a recipe, and its reserve; each stratum's in the order in which they were drawn.
 
@@ -119,7 +119,7 @@ def draw_candidates(
     regions: Regions,
     locator: Locator,
     base_dir: Path,
-    progress: OnDrawn = _unheard,
+    progress: OnDrawn = unheard,
 ) -> Sites:
     """``times`` as many sites as are wanted, reserve included, or as many as there are; not yet held apart from each other.
 

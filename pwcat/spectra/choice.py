@@ -20,7 +20,7 @@ from pwcat.regions import Regions
 from pwcat.samplers.spectral import Spectral, Target
 from pwcat.samplers.strata import Stratum
 from pwcat.sites.columns import Sites, hilbert_order
-from pwcat.sites.drawing import accept_in_order, draw_candidates
+from pwcat.sites.drawing import OnDrawn, accept_in_order, draw_candidates, unheard
 from pwcat.sites.locators import SceneLocator
 from pwcat.spectra.bins import BinCount, count_bins, shortage
 from pwcat.spectra.scoring import coarser, score_chips
@@ -78,6 +78,7 @@ def choose_by_spectrum(
     locator: SceneLocator,
     source: OpenSource,
     base_dir: Path,
+    progress: OnDrawn = unheard,
 ) -> tuple[Sites, Sites, SpectralChoice]:
     """Sites, reserve, and an account of the choice.
 
@@ -88,6 +89,7 @@ def choose_by_spectrum(
         locator: finds scenes.
         source: gives pixels.
         base_dir: the folder that relative paths of the recipe start from.
+        progress: told how far the drawing of candidates has come.
 
     Raises:
         RegionError, SourceError: a quota cannot be met.
@@ -95,7 +97,13 @@ def choose_by_spectrum(
     sampler = recipe.sampler
     assert isinstance(sampler, Spectral)
     candidates = draw_candidates(
-        recipe, strata, times=sampler.candidates, regions=regions, locator=locator, base_dir=base_dir
+        recipe,
+        strata,
+        times=sampler.candidates,
+        regions=regions,
+        locator=locator,
+        base_dir=base_dir,
+        progress=progress,
     )
     coarse = coarser(recipe.chip, factor=sampler.factor, bands=sampler.bands)
     with metered() as spent:

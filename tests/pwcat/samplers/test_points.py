@@ -44,7 +44,8 @@ def test_longitude_and_latitude_that_are_exchanged_are_told(world, tmp_path):
     pd.DataFrame({"lon": LONLAT[:, 1], "lat": LONLAT[:, 0]}).to_csv(tmp_path / "wrong.csv", index=False)
     with pytest.raises(
         RegionError,
-        match=r"wrong\.csv: coordinates from -80 to 80 and -170 to 170 are no longitudes and latitudes in degrees; exchanged they",
+        match=r"wrong\.csv: coordinates from -80 to 80 and -170 to 170 are no longitudes and latitudes in degrees; "
+        r"exchanged they would be",
     ):
         candidates(world, path="wrong.csv")
     np.testing.assert_allclose(candidates(world, path="wrong.csv", lon="lat", lat="lon", order="file"), LONLAT)
