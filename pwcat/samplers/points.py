@@ -48,7 +48,7 @@ class Points(SamplerDocument):
 
         path = world.base_dir / Path(self.path).expanduser()
         lonlat = read_places(path, lon=self.lon, lat=self.lat).centres()
-        return [Stratum(name=path.name, wanted=n, candidates=_Listed(lonlat, self.order == "random"))]
+        return [Stratum(name=path.name, wanted=n, candidates=_Listed(lonlat, self.order == "random"), listed=True)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,8 @@ class Stratum:
         wanted: how many sites.
         candidates: where they are drawn from, in the order in which they are taken.
         labels: classes that a site may have, by layer; a layer not named here may say anything.
-        domain: that candidates are drawn in; ``None``: they are a list of places.
+        domain: that candidates are drawn in; ``None``: the strategy has none.
+        listed: candidates are a list of places, which is worth trying to its end; others are drawn as long as sites come.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Stratum:
     candidates: Candidates
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     domain: Domain | None = None
+    listed: bool = False
 
 
 class SamplerDocument(Document):

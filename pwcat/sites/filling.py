@@ -108,7 +108,7 @@ class Filling:
             target=target,
             rng=rng,
             stream=iter(stratum.candidates(rng)),
-            patience=Patience(first=first, endless=stratum.domain is not None),
+            patience=Patience(first=first, endless=not stratum.listed),
         )
 
     def drop(self, reason: Reason, stratum: NDArray[np.int64], layer: str | None = None) -> None:

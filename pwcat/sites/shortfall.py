@@ -64,7 +64,7 @@ class Shortfall:
         exhausted: there are no more.
         dropped: candidates, by reason.
         missed: those that were dropped for a label, by layer.
-        domain: that candidates were drawn in; ``None``: they were a list of places.
+        domain: that candidates were drawn in; ``None``: the strategy has none, such as a list of places.
         circumstances: of the recipe.
     """
 

@@ -65,3 +65,11 @@ def test_fewer_points_than_wanted_says_that_there_are_no_more(world, chosen):
     np.testing.assert_allclose(np.sort(sites.lonlat[:, 0]), LONLAT[:, 0])
     with pytest.raises(RegionError, match=r"sites\.csv: 50 of 51; .*there are no more"):
         chosen(sampler, 51, world.regions, base_dir=world.base_dir)
+
+
+def test_a_list_is_tried_to_its_end_however_late_its_last_place_is(world, chosen, tmp_path):
+    lon = np.concatenate([np.zeros(140_000), [1.0, 2.0, 3.0]])
+    pd.DataFrame({"lon": lon, "lat": 0.0}).to_parquet(tmp_path / "late.parquet")
+    sampler = {"strategy": "points", "path": "late.parquet", "order": "file"}
+    _, sites, _ = chosen(sampler, 4, world.regions, base_dir=tmp_path)
+    assert sites.lonlat[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
