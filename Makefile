@@ -12,8 +12,8 @@ help: ## what can be made
 demo: $(READY) ## the whole road in miniature: archive, datasets, catalog, models, report, publication
 	@$(BIN)/pwcat demo
 
-test: $(READY) ## every test
-	$(BIN)/pytest
+test: $(READY) ## every test, on up to four cores
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(READY) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
