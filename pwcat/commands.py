@@ -35,7 +35,11 @@ _options = (
     click.option(
         "--map", "map_file", type=click.Path(path_type=Path), metavar="FILE", help="Draw the sites: png, pdf, svg."
     ),
-    click.option("--map-by", metavar="LAYER", help="The layer that colours the map; biome, where there is one."),
+    click.option(
+        "--map-by",
+        metavar="LAYER",
+        help="The layer that colours it, all points drawn; biome, and density beyond 20,000 sites, where left out.",
+    ),
     click.option("--cells", is_flag=True, help="Count continent × biome × land cover as well."),
     click.option("--json", "as_json", is_flag=True, help="Print all counts, crossed ones included, as JSON."),
 )
@@ -70,7 +74,7 @@ def sites(
         _write_sites(out, table)
     if map_file is not None:
         layers = dict.fromkeys(loaded.regions.given(), "")
-        _write_map(map_file, loaded, table, layers, map_by or _best_layer(design), base_dir=recipe.parent)
+        _write_map(map_file, loaded, table, layers, map_by, design=design, base_dir=recipe.parent)
     if as_json:
         click.echo(json.dumps({"recipe_hash": loaded.hash, **design.to_dict()}, indent=2))
         return
@@ -140,8 +144,7 @@ def plan(
         frozen = read_plan(folder)
         estimate = estimate_plan(loaded, frozen.table, frozen.scenes(source), rate_mb_s=rate)
     if map_file is not None:
-        by = map_by or _best_layer(estimate)
-        _write_map(map_file, loaded, frozen.table, frozen.layers, by, base_dir=recipe.parent)
+        _write_map(map_file, loaded, frozen.table, frozen.layers, map_by, design=estimate, base_dir=recipe.parent)
     if as_json:
         known = {"folder": str(folder), "recipe_hash": loaded.hash, "reserve": len(frozen.reserve)}
         known |= {"spectral": frozen.spectral} if frozen.spectral else {}
@@ -163,15 +166,25 @@ def _say(console: Console, *lines: str | None) -> None:
 
 
 def _write_map(
-    path: Path, recipe: Recipe, table: pa.Table, layers: Mapping[str, str], layer: str, *, base_dir: Path
+    path: Path,
+    recipe: Recipe,
+    table: pa.Table,
+    layers: Mapping[str, str],
+    by: str | None,
+    *,
+    design: Design,
+    base_dir: Path,
 ) -> None:
+    """Draw the sites by a layer; if none is asked for, by the best there is, or how dense they are where they are many."""
     from pwcat.maps import draw_map
 
+    layer = by or _best_layer(design)
     named = f"{layer}: {layers[layer]}" if layers.get(layer) else None
     figure = draw_map(
         table,
         title=recipe.title,
         colour_by=layer,
+        density=False if by else None,
         land=_land(recipe, base_dir),
         attribution=" · ".join(filter(None, (recipe.attribution, named))) or None,
     )
@@ -192,5 +205,6 @@ def _land(recipe: Recipe, base_dir: Path) -> list[shapely.Geometry] | None:
         layer = recipe.regions.given().get(name)
         if layer is not None and layer.collection is None and layer.classes is None:
             opened = open_layer(name, layer, base_dir=base_dir)
-            return opened.polygons_of() if isinstance(opened, VectorLayer) else None
+            if isinstance(opened, VectorLayer):
+                return opened.polygons_of()
     return None

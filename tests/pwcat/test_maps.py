@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import shapely
 from click.testing import CliRunner
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import PathPatch
@@ -16,7 +17,7 @@ from pyproj import Transformer
 
 from pwcat import commands
 from pwcat.errors import PwcatError
-from pwcat.maps import COLOURS, MANY, NONE, OTHER, draw_map
+from pwcat.maps import COLOURS, MANY, MOST_CLASSES, NONE, draw_map
 
 
 def sites(lonlat, biome):
@@ -56,16 +57,42 @@ def test_sites_lie_where_the_projection_puts_them_in_the_colour_of_their_class()
     assert sorted(legend_of(figure)) == ["a  3", "b  1", "none  1"]
 
 
-def test_the_rarest_of_many_classes_share_a_colour_and_every_site_is_drawn_once():
-    names = [f"class {k:02d}" for k in range(14) for _ in range(20 - k)]
-    figure = draw_map(sites(uniform(len(names)), names), title="Many")
+def test_up_to_eighty_classes_have_a_colour_of_their_own_and_every_site_is_drawn_once():
+    names = [f"class {k:02d}" for k in range(MOST_CLASSES) for _ in range(81 - k)]
+    figure = draw_map(sites(uniform(len(names)), [*names[:-1], None]), title="Many")
     points = points_of(figure)
-    assert set(points) == {colour.upper() for colour in (*COLOURS, OTHER)}
+    assert len(points) == 1 + MOST_CLASSES == 81
+    assert set(points) > {colour.upper() for colour in COLOURS}
     assert sum(map(len, points.values())) == len(names)
+    assert len(points[COLOURS[0].upper()]) == 81
     shown = legend_of(figure)
-    assert len(shown) == 10
-    assert f"5 other classes  {11 + 10 + 9 + 8 + 7}" in shown
-    assert "class 00  20" in shown
+    assert len(shown) == 81
+    assert {"class 00  81", "class 79  1", "none  1"} < set(shown)
+
+
+def test_still_more_classes_share_colours_that_no_legend_names():
+    names = [f"class {k:03d}" for k in range(846)]
+    figure = draw_map(sites(uniform(846), names), title="Ecoregions")
+    points = points_of(figure)
+    assert set(points) == {colour.upper() for colour in COLOURS}
+    assert sum(map(len, points.values())) == 846
+    (legend,) = figure.legends
+    assert not any(mark.get_visible() for mark in legend.legend_handles)
+    assert len(legend_of(figure)) == 25
+    assert "and 822 more  822" in legend_of(figure)
+    assert figure.texts[1].get_text() == "846 samples, by biome: 846 classes, which share 20 colours"
+
+
+@pytest.mark.parametrize("count", [1, 8, 25, 62, 846])
+@pytest.mark.parametrize("characters", [4, 57, 100])
+def test_the_legend_lies_below_the_map_within_the_figure(count, characters):
+    names = [f"{k:04d}" + " wide words" * 10 for k in range(count)]
+    figure = draw_map(sites(uniform(count), [name[:characters] for name in names]), title="Legend")
+    renderer, width = FigureCanvasAgg(figure).get_renderer(), figure.bbox.width
+    box = figure.legends[0].get_window_extent(renderer)
+    assert 0 <= box.x0 < box.x1 <= width
+    assert figure.texts[2].get_window_extent(renderer).y1 <= box.y0
+    assert box.y1 <= figure.axes[0].get_window_extent(renderer).y0 + 1
 
 
 def test_many_sites_are_drawn_as_density_that_counts_them_all():
@@ -75,14 +102,15 @@ def test_many_sites_are_drawn_as_density_that_counts_them_all():
     assert cells.get_array().sum() == len(lonlat)
     assert not points_of(figure)
     assert legend_of(figure) == [f"a  {len(lonlat):,}"]
+    # by a layer that is asked for, all of them are points
+    points = points_of(draw_map(sites(lonlat, ["a", "b", *["a"] * (MANY - 1)]), title="Dense", density=False))
+    assert [len(each) for each in points.values()] == [MANY, 1]
     # uniform on the sphere is uniform on the map: the projection keeps areas
     inside = cells.get_array()[np.abs(np.asarray(cells.get_offsets())[:, 1]) < 6e6]
     assert inside.var() == pytest.approx(inside.mean(), rel=0.3)
 
 
 def pixels(figure):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
@@ -104,10 +132,33 @@ def test_land_is_filled_holes_are_open_and_nothing_leaks_over_the_antimeridian()
     ]
     figure = draw_map(sites([(0, -80)], ["a"]), title="Land", land=land)
     image = pixels(figure)
-    assert image.shape == (1020, 1600, 3)
+    assert image.shape[1] == 1600
     land_colour, sea = (228, 226, 220), (255, 255, 255)
     assert {colour_at(figure, image, *at) for at in [(10, 20), (50, 20), (175, -35), (-175, -35)]} == {land_colour}
     assert {colour_at(figure, image, *at) for at in [(25, 20), (165, -35), (-165, -35), (5, -35), (110, 15)]} == {sea}
+
+
+def coasts_of(figure):
+    """The outlines of land, one array of vertices a ring, and above what they are drawn."""
+    (coast,) = [patch for patch in figure.axes[0].patches if isinstance(patch, PathPatch) and patch.get_path_effects()]
+    return coast.get_path().to_polygons(), coast.get_zorder()
+
+
+def test_the_coast_is_there_under_few_sites_and_over_many_without_the_borders_and_seams_between_polygons():
+    land = [
+        shapely.box(0, 0, 20, 20),
+        shapely.box(20, 0, 40, 20),
+        shapely.box(40.001, 0, 60, 20),
+        shapely.box(80, 0, 90, 9),
+    ]
+    land[0] -= shapely.box(10, 10, 10.4, 10.4)  # less than a pixel or two
+    few, many = sites([(10, 10)], ["a"]), sites(uniform(MANY + 1), ["a"] * (MANY + 1))
+    for table, density, above in [(few, None, False), (many, None, True), (many, False, True)]:
+        figure = draw_map(table, title="Coast", land=land, density=density)
+        rings, order = coasts_of(figure)
+        assert len(rings) in (2, 3)  # of the second and third box a thousandth of a degree is left open
+        covering = max(each.get_zorder() for each in figure.axes[0].collections)
+        assert (order > covering) == above
 
 
 def test_without_polygons_there_is_no_land():
