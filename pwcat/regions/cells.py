@@ -13,6 +13,9 @@ SHAPE = (3600, 7200)
 # The least radius of curvature of WGS84 (of the meridian at the equator): angles from it are never too small.
 LEAST_RADIUS_KM = 6335.4
 
+# Part of a cell that a distance is taken for longer, so that rounding loses no cell.
+ROUNDING = 1e-6
+
 
 def cell_of(lonlat: NDArray[np.float64]) -> NDArray[np.int64]:
     """Flat index of the cell of each point, ``(n,)``; a point on an edge counts to the east and south, or to the last cell.
@@ -61,7 +64,7 @@ def draw_in_cells(cells: NDArray[np.int64], n: int, rng: np.random.Generator) ->
 
 
 def grow(mask: NDArray[np.bool_], km: float) -> NDArray[np.bool_]:
-    """The mask, and every cell that has a point within ``km`` of one of its cells; never less, at most a cell or two more.
+    """The mask, and every cell that has a point within ``km`` of one of its cells; never less, at most a cell more.
 
     Longitudes wrap around the antimeridian, and shrink towards the poles: each row is widened by what its poleward edge
     needs, ``sin(dlon) = sin(km / R) / cos(lat)``, and by the whole circle where the distance reaches the pole.
@@ -80,7 +83,7 @@ def grow(mask: NDArray[np.bool_], km: float) -> NDArray[np.bool_]:
         chosen = rows[widths[rows] == width]
         around = np.pad(mask[chosen], ((0, 0), (width, width)), mode="wrap")
         wide[chosen] = _any_of(around.T, 2 * int(width) + 1).T
-    reach = min(int(np.ceil(np.rad2deg(angle) / CELL_DEG)) + 1, SHAPE[0])
+    reach = min(int(np.ceil(np.rad2deg(angle) / CELL_DEG + ROUNDING)), SHAPE[0])
     return _any_of(np.pad(wide, ((reach, reach), (0, 0))), 2 * reach + 1)
 
 
@@ -92,7 +95,7 @@ def _half_widths(angle: float) -> NDArray[np.int64]:
     widths = np.full(SHAPE[0], SHAPE[1] // 2)
     far = cosine > sine
     degrees = np.rad2deg(np.arcsin(sine / cosine[far]))
-    widths[far] = np.minimum(np.ceil(degrees / CELL_DEG) + 1, SHAPE[1] // 2)
+    widths[far] = np.minimum(np.ceil(degrees / CELL_DEG + ROUNDING), SHAPE[1] // 2)
     return widths
 
 

@@ -50,11 +50,20 @@ class AskedFiles:
         """The files known after asking where it was not asked before, in the order of their items' names."""
         unknown = sorted(_squares(bounds) - self._asked)
         if len(unknown) > SQUARES_ONE_BY_ONE:
-            self._ask()
-            self._asked.update(ALL_SQUARES)
-        for square in [] if len(unknown) > SQUARES_ONE_BY_ONE else unknown:
+            return self._all()
+        for square in unknown:
             self._ask(bbox=_box(square))
             self._asked.add(square)
+        return [self._files[item] for item in sorted(self._files)]
+
+    def outline(self) -> Sequence[shapely.Geometry]:
+        """The footprint of each item of the collection; it is asked for everything, once."""
+        return [file.footprint for file in self._all()]
+
+    def _all(self) -> Sequence[RasterFile]:
+        if self._asked < ALL_SQUARES:
+            self._ask()
+            self._asked.update(ALL_SQUARES)
         return [self._files[item] for item in sorted(self._files)]
 
     def _ask(self, **query: Any) -> None:

@@ -53,14 +53,21 @@ class RegionLayer(Protocol):
         """Class of each point, in the shape of :meth:`codes`; ``None`` where there is none."""
         ...
 
-    def possible(self, codes: Sequence[int] | None, *, margin_km: float = 0.0) -> NDArray[np.bool_] | None:
+    def possible(self, codes: Sequence[int] | None, *, margin_km: float = 0.0) -> NDArray[np.bool_]:
         """True in each cell of :mod:`pwcat.regions.cells` where a point with one of these codes can lie, ``(3600, 7200)``.
 
-        Conservative: a False cell holds none, and none lies within the margin of it. ``None``: not known, so anywhere.
+        Conservative: a False cell holds none, and none lies within the margin of it.
 
         Args:
             codes: ``None`` for any code at all.
             margin_km: geodesic.
+        """
+        ...
+
+    def rough(self) -> RegionLayer | None:
+        """A layer that answers nearly the same, for millions of points in seconds; itself where it does.
+
+        ``None`` where every place is a request over a network.
         """
         ...
 

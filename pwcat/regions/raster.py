@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -14,16 +14,16 @@ import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from pyproj import Transformer
-from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from pwcat.errors import RegionError
 from pwcat.gdal import GDAL_OPTIONS
-from pwcat.regions.areas import band_km2
-from pwcat.regions.cells import CELL_DEG, SHAPE, grow
+from pwcat.geo.antimeridian import within_reach
+from pwcat.regions.cells import grow
+from pwcat.regions.coverage import cells_under
 from pwcat.regions.layer import NONE, named
+from pwcat.regions.pixels import PixelGrid, grid_of
 
 __all__ = ["Files", "FixedFiles", "RasterFile", "RasterLayer", "open_raster"]
 
@@ -35,16 +35,30 @@ READ_PX = 1024
 
 METRES_PER_DEGREE = 111_320.0  # along a meridian, on the sphere of the equator's radius
 
-# Part of a pixel by which it is taken for smaller when it is laid on cells, so that rounding makes it touch no neighbour.
-SLACK = 1e-6
+WORLD = shapely.box(-180, -90, 180, 90)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RasterFile:
-    """One class raster: where it can be read now, and where on Earth it lies (EPSG:4326)."""
+    """One class raster: where it can be read now, and where on Earth it lies at most (EPSG:4326)."""
 
     href: str
     footprint: shapely.Geometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFile:
+    """A class raster on disk.
+
+    Attributes:
+        href: of the file.
+        grid: that it is read on; a coarser one than its own takes the nearest pixel of each.
+        kept: whether it is read whole, once, and kept in memory.
+    """
+
+    href: str
+    grid: PixelGrid
+    kept: bool
 
 
 class Files(Protocol):
@@ -52,6 +66,10 @@ class Files(Protocol):
 
     def over(self, bounds: NDArray[np.float64]) -> Sequence[RasterFile]:
         """At least the files that may lie over boxes ``(n, 4)`` of west, south, east, north; the first of several wins."""
+        ...
+
+    def outline(self) -> Sequence[shapely.Geometry]:
+        """Polygons that hold every file, EPSG:4326; none where there is no file."""
         ...
 
 
@@ -65,6 +83,10 @@ class FixedFiles:
         """All of them."""
         return self.files
 
+    def outline(self) -> Sequence[shapely.Geometry]:
+        """The footprint of each."""
+        return [file.footprint for file in self.files]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RasterLayer:
@@ -76,7 +98,7 @@ class RasterLayer:
         files: of the layer.
         legend: name of each value; values without one have no class, and several values may share one.
         pixel_m: native sampling in metres; of degrees, along a meridian.
-        whole: the one file, where it is small enough to be kept in memory.
+        local: the one file, where it is one on disk.
     """
 
     name: str
@@ -84,7 +106,7 @@ class RasterLayer:
     files: Files
     legend: Mapping[int, str]
     pixel_m: float
-    whole: str | None = None
+    local: LocalFile | None = None
 
     @cached_property
     def classes(self) -> list[str]:
@@ -97,6 +119,8 @@ class RasterLayer:
         Raises:
             RegionError: a file cannot be read.
         """
+        if not lonlat.size:
+            return np.full(lonlat.shape[:-1], NONE, dtype=np.int16)
         grids = np.asarray(lonlat, dtype=np.float64).reshape(len(lonlat), -1, 2)
         codes = np.full(grids.shape[:2], NONE, dtype=np.int16)
         finite = np.isfinite(grids).all(axis=(1, 2))
@@ -115,30 +139,59 @@ class RasterLayer:
         """Class of each point; ``None`` where there is none."""
         return named(self.codes(lonlat), self.classes)
 
-    def possible(self, codes: Sequence[int] | None, *, margin_km: float = 0.0) -> NDArray[np.bool_] | None:
-        """Cells that a pixel of these codes overlaps, ``(3600, 7200)``; ``None`` but for one raster in degrees, read whole."""
-        if self.whole is None or not self._pixels.upright:
-            return None
+    def possible(self, codes: Sequence[int] | None, *, margin_km: float = 0.0) -> NDArray[np.bool_]:
+        """Cells where a point with one of these codes can lie, ``(3600, 7200)``; see :class:`pwcat.regions.RegionLayer`.
+
+        Of a raster that is read whole, those that its pixels of these codes touch. Of a larger one, and of a collection,
+        those that its files touch, whatever their pixels are; a collection is asked for all of its files.
+
+        Raises:
+            RegionError: the file cannot be read.
+            SourceError: the STAC API does not answer.
+        """
+        if self.local is None or not self.local.kept:
+            return grow(self._footprint, margin_km)
         wanted = np.full(len(self.classes) + 1, codes is None)
         wanted[list(codes or [])] = True
         wanted[NONE] = False
-        return grow(self._pixels.on_cells(wanted[self._codes_of_values(self._pixels.values)]), margin_km)
+        return grow(self.local.grid.cells(wanted[self._codes_of_values(self._pixels)]), margin_km)
+
+    def rough(self) -> RasterLayer | None:
+        """The layer, for millions of points; of a large file fewer pixels; ``None`` for a collection, read over a network."""
+        if self.local is None:
+            return None
+        return self if self.local.kept else self._thinned
 
     def areas_km2(self) -> NDArray[np.float64] | None:
         """Area of each class, ``(K,)``; ``None`` but for one raster that is read whole."""
-        if self.whole is None:
+        if self.local is None or not self.local.kept:
             return None
-        codes = self._codes_of_values(self._pixels.values)
+        codes = self._codes_of_values(self._pixels)
         rows = np.zeros((len(codes), len(self.classes)))
         for number, row in enumerate(codes):
             rows[number] = np.bincount(row[row >= 0], minlength=len(self.classes))
-        return self._pixels.row_km2() @ rows
+        return self.local.grid.row_km2() @ rows
 
     @cached_property
-    def _pixels(self) -> Pixels:
-        assert self.whole is not None, "only one small file is kept in memory"
-        with _reading(self.whole, self.name) as raster:
-            return Pixels(values=raster.read(1), transform=raster.transform, crs=raster.crs)
+    def _pixels(self) -> NDArray[np.int64]:
+        """Values of the file on disk, on the grid that it is read on."""
+        assert self.local is not None, "only what is on disk is kept in memory"
+        with self._reading(self.local.href) as raster:
+            return np.asarray(raster.read(1, out_shape=self.local.grid.shape))
+
+    @cached_property
+    def _thinned(self) -> RasterLayer:
+        """The layer with as many pixels of a large file as are kept in memory."""
+        assert self.local is not None, "only what is on disk is thinned"
+        return replace(self, local=replace(self.local, grid=self.local.grid.coarsened(WHOLE_RASTER_PIXELS), kept=True))
+
+    @cached_property
+    def _footprint(self) -> NDArray[np.bool_]:
+        """Cells that the files may touch, ``(3600, 7200)``."""
+        if self.local is not None:
+            return self.local.grid.footprint()
+        polygons = shapely.get_parts(np.array([*self.files.outline()], dtype=object))
+        return cells_under(within_reach(polygons[~shapely.is_empty(polygons)]))
 
     @cached_property
     def _values(self) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
@@ -170,66 +223,25 @@ class RasterLayer:
 
     def _codes_in(self, file: RasterFile, lonlat: NDArray[np.float64]) -> NDArray[np.int16]:
         codes = np.full(len(lonlat), NONE, dtype=np.int16)
-        if file.href == self.whole:
-            rows, columns, inside = self._pixels.find(lonlat)
-            codes[inside] = self._codes_of_values(self._pixels.values[rows, columns])
+        if self.local is not None and self.local.kept:
+            rows, columns, inside = self.local.grid.find(lonlat)
+            codes[inside] = self._codes_of_values(self._pixels[rows, columns])
             return codes
-        with _reading(file.href, self.name) as raster:
-            values, inside = _sample(raster, lonlat)
+        with self._reading(file.href) as raster:
+            values, inside = _sample(raster, self.local.grid if self.local else grid_of(raster), lonlat)
         codes[inside] = self._codes_of_values(values)
         return codes
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Pixels:
-    """A raster in memory."""
-
-    values: NDArray[np.int64]
-    transform: rasterio.Affine
-    crs: CRS
-
-    @property
-    def upright(self) -> bool:
-        """Whether rows are parallels and columns meridians."""
-        return bool(self.crs.is_geographic) and self.transform.b == 0 and self.transform.d == 0
-
-    def find(self, lonlat: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Rows and columns of the points inside, and which points those are."""
-        points = _projected(lonlat, crs=self.crs, transform=self.transform, width=self.values.shape[1])
-        return _locate(points, self.transform, self.values.shape)
-
-    def on_cells(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Cells of the global grid that a marked pixel overlaps, ``(3600, 7200)``."""
-        height, width = mask.shape
-        t = self.transform
-        tops = (90 - (t.f + t.e * np.arange(height + 1))) / CELL_DEG
-        lefts = ((t.c + 180) % 360 + t.a * np.arange(width + 1)) / CELL_DEG
-        rows = _overlapped(mask, tops, SHAPE[0], slack=SLACK * abs(t.e) / CELL_DEG)
-        around = _overlapped(
-            np.ascontiguousarray(rows.T), lefts, 2 * SHAPE[1], slack=SLACK * abs(t.a) / CELL_DEG
-        ).T  # east of 180°, too
-        return np.asarray(around[:, : SHAPE[1]] | around[:, SHAPE[1] :])
-
-    def row_km2(self) -> NDArray[np.float64]:
-        """Area of one pixel of each row."""
-        t, height = self.transform, len(self.values)
-        if not self.crs.is_geographic:
-            return np.full(height, abs(t.a * t.e) / 1e6)
-        edges = t.f + t.e * np.arange(height + 1)
-        return np.abs(band_km2(edges[:-1], edges[1:], abs(t.a)))
-
-
-def _overlapped(mask: NDArray[np.bool_], edges: NDArray[np.float64], cells: int, *, slack: float) -> NDArray[np.bool_]:
-    """True in each of ``cells`` rows that one of the rows of the mask between ``edges`` overlaps and is True in."""
-    if edges[0] > edges[-1]:
-        mask, edges = mask[::-1], edges[::-1]
-    first = np.clip(np.searchsorted(edges[1:] - slack, np.arange(cells), side="right"), 0, len(mask))
-    last = np.clip(np.searchsorted(edges[:-1] + slack, np.arange(1, cells + 1), side="left"), 0, len(mask))
-    result = np.zeros((cells, mask.shape[1]), dtype=bool)
-    for further in range(int((last - first).max(initial=0))):
-        some = np.flatnonzero(first + further < last)
-        result[some] |= mask[first[some] + further]
-    return result
+    @contextmanager
+    def _reading(self, href: str) -> Iterator[DatasetReader]:
+        """A raster opened for reading; what GDAL cannot read is told with the layer and the file."""
+        # beside a file on disk may lie others that belong to it
+        options = {} if self.local else GDAL_OPTIONS
+        try:
+            with rasterio.Env(**options), rasterio.open(href) as raster:
+                yield raster
+        except rasterio.errors.RasterioError as exc:
+            raise RegionError(f"regions.{self.name}: {href} cannot be read: {exc}") from exc
 
 
 def _by_file(
@@ -250,35 +262,11 @@ def _by_file(
         yield files[number], np.sort(box_index[file_index == number])
 
 
-def _locate(
-    points: NDArray[np.float64], transform: rasterio.Affine, shape: tuple[int, int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows and columns of the points inside, and which those are; the far edges belong to the last row and column."""
-    x, y = points.T
-    back = ~transform
-    columns, rows = back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f
-    inside = (columns >= 0) & (columns <= shape[1]) & (rows >= 0) & (rows <= shape[0])
-    row = np.minimum(rows[inside].astype(np.int64), shape[0] - 1)
-    return row, np.minimum(columns[inside].astype(np.int64), shape[1] - 1), inside
-
-
-def _projected(lonlat: NDArray[np.float64], *, crs: CRS, transform: rasterio.Affine, width: int) -> NDArray[np.float64]:
-    """The points in a raster's CRS; longitudes are counted as it counts them, where it lies beyond ±180°."""
-    if not crs.is_geographic:
-        points = np.column_stack(Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*lonlat.T))
-        points[~np.isfinite(points)] = np.nan
-        return points
-    west, east = transform.c, transform.c + transform.a * width
-    lon = lonlat[:, 0]
-    lon = np.where((lon < west) & (lon + 360 <= east), lon + 360, lon)
-    lon = np.where((lon > east) & (lon - 360 >= west), lon - 360, lon)
-    return np.column_stack([lon, lonlat[:, 1]])
-
-
-def _sample(raster: DatasetReader, lonlat: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _sample(
+    raster: DatasetReader, grid: PixelGrid, lonlat: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Values at the points inside, and which points those are; each square of pixels is read once."""
-    points = _projected(lonlat, crs=raster.crs, transform=raster.transform, width=raster.width)
-    rows, columns, inside = _locate(points, raster.transform, raster.shape)
+    rows, columns, inside = grid.find(lonlat)
     values = np.empty(len(rows), dtype=raster.dtypes[0])
     squares = (rows // READ_PX) * (raster.width // READ_PX + 1) + columns // READ_PX
     order = np.argsort(squares, kind="stable")
@@ -292,16 +280,6 @@ def _read_window(raster: DatasetReader, rows: NDArray[np.int64], columns: NDArra
     top, left = int(rows.min()), int(columns.min())
     window = Window(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
     return np.asarray(raster.read(1, window=window)[rows - top, columns - left])
-
-
-@contextmanager
-def _reading(href: str, name: str) -> Iterator[DatasetReader]:
-    """A raster opened for reading; what GDAL cannot read is told with the layer and the file."""
-    try:
-        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(href) as raster:
-            yield raster
-    except rasterio.errors.RasterioError as exc:
-        raise RegionError(f"regions.{name}: {href} cannot be read: {exc}") from exc
 
 
 def open_raster(path: Path, *, name: str, source: str, legend: Mapping[int, str]) -> RasterLayer:
@@ -319,18 +297,16 @@ def open_raster(path: Path, *, name: str, source: str, legend: Mapping[int, str]
 
 
 def _described(raster: DatasetReader, *, path: Path, name: str, source: str, legend: Mapping[int, str]) -> RasterLayer:
-    bounds = raster.bounds
-    if not raster.crs.is_geographic:
-        bounds = rasterio.warp.transform_bounds(raster.crs, "EPSG:4326", *raster.bounds)
-    file = RasterFile(href=str(path), footprint=shapely.box(*bounds))
-    whole = raster.width * raster.height <= WHOLE_RASTER_PIXELS
+    grid = grid_of(raster)
+    file = RasterFile(href=str(path), footprint=shapely.box(*raster.bounds) if grid.upright else WORLD)
+    kept = raster.width * raster.height <= WHOLE_RASTER_PIXELS
     return RasterLayer(
         name=name,
         source=source,
         files=FixedFiles((file,)),
         legend=legend,
         pixel_m=pixel_metres(raster),
-        whole=file.href if whole else None,
+        local=LocalFile(href=file.href, grid=grid, kept=kept),
     )
 
 

@@ -14,6 +14,7 @@ from pwcat.layers import Layer, RegionLayers
 from pwcat.providers import open_source
 from pwcat.recipe import Source
 from pwcat.regions import Regions, open_layer, open_regions, require_class, shares
+from pwcat.regions.cells import cell_of
 from pwcat.regions.collection import AskedFiles, open_collection
 from pwcat.regions.datasets import DATASETS
 
@@ -48,7 +49,22 @@ def test_a_collection_of_projected_rasters_labels_chips(archive, archive_dir, ti
     assert not found[1].any()
     assert regions.sources() == {"landcover": "archive:landcover-synthetic"}
     assert layer.pixel_m == 10
-    assert layer.possible([0]) is None
+    assert layer.rough() is None
+
+
+def test_a_collection_is_possible_where_its_items_lie(archive, archive_dir, tile):
+    layer = open_layer("landcover", Layer(collection="landcover-synthetic", url=archive.url), base_dir=Path())
+    possible = layer.possible([0])
+    assert possible.ravel()[cell_of(tile[0])].all()
+    items = len(list((archive_dir / "landcover-synthetic").glob("*/map.tif")))
+    assert items <= possible.sum() <= 49 * items  # of 384 pixels of 10 m each
+    rng = np.random.default_rng(0)
+    anywhere = np.column_stack([rng.uniform(-180, 180, 50_000), rng.uniform(-90, 90, 50_000)])
+    near = tile[0][rng.integers(0, len(tile[0]), 50_000)] + rng.normal(0, 0.2, (50_000, 2))
+    points = np.concatenate([anywhere, near])
+    coded = layer.codes(points) >= 0
+    assert coded.any()
+    assert possible.ravel()[cell_of(points[coded])].all()
 
 
 def test_a_collection_may_lie_at_another_api_and_is_asked_only_where_points_are(archive, tile):

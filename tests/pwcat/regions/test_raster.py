@@ -78,7 +78,7 @@ def test_a_point_has_the_class_of_its_pixel_the_edges_of_the_world_included(kit,
         assert np.array_equal(possible.ravel(), values == 13)
         assert layer.areas_km2().sum() == pytest.approx(4 * np.pi * 6371.0072**2, rel=1e-3)
     else:
-        assert possible is None
+        assert possible.all()
         assert layer.areas_km2() is None
 
 
@@ -123,7 +123,7 @@ def test_projected_rasters_are_read_through_their_crs(tmp_path):
     assert layer.codes(lonlat).tolist() == values.ravel().tolist()
     assert layer.codes(lonlat + np.array([0, 1])).tolist() == [-1] * 100
     assert layer.pixel_m == 100
-    assert layer.possible([0]) is None
+    assert layer.possible([0]).ravel()[cell_of(lonlat)].all()
     assert layer.areas_km2() == pytest.approx([0.34, 0.33, 0.33])
 
 
@@ -166,3 +166,53 @@ def test_a_raster_that_cannot_be_read_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(RegionError, match=r"regions\.landcover: .*a\.tif cannot be read"):
         layer.codes(np.array([[1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_no_points_have_no_codes(tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(raster, "WHOLE_RASTER_PIXELS", 64_000_000 if kept else 0)
+    layer = opened(written(tmp_path / "a.tif", np.ones((2, 2)), Affine(10, 0, 0, 0, -10, 20)), {1: "a"})
+    for shape in ((0, 2), (0, 16, 2), (3, 0, 2)):
+        codes = layer.codes(np.empty(shape))
+        assert codes.shape == shape[:-1]
+        assert codes.dtype == np.int16
+    assert shares(layer, np.empty((0, 16, 2))).shape == (0, 1)
+
+
+def large_raster(tmp_path, monkeypatch, kept):
+    """1,000 × 1,000 pixels of 20 m in UTM, the rows of the upper half in two classes by turns; and points in it."""
+    monkeypatch.setattr(raster, "WHOLE_RASTER_PIXELS", kept)
+    values = np.zeros((1000, 1000))
+    values[:500:2], values[1:500:2] = 1, 2
+    path = written(tmp_path / "a.tif", values, Affine(20, 0, 600_000, 0, -20, 9_000_000), "EPSG:32733")
+    layer = opened(path, {1: "a", 2: "b", 3: "c"}, name="soil")
+    x, y = 600_000 + 20_000 * np.random.default_rng(0).random((2, 3000))
+    lon, lat = Transformer.from_crs(32733, 4326, always_xy=True).transform(x, y - 600_000 + 8_980_000)
+    return layer, np.column_stack([lon, lat])
+
+
+def test_a_large_raster_is_possible_where_it_lies_and_is_thinned_for_many_points(tmp_path, monkeypatch):
+    layer, points = large_raster(tmp_path, monkeypatch, 40_000)
+    exact = layer.codes(points)
+    assert 0.45 < (exact >= 0).mean() < 0.55
+    possible = layer.possible([2])  # whatever its pixels are
+    assert possible.ravel()[cell_of(points)].all()
+    assert possible.sum() <= 49
+    rough = layer.rough()
+    assert rough.rough() is rough
+    assert rough.local.grid.shape == (200, 200)
+    thinned = rough.codes(points)
+    assert (thinned >= 0).mean() == pytest.approx((exact >= 0).mean(), abs=0.01)
+    assert "_pixels" not in layer.__dict__
+
+
+def test_what_lies_beside_a_file_on_disk_belongs_to_it(tmp_path):
+    path, profile = tmp_path / "a.tif", {"driver": "GTiff", "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(path, "w", height=1, width=2, **profile) as file,
+    ):
+        file.write(np.array([[1, 2]], dtype=np.uint8), 1)
+    (tmp_path / "a.tfw").write_text("1\n0\n0\n-1\n100.5\n49.5\n")
+    layer = opened(path, {1: "a", 2: "b"})
+    assert layer.label(np.array([[100.2, 49.8], [101.2, 49.8], [99.8, 49.8]])).tolist() == ["a", "b", None]
