@@ -22,7 +22,7 @@ Narrow = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 def narrow_to(domain: Domain, labels: Mapping[str, tuple[str, ...]], *, world: World) -> Narrow:
     """Leaves out candidates that for certain lie outside the domain, or have other labels; the rest is still to be checked."""
-    mask = world.mask(labels)
+    mask = world.mask(labels, domain=domain)
     known = None if mask is None else mask.ravel()
     scenes = shapely.STRtree(list(dict.fromkeys(world.footprints))) if domain == "scenes" else None
 

@@ -22,7 +22,7 @@ def reach_of(domain: Domain, labels: Mapping[str, tuple[str, ...]], *, world: Wo
 
     For ``scenes``, cells that the bounding box of a footprint, or of one of its parts, touches.
     """
-    labelled = world.mask(labels)
+    labelled = world.mask(labels, domain=domain)
     if domain != "scenes":
         return labelled
     scenes = _under(world)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pwcat.errors import RegionError
 
-__all__ = ["WORLD", "AreaSampler", "CellSampler"]
+__all__ = ["WORLD", "AreaSampler", "CellSampler", "PartSampler"]
 
 WORLD = shapely.box(-180, -90, 180, 90)
 
@@ -24,7 +24,7 @@ WORLD = shapely.box(-180, -90, 180, 90)
 BATCH = (1024, 65_536)
 
 # Draws thrown before the polygons are said to have no area that can be hit.
-MAX_EMPTY_ROUNDS = 1000
+MAX_EMPTY_ROUNDS = 20
 
 
 def _batches() -> Iterator[int]:
@@ -64,6 +64,23 @@ class AreaSampler:
         return bounds
 
     @cached_property
+    def _areas(self) -> NDArray[np.float64]:
+        """Of the bounding boxes on the unit sphere, but for the factor of degrees."""
+        west, south, east, north = self._bounds.T
+        return np.asarray((east - west) * (north - south))
+
+    @property
+    def area(self) -> float:
+        """Of the bounding boxes together, on the unit sphere."""
+        return float(np.deg2rad(self._areas.sum()))
+
+    def holds(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of the points ``(n, 2)`` some polygon holds."""
+        held = np.zeros(len(lonlat), dtype=bool)
+        held[self._tree.query(shapely.points(lonlat), predicate="intersects")[0]] = True
+        return held
+
+    @cached_property
     def _tree(self) -> shapely.STRtree:
         shapely.prepare(np.asarray(self.polygons, dtype=object))
         return shapely.STRtree(self.polygons)
@@ -72,8 +89,7 @@ class AreaSampler:
         """``(k, 2)`` longitudes and latitudes at a time."""
         if not len(self.polygons):
             raise RegionError("there is no area to sample: the region holds no polygon")
-        west, south, east, north = self._bounds.T
-        areas = (east - west) * (north - south)
+        areas = self._areas
         if not areas.sum() > 0:
             raise RegionError("there is no area to sample: the region's polygons have none")
         empty_rounds = 0
@@ -126,11 +142,20 @@ class CellSampler:
         return np.sin(np.deg2rad(np.linspace(90, -90, self.shape[0] + 1)))
 
     @cached_property
+    def _sums(self) -> NDArray[np.float64]:
+        """Area of the cells up to each, in that of a cell as wide as the globe and of all latitudes to the equator."""
+        rows = self.cells // self.shape[1]
+        return np.cumsum((self._edges[:-1] - self._edges[1:])[rows])
+
+    @cached_property
     def _up_to(self) -> NDArray[np.float64]:
         """Area of the cells up to each, as a share of all."""
-        rows = self.cells // self.shape[1]
-        sums = np.cumsum((self._edges[:-1] - self._edges[1:])[rows])
-        return np.asarray(sums / sums[-1])
+        return np.asarray(self._sums / self._sums[-1])
+
+    @property
+    def area(self) -> float:
+        """Of the cells together, on the unit sphere."""
+        return float(self._sums[-1]) * 2 * np.pi / self.shape[1] if len(self.cells) else 0.0
 
     def __call__(self, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
         """``(k, 2)`` longitudes and latitudes at a time."""
@@ -143,3 +168,27 @@ class CellSampler:
             lon = -180 + (column + rng.random(size)) * width
             north, south = self._edges[row], self._edges[row + 1]
             yield np.column_stack([lon, np.rad2deg(np.arcsin(south + rng.random(size) * (north - south)))])
+
+
+@dataclass(frozen=True, eq=False)
+class PartSampler:
+    """Points uniform by area from the part of cells that polygons hold: drawn from the cells, and kept if one holds them.
+
+    Calling it gives the points, without end.
+
+    Raises:
+        RegionError: cells and polygons have no place in common that can be hit.
+    """
+
+    cells: CellSampler
+    polygons: AreaSampler
+
+    def __call__(self, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+        """``(k, 2)`` longitudes and latitudes at a time."""
+        empty_rounds = 0
+        for points in self.cells(rng):
+            kept = points[self.polygons.holds(points)]
+            empty_rounds = 0 if len(kept) else empty_rounds + 1
+            if empty_rounds > MAX_EMPTY_ROUNDS:
+                raise RegionError("no scene of the source lies where the class is: no point of many thousands did")
+            yield kept

@@ -15,11 +15,14 @@ from pwcat.errors import RegionError
 from pwcat.samplers.strata import Domain, SamplerDocument, Stratum, apportion
 
 if TYPE_CHECKING:
-    from pwcat.samplers.world import World
+    from pwcat.samplers.world import AreaShares, World
 
 __all__ = ["Quota", "Stratified"]
 
 log = logging.getLogger(__name__)
+
+# Classes that a warning names.
+MOST_NAMED = 5
 
 
 class Quota(Document):
@@ -118,14 +121,32 @@ class Stratified(SamplerDocument):
         if isinstance(self.quotas, list):
             return _each_once([(self._spell(quota.classes, world), quota.weight) for quota in self.quotas])
         left_out = self._left_out(world)
+        measured = world.area_shares(self.domain, self.by)
+        self._warn_of_unseen(measured, left_out, world)
         shares = {
             classes: share
-            for classes, share in world.area_shares(self.domain, self.by).items()
+            for classes, share in measured.of.items()
             if share >= self.min_share and not left_out & {*zip(self.by, classes, strict=True)}
         }
         if self.quotas == "equal":
             return dict.fromkeys(shares, 1.0)
         return shares if self.quotas == "proportional" else {key: math.sqrt(share) for key, share in shares.items()}
+
+    def _warn_of_unseen(self, measured: AreaShares, left_out: set[tuple[str, str]], world: World) -> None:
+        """Say which classes get nothing because no point had them; where scenes are, only those of a raster's legend.
+
+        A vector layer has its classes from its polygons: that scenes of a region lie in few of them is as it should be.
+        """
+        for number, name in enumerate(self.by):
+            layer = world.regions.require(name)
+            seen = {classes[number] for classes in measured.of}
+            unseen = [value for value in layer.classes if value not in seen and (name, value) not in left_out]
+            if unseen and (layer.pixel_m is not None or self.domain != "scenes"):
+                log.warning(
+                    "stratified: %d of the %d classes of %s not seen in %s points, nothing is drawn of them: %s; "
+                    "to sample them all the same, give weights as `quotas`",
+                    len(unseen), len(layer.classes), name, f"{measured.points:,}", _some(unseen),
+                )  # fmt: skip
 
     def _spell(self, classes: list[str], world: World) -> tuple[str, ...]:
         return tuple(world.spell(name, [value])[0] for name, value in zip(self.by, classes, strict=True))
@@ -143,6 +164,11 @@ class Stratified(SamplerDocument):
             if len(errors) == len(self.by):
                 raise errors[0]
         return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join([*names[:MOST_NAMED], *more])
 
 
 def _each_once(weights: Sequence[tuple[tuple[str, ...], float]]) -> dict[tuple[str, ...], float]:

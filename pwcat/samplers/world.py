@@ -14,15 +14,40 @@ from numpy.typing import NDArray
 from pwcat.errors import RegionError
 from pwcat.regions import Regions, require_class
 from pwcat.regions.cells import CELL_DEG, SHAPE
-from pwcat.samplers.sphere import WORLD, AreaSampler, CellSampler
+from pwcat.samplers.sphere import WORLD, AreaSampler, CellSampler, PartSampler
 from pwcat.samplers.strata import Candidates, Domain
 
-__all__ = ["World"]
+__all__ = ["AreaShares", "World"]
 
-# Points on which area shares are measured; fewer where a layer is read over the network, a request a point.
+# Points on which area shares are measured.
 SHARE_POINTS = 1_000_000
-SHARE_POINTS_REMOTE = 4_096
 SHARE_POINTS_SCENES = 200_000
+
+# Where a layer is read over a network, a request a place: so many places, with as many points a side around each, and so
+# many pixels between them. They cost little more than the place alone, for files are read in squares of some hundred pixels.
+SHARE_PLACES_REMOTE = 4_096
+POINTS_A_SIDE, PIXELS_APART = 8, 16
+
+METRES_PER_DEGREE = 111_320.0  # along a meridian, on the sphere of the equator's radius
+
+# Cells are drawn from, rather than footprints, where they have less than this share of the footprints' area.
+SMALL_MASK = 0.25
+
+# Classes that a message names.
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AreaShares:
+    """How a domain's area is shared by combinations of classes.
+
+    Attributes:
+        of: share of each combination, largest first; those that were not seen are not in it.
+        points: that have a class of every layer, on which it was measured.
+    """
+
+    of: Mapping[tuple[str, ...], float]
+    points: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +65,7 @@ class World:
     footprints: Sequence[shapely.Geometry]
     base_dir: Path
     chip_km: float
-    _kept: dict[tuple[str, tuple[str, ...]], NDArray[np.uint8] | None] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[str, tuple[str, ...]], NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     def spell(self, layer: str, values: Sequence[str]) -> tuple[str, ...]:
         """Classes as the layer spells them.
@@ -61,9 +86,9 @@ class World:
         Raises:
             RegionError: no place of the domain can have these labels.
         """
-        mask = self.mask({**self.labels_of(domain), **labels})
+        mask = self.mask({**self.labels_of(domain), **labels}, domain=domain)
         if domain == "scenes":
-            return AreaSampler(self._footprints(mask, labels))
+            return self._in_scenes(mask, labels)
         if mask is None:
             return AreaSampler([WORLD])
         cells = np.flatnonzero(mask).astype(np.int32)
@@ -71,24 +96,35 @@ class World:
             raise RegionError(f"no place has {_spelt(labels)}: nothing to sample")
         return CellSampler(cells, SHAPE)
 
-    def mask(self, labels: Mapping[str, tuple[str, ...]]) -> NDArray[np.bool_] | None:
-        """Cells that may hold a site with these labels; ``None``: any cell may."""
-        masks = [self._bits(name, classes) for name, classes in labels.items()]
-        known = [mask for mask in masks if mask is not None]
-        if not known:
+    def mask(self, labels: Mapping[str, tuple[str, ...]], *, domain: Domain) -> NDArray[np.bool_] | None:
+        """Cells that may hold a site with these labels; ``None``: any cell may.
+
+        Where scenes say where to look, collections of class rasters are not asked for all of their files.
+        """
+        asked = {name for name in labels if domain == "scenes" and self.regions.require(name).rough() is None}
+        masks = [self._bits(name, classes) for name, classes in labels.items() if name not in asked]
+        if not masks:
             return None
-        cells = np.unpackbits(reduce(np.bitwise_and, known), count=SHAPE[0] * SHAPE[1])
+        cells = np.unpackbits(reduce(np.bitwise_and, masks), count=SHAPE[0] * SHAPE[1])
         return cells.view(np.bool_).reshape(SHAPE)
 
-    def _bits(self, name: str, classes: tuple[str, ...]) -> NDArray[np.uint8] | None:
+    def _bits(self, name: str, classes: tuple[str, ...]) -> NDArray[np.uint8]:
         """The cells of some classes of one layer, a bit each; kept, for strata share them."""
         if (name, classes) not in self._kept:
             layer = self.regions.require(name)
             codes = [layer.classes.index(value) for value in classes]
             margin = self.chip_km if name == "landcover" else 0.0  # the label of a chip, not of its centre
             mask = layer.possible(None if len(codes) == len(layer.classes) else codes, margin_km=margin)
-            self._kept[name, classes] = None if mask is None else np.packbits(mask)
+            self._kept[name, classes] = np.packbits(mask)
         return self._kept[name, classes]
+
+    def _in_scenes(self, mask: NDArray[np.bool_] | None, labels: Mapping[str, tuple[str, ...]]) -> Candidates:
+        """Points in footprints that touch the mask; drawn from its cells where they are much the smaller."""
+        inside = AreaSampler(self._footprints(mask, labels))
+        if mask is None:
+            return inside
+        cells = CellSampler(np.flatnonzero(mask).astype(np.int32), SHAPE)
+        return PartSampler(cells, inside) if cells.area < SMALL_MASK * inside.area else inside
 
     def _footprints(
         self, mask: NDArray[np.bool_] | None, labels: Mapping[str, tuple[str, ...]]
@@ -101,29 +137,41 @@ class World:
             raise RegionError(f"no scene of the source lies where {_spelt(labels)} is: nothing to sample")
         return list(distinct)
 
-    def area_shares(self, domain: Domain, layers: Sequence[str]) -> dict[tuple[str, ...], float]:
-        """Share of a domain's area that each combination of the layers' classes has, largest first.
+    def area_shares(self, domain: Domain, layers: Sequence[str]) -> AreaShares:
+        """Share of a domain's area that each combination of the layers' classes has.
 
-        Measured on a fixed draw of a million points (200,000 where scenes are), so that what has less than a few
-        millionths is not seen. Places without one of the classes count in no share.
+        Measured on a fixed draw of a million points (200,000 where scenes are) over the cells that the layers' classes
+        touch, so that what has less than a few millionths of them is not seen; of layers that are read over a network, on a
+        quarter of a million points at 4,096 places. Places without one of the classes count in no share.
         """
-        opened = [self.regions.require(name) for name in layers]
-        points = _take(self.candidates(domain, {}), self._share_points(domain, layers))
-        inside = np.ones(len(points), dtype=bool)
+        classes_of = {name: tuple(self.regions.require(name).classes) for name in layers}
+        mask = self.mask({**self.labels_of(domain), **classes_of}, domain=domain)
+        if mask is not None and not mask.any():
+            return AreaShares(of={}, points=0)
+        opened = {name: self.regions.require(name) for name in layers}
+        rough = {name: layer.rough() for name, layer in opened.items()}
+        remote_m = [layer.pixel_m or 0 for name, layer in opened.items() if rough[name] is None]
+        points = self._points(domain, self.candidates(domain, classes_of), remote_m)
+        codes = np.stack([(rough[name] or layer).codes(points) for name, layer in opened.items()], axis=2)
+        codes = codes[self._within(domain, points) & (codes >= 0).all(axis=2)]
+        found, counts = np.unique(codes, axis=0, return_counts=True)
+        names = [tuple(layer.classes[code] for layer, code in zip(opened.values(), row, strict=True)) for row in found]
+        shares = {name: int(count) / len(codes) for name, count in zip(names, counts, strict=True)}
+        return AreaShares(of=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))), points=len(codes))
+
+    def _points(self, domain: Domain, places: Candidates, remote_m: Sequence[float]) -> NDArray[np.float64]:
+        """Points that areas are measured on, ``(n, k, 2)``: ``k`` near each other where pixels are read over a network."""
+        if remote_m:
+            return _around(_take(places, SHARE_PLACES_REMOTE), step_m=PIXELS_APART * min(remote_m))
+        return _take(places, SHARE_POINTS_SCENES if domain == "scenes" else SHARE_POINTS)[:, None]
+
+    def _within(self, domain: Domain, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of the points ``(n, k, 2)`` have the labels of a domain, ``(n, k)``."""
+        inside = np.ones(points.shape[:2], dtype=bool)
         for name, classes in self.labels_of(domain).items():
             layer = self.regions.require(name)
             inside &= np.isin(layer.codes(points), [layer.classes.index(value) for value in classes])
-        codes = np.column_stack([layer.codes(points[inside]) for layer in opened])
-        codes = codes[(codes >= 0).all(axis=1)]
-        found, counts = np.unique(codes, axis=0, return_counts=True)
-        names = [tuple(layer.classes[code] for layer, code in zip(opened, row, strict=True)) for row in found]
-        shares = {name: int(count) / len(codes) for name, count in zip(names, counts, strict=True)}
-        return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
-
-    def _share_points(self, domain: Domain, layers: Sequence[str]) -> int:
-        if any(self.regions.require(name).possible(None) is None for name in layers):
-            return SHARE_POINTS_REMOTE
-        return SHARE_POINTS_SCENES if domain == "scenes" else SHARE_POINTS
+        return inside
 
 
 def _take(candidates: Candidates, n: int) -> NDArray[np.float64]:
@@ -135,6 +183,15 @@ def _take(candidates: Candidates, n: int) -> NDArray[np.float64]:
     return np.concatenate(taken) if taken else np.empty((0, 2))
 
 
+def _around(places: NDArray[np.float64], *, step_m: float) -> NDArray[np.float64]:
+    """A square lattice of points around each of the places, ``(n, 64, 2)``; it goes on beyond the antimeridian."""
+    steps = (np.arange(POINTS_A_SIDE) - (POINTS_A_SIDE - 1) / 2) * step_m / METRES_PER_DEGREE
+    east, north = (axis.ravel() for axis in np.meshgrid(steps, steps))
+    lat = np.clip(places[:, 1:] + north, -90, 90)
+    lon = places[:, :1] + east / np.maximum(np.cos(np.deg2rad(lat)), 1e-3)
+    return np.stack([(lon + 180) % 360 - 180, lat], axis=2)
+
+
 def _touches(mask: NDArray[np.bool_], bounds: NDArray[np.float64]) -> bool:
     """Whether a box of longitude and latitude touches a cell of the mask."""
     west, south, east, north = bounds
@@ -144,4 +201,9 @@ def _touches(mask: NDArray[np.bool_], bounds: NDArray[np.float64]) -> bool:
 
 
 def _spelt(labels: Mapping[str, tuple[str, ...]]) -> str:
-    return " and ".join(f"{name} {' or '.join(map(repr, classes))}" for name, classes in labels.items()) or "a class"
+    return " and ".join(f"{name} {_either(classes)}" for name, classes in labels.items()) or "a class"
+
+
+def _either(classes: Sequence[str]) -> str:
+    more = [f"{len(classes) - MOST_NAMED} more"] if len(classes) > MOST_NAMED else []
+    return " or ".join([*map(repr, classes[:MOST_NAMED]), *more])

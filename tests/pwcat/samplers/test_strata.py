@@ -189,7 +189,7 @@ def test_where_scenes_are_only_footprints_that_touch_the_class_are_drawn_from(bo
     )
     assert shapely.intersects_xy(footprints[0], *points.T).all()
     assert stratum.labels == {"continent": ("Asia",)}
-    shares = world.area_shares("scenes", ["continent"])
+    shares = world.area_shares("scenes", ["continent"]).of
     europe = np.deg2rad(2) * (np.sin(np.deg2rad(47)) - np.sin(np.deg2rad(45)))
     europe += np.deg2rad(10) * (np.sin(np.deg2rad(50)) - np.sin(np.deg2rad(40)))
     asia = np.deg2rad(10) * (np.sin(np.deg2rad(50)) - np.sin(np.deg2rad(10)))
