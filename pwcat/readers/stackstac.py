@@ -1,21 +1,24 @@
-"""Pixels of a scene's chips through GDAL: one stackstac stack a scene, chunks on the COG's own tiles, every chip a slice of it.
+"""Pixels of a scene's chips through GDAL: one stackstac stack a scene, chunks on the COG's own tiles, cut into chips.
 
 One stack a chip would read most tiles many times over: 2 to 7 times slower, the worse the denser the chips.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
+from functools import partial
 from typing import Any
 
 import dask
 import numpy as np
 import rasterio
 import stackstac
+from dask.delayed import Delayed
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags, Resampling
 from stackstac.rio_env import LayeredEnv
@@ -24,7 +27,8 @@ from pwcat.errors import ForbiddenError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
 from pwcat.providers import OpenSource
 from pwcat.readers import wire
-from pwcat.readers.grid import Grid, Placement, interpolate, place
+from pwcat.readers.cutting import Cuts
+from pwcat.readers.grid import Grid, place
 from pwcat.readers.wire import Address
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
@@ -58,120 +62,103 @@ def _read(
     source: OpenSource,
     threads: int,
 ) -> NDArray[np.uint16]:
-    """Bands as GDAL gives them on the chips' grid in one stack; coarser ones to be interpolated in a stack for each grid."""
+    """All bands in as few stacks as they have grids; each chunk is cut into chips as it comes, and let go."""
     assets = [source.band_asset(band, item["assets"]) for band in chip.bands]
     # All files are opened, at once, so that stackstac finds their headers in GDAL's cache
     headers = _HEADERS.of(tuple(item["assets"][key]["href"] for key in assets), threads)
     stacks: dict[Grid | None, list[int]] = {}
     for number, header in enumerate(headers):
-        stacks.setdefault(_interpolated(header, scene, corners, chip), []).append(number)
-    parts = [
-        _Part.of(item, scene, corners, chip, grid, [assets[k] for k in members], [headers[k] for k in members])
-        for grid, members in stacks.items()
-    ]
-    with ThreadPoolExecutor(threads) as pool:  # Dask's own does not survive a fork
-        read = dask.compute(*[part.lazy for part in parts], scheduler="threads", pool=pool)
-    out = np.empty((len(corners), len(assets), chip.size_px, chip.size_px), dtype=np.uint16)
-    for part, members, windows in zip(parts, stacks.values(), read, strict=True):
-        for k, number in enumerate(members):
-            part.finish([window[k] for window in windows], out[:, number])
+        stacks.setdefault(_own_grid(header, scene, corners, chip), []).append(number)
+    out = np.zeros((len(corners), len(assets), chip.size_px, chip.size_px), dtype=np.uint16)
+    work: list[Delayed] = []
+    finish: list[tuple[Cuts, NDArray[np.uint16], NDArray[np.uint16]]] = []
+    for own, members in stacks.items():
+        finest = min((headers[number] for number in members), key=lambda header: header.gsd)
+        grid, chunk = own or _chips_grid(scene, corners, chip), _chunk_px(finest, own, chip)
+        placement = place(grid, corners, chip)
+        assert placement is not None, "it is made for the chips, or was looked at before"
+        cuts = Cuts.plan(placement, grid, (chunk, chunk))
+        stack = _stack(item, [assets[number] for number in members], grid, chunk, chip)
+        targets = [cuts.target(out[:, number]) for number in members]
+        work += _cutting(stack, cuts, targets, -(-grid.width // chunk))
+        finish += [(cuts, target, out[:, number]) for target, number in zip(targets, members, strict=True)]
+    dask.compute(*work, scheduler="threads", pool=_pool(threads))
+    for cuts, target, chips in finish:
+        cuts.finish(target, chips)
     return out
 
 
-def _interpolated(header: _Header, scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip) -> Grid | None:
-    """The grid that a file is read on, to be interpolated; ``None`` where GDAL brings it onto the chips'."""
-    if header.grid is None or header.grid.epsg != scene.epsg:
+def _own_grid(header: _Header, scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip) -> Grid | None:
+    """The grid that a file is read on: its own; ``None`` where GDAL must bring it onto the chips'."""
+    if header.grid is None or header.grid.epsg != scene.epsg or place(header.grid, corners, chip) is None:
         return None
-    placement = place(header.grid, corners, chip)
-    return header.grid if placement is not None and placement.bilinear else None
+    return header.grid
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Some bands of the chips, not read yet.
-
-    Attributes:
-        lazy: a window of all the bands for each chip, ``(band, y, x)``.
-        grid: of the windows, where they are yet to be interpolated.
-        placement: of the chips on that grid.
-    """
-
-    lazy: list[Any]
-    grid: Grid | None
-    placement: Placement | None
-
-    @classmethod
-    def of(
-        cls,
-        item: dict[str, Any],
-        scene: Scene,
-        corners: Sequence[tuple[float, float]],
-        chip: Chip,
-        grid: Grid | None,
-        assets: Sequence[str],
-        headers: Sequence[_Header],
-    ) -> _Part:
-        finest = min(headers, key=lambda header: header.gsd)
-        if grid is None:
-            x, y = np.array(corners, dtype=np.float64).T
-            rows = np.rint((scene.top - y) / chip.resolution_m).astype(np.int64)
-            columns = np.rint((x - scene.left) / chip.resolution_m).astype(np.int64)
-            frame = _Frame(left=scene.left, top=scene.top, resolution=chip.resolution_m)
-            window, fill, placement = chip.size_px, 0, None
-        else:
-            placement = place(grid, corners, chip)
-            assert placement is not None, "it was placed on this grid before"
-            rows, columns = placement.rows[:, 0], placement.columns[:, 0]
-            frame = _Frame(left=grid.left, top=grid.top, resolution=grid.gsd)
-            window, fill = placement.rows.shape[1], grid.nodata or 0
-        smallest, largest = CHUNK_PX
-        tile = int(min(max(finest.tile * finest.gsd / frame.resolution, smallest), largest))
-        top, left = rows.min() // tile * tile, columns.min() // tile * tile
-        bottom, right = (-(-(index.max() + window) // tile) * tile for index in (rows, columns))
-        stack = stackstac.stack(
-            [item],
-            assets=list(assets),
-            epsg=scene.epsg,
-            resolution=frame.resolution,
-            bounds=frame.bounds(int(left), int(top), int(right), int(bottom)),
-            snap_bounds=False,
-            resampling=Resampling[chip.resampling],
-            chunksize=tile,
-            dtype=np.dtype("uint16"),
-            fill_value=np.uint16(fill),
-            rescale=False,
-            xy_coords=False,
-            properties=False,
-            band_coords=False,
-            errors_as_nodata=(),
-            gdal_env=LayeredEnv(always=dict(GDAL_OPTIONS)),
-        )
-        lazy = [
-            stack[0, :, row : row + window, column : column + window].data
-            for row, column in zip((rows - top).tolist(), (columns - left).tolist(), strict=True)
-        ]
-        return cls(lazy=lazy, grid=grid, placement=placement)
-
-    def finish(self, windows: Sequence[NDArray[np.uint16]], out: NDArray[np.uint16]) -> None:
-        """Windows of one band made chips, ``(n, y, x)``."""
-        if self.grid is None or self.placement is None:
-            np.stack(windows, out=out)
-        else:
-            interpolate(np.stack(windows), self.placement, grid=self.grid, out=out)
+def _chips_grid(scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip) -> Grid:
+    """A grid of the chips' pixels, from the scene's corner on, that holds them all."""
+    side = chip.resolution_m
+    x, y = np.array(corners, dtype=np.float64).T
+    left, top = (float(np.floor(v / side)) for v in (x.min() - scene.left, scene.top - y.max()))
+    right, bottom = (float(np.ceil(v / side)) for v in (x.max() - scene.left, scene.top - y.min()))
+    left, top = min(left, 0.0), min(top, 0.0)
+    return Grid(
+        epsg=scene.epsg,
+        left=scene.left + left * side,
+        top=scene.top - top * side,
+        gsd=side,
+        width=int(right - left) + chip.size_px,
+        height=int(bottom - top) + chip.size_px,
+        nodata=None,
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Frame:
-    """A grid of pixels without an end: its upper-left corner and the side of a pixel."""
+def _chunk_px(finest: _Header, own: Grid | None, chip: Chip) -> int:
+    """Side of a Dask chunk: the tile of the finest file, in pixels of the stack."""
+    smallest, largest = CHUNK_PX
+    scale = 1.0 if own is not None else finest.gsd / chip.resolution_m
+    return int(min(max(finest.tile * scale, smallest), largest))
 
-    left: float
-    top: float
-    resolution: float
 
-    def bounds(self, left: int, top: int, right: int, bottom: int) -> tuple[float, float, float, float]:
-        """West, south, east and north of a window of it."""
-        x, y, side = self.left, self.top, self.resolution
-        return (x + left * side, y - bottom * side, x + right * side, y - top * side)
+def _stack(item: dict[str, Any], assets: Sequence[str], grid: Grid, chunk: int, chip: Chip) -> Any:
+    """Some bands on a grid, not read yet, ``(band, y, x)``; a file that has this very grid is read without a warp."""
+    bottom, right = grid.top - grid.height * grid.gsd, grid.left + grid.width * grid.gsd
+    stack = stackstac.stack(
+        [item],
+        assets=list(assets),
+        epsg=grid.epsg,
+        resolution=grid.gsd,
+        bounds=(grid.left, bottom, right, grid.top),
+        snap_bounds=False,
+        resampling=Resampling[chip.resampling],
+        chunksize=chunk,
+        dtype=np.dtype("uint16"),
+        fill_value=np.uint16(grid.nodata or 0),
+        rescale=False,
+        xy_coords=False,
+        properties=False,
+        band_coords=False,
+        errors_as_nodata=(),
+        gdal_env=LayeredEnv(always=dict(GDAL_OPTIONS)),
+    )
+    return stack.data[0]
+
+
+def _cutting(stack: Any, cuts: Cuts, targets: Sequence[NDArray[np.uint16]], tiles_across: int) -> Iterator[Delayed]:
+    """A task for each chunk that chips touch, of each band: read it, cut it, let it go."""
+    rows, columns = np.divmod(np.array(sorted(cuts.of_tile), dtype=np.int64), tiles_across)
+    if not len(rows):
+        return
+    top, left = rows.min(), columns.min()
+    # Chunks that nobody wants are taken out of the graph before it is spelled out
+    blocks = stack.blocks[:, top : rows.max() + 1, left : columns.max() + 1].to_delayed()
+    for tile, row, column in zip(sorted(cuts.of_tile), rows - top, columns - left, strict=True):
+        for band, target in enumerate(targets):
+            yield dask.delayed(partial(_cut, cuts, tile, target), pure=False, traverse=False)(blocks[band, row, column])
+
+
+def _cut(cuts: Cuts, tile: int, into: NDArray[np.uint16], block: NDArray[np.uint16]) -> None:
+    cuts.cut(tile, block[0], into=into)
 
 
 def _in_our_words(exc: RuntimeError, signed: Mapping[str, Any], frozen: Mapping[str, Any]) -> RuntimeError:
@@ -238,7 +225,7 @@ class _Headers:
 
     def __init__(self, most: int = 4096) -> None:
         self.most = most
-        self.lock = Lock()
+        self.lock = threading.Lock()
         self.known: OrderedDict[tuple[str, ...], Future[list[_Header]]] = OrderedDict()
 
     def of(self, hrefs: tuple[str, ...], threads: int) -> list[_Header]:
@@ -258,8 +245,7 @@ class _Headers:
 
     def _open(self, hrefs: tuple[str, ...], threads: int, future: Future[list[_Header]]) -> None:
         try:
-            with ThreadPoolExecutor(min(threads, len(set(hrefs)))) as executor:
-                future.set_result(list(executor.map(_open_header, hrefs)))
+            future.set_result(list(_pool(threads).map(_open_header, hrefs)))
         except BaseException as exc:
             with self.lock:
                 self.known.pop(hrefs, None)
@@ -267,6 +253,18 @@ class _Headers:
 
 
 _HEADERS = _Headers()
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads of the calling one's own, kept: each costs PROJ some milliseconds at first. They do not survive a fork."""
+    key = (os.getpid(), threads)
+    if getattr(_mine, "key", None) != key:
+        _mine.key, _mine.pool = key, ThreadPoolExecutor(threads, thread_name_prefix="pwcat-gdal")
+    pool: ThreadPoolExecutor = _mine.pool
+    return pool
+
+
+_mine = threading.local()
 
 
 def _open_header(href: str) -> _Header:

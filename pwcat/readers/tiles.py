@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from pwcat.providers import OpenSource
 from pwcat.readers import wire
 from pwcat.readers.codecs import decode_tile
-from pwcat.readers.grid import Placement, interpolate, place
+from pwcat.readers.cutting import Cuts
+from pwcat.readers.grid import Placement, place
 from pwcat.readers.headers import Header, UnsuitedError, forget, open_header
 from pwcat.readers.wire import Address
 from pwcat.recipe import Chip
@@ -81,49 +81,6 @@ def _addresses(scene: Scene, chip: Chip, source: OpenSource) -> list[Address]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cut:
-    """A part of a tile that goes into a chip: pixels along each axis, counted in the tile, and where they go."""
-
-    chip: int
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    target: tuple[slice, slice]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Cuts:
-    """How some chips lie in files of one grid and tiling: cuts by tile, counted row by row."""
-
-    placement: Placement
-    of_tile: dict[int, list[_Cut]]
-
-    @classmethod
-    def plan(cls, placement: Placement, header: Header) -> _Cuts:
-        of_tile: dict[int, list[_Cut]] = {}
-        for chip in range(len(placement.rows)):
-            down = _parts(placement.rows[chip], header.tile[0], header.grid.height)
-            across = _parts(placement.columns[chip], header.tile[1], header.grid.width)
-            for row, rows, into_rows in down:
-                for column, columns, into_columns in across:
-                    cut = _Cut(chip=chip, rows=rows, columns=columns, target=(into_rows, into_columns))
-                    of_tile.setdefault(row * header.across + column, []).append(cut)
-        return cls(placement=placement, of_tile=of_tile)
-
-
-def _parts(index: NDArray[np.int64], tile: int, length: int) -> list[tuple[int, NDArray[np.int64], slice]]:
-    """Rising pixel indices by tile: the tile, the indices counted in it, and their places; those outside are left out."""
-    start, stop = np.searchsorted(index, (0, length))
-    if start == stop:
-        return []
-    tiles = np.arange(index[start] // tile, index[stop - 1] // tile + 1)
-    edges = [start, *np.searchsorted(index[:stop], tiles[1:] * tile), stop]
-    return [
-        (int(number), index[a:b] - number * tile, slice(int(a), int(b)))
-        for number, (a, b) in zip(tiles, pairwise(edges), strict=True)
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Band:
     """One band of some chips in the making.
 
@@ -134,7 +91,7 @@ class _Band:
 
     address: Address
     header: Header
-    cuts: _Cuts
+    cuts: Cuts
     target: NDArray[np.uint16]
     chips: NDArray[np.uint16]
 
@@ -144,15 +101,13 @@ async def _read(
 ) -> NDArray[np.uint16]:
     headers = await _each(open_header(file) for file in files)
     out = np.zeros((len(corners), len(files), chip.size_px, chip.size_px), dtype=np.uint16)
-    bands, known = [], dict[tuple[object, ...], _Cuts]()
+    bands, known = [], dict[tuple[object, ...], Cuts]()
     for number, (file, header) in enumerate(zip(files, headers, strict=True)):
         key = (header.grid, header.tile)
         if key not in known:
-            known[key] = _Cuts.plan(_placement(file, header, scene, corners, chip), header)
+            known[key] = Cuts.plan(_placement(file, header, scene, corners, chip), header.grid, header.tile)
         cuts, chips = known[key], out[:, number]
-        side = cuts.placement.rows.shape[1]
-        target = np.zeros((len(corners), side, side), dtype=np.uint16) if cuts.placement.bilinear else chips
-        bands.append(_Band(address=file, header=header, cuts=cuts, target=target, chips=chips))
+        bands.append(_Band(address=file, header=header, cuts=cuts, target=cuts.target(chips), chips=chips))
     await _each(_read_band(band) for band in bands)
     return out
 
@@ -170,13 +125,8 @@ def _placement(
 
 async def _read_band(band: _Band) -> None:
     await _each(_read_run(band, run) for run in _runs(band))
-    if band.cuts.placement.bilinear:
-        await _in_thread(_finish, band)
-
-
-def _finish(band: _Band) -> None:
-    """Windows of a coarser band made chips."""
-    interpolate(band.target, band.cuts.placement, grid=band.header.grid, out=band.chips)
+    if band.target is not band.chips:
+        await _in_thread(band.cuts.finish, band.target, band.chips)
 
 
 def _runs(band: _Band) -> Iterator[list[int]]:
@@ -233,23 +183,7 @@ def _decode_run(band: _Band, run: Sequence[int], data: memoryview) -> None:
             raise RuntimeError(
                 f"Error reading {band.address.name}: tile in row {row}, column {column} is damaged: {exc}"
             ) from exc
-        for cut in band.cuts.of_tile[tile]:
-            _cut(pixels, cut, band)
-
-
-def _cut(pixels: NDArray[np.generic], cut: _Cut, band: _Band) -> None:
-    part = pixels[_slice(cut.rows)][:, _slice(cut.columns)]
-    nodata = band.header.grid.nodata
-    if nodata and not band.cuts.placement.bilinear:
-        part = np.where(part == nodata, 0, part)
-    band.target[cut.chip][cut.target] = part
-
-
-def _slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:
-    """Indices as a slice where they go up by one step; that is faster."""
-    step = int(index[1] - index[0]) if len(index) > 1 else 1
-    last = int(index[-1])
-    return slice(int(index[0]), last + 1, step) if step and last - index[0] == step * (len(index) - 1) else index
+        band.cuts.cut(tile, pixels, into=band.target)
 
 
 async def _each(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

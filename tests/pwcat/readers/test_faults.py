@@ -13,6 +13,7 @@ import pytest
 import rasterio
 
 from pwcat.errors import ForbiddenError
+from pwcat.providers import OpenSource
 from pwcat.readers import codecs, counting, read_chips, wire
 from pwcat.recipe import Chip
 
@@ -145,24 +146,22 @@ def test_a_refusal_is_told_from_other_faults(server, source, make_scene, corner,
     assert read(scene, source, corners, reader=reader).any()  # a refusal is not remembered
 
 
-class Signing:
+class Signing(OpenSource):
     """Signs with a token that must not be seen."""
-
-    def __init__(self, source):
-        self.source = source
 
     def sign(self, href):
         return href + "?token=SECRET&se=2026"
 
-    def band_asset(self, band, assets):
-        return self.source.band_asset(band, assets)
+
+def signing(source):
+    return Signing(provider=source.provider, url=source.url, collection=source.collection, allow_private=True)
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("code", [403, 404, 500])
 def test_no_error_holds_a_signed_address(server, source, make_scene, corner, reader, code, monkeypatch):
     scene = make_scene(f"signed-{reader}-{code}", B02={})
-    assert read(scene, Signing(source), [corner(0, 0)], reader=reader).any()
+    assert read(scene, signing(source), [corner(0, 0)], reader=reader).any()
     assert all("token=SECRET" in path for path, _ in server.asked)
     scene = make_scene(f"signed2-{reader}-{code}", B02={})
     server.fault = lambda path, number, body: code
@@ -171,7 +170,7 @@ def test_no_error_holds_a_signed_address(server, source, make_scene, corner, rea
 
         monkeypatch.setattr(module, "GDAL_OPTIONS", {**module.GDAL_OPTIONS, "GDAL_HTTP_MAX_RETRY": 0})
     with pytest.raises(RuntimeError, match=r"B02\.tif") as caught:
-        read(scene, Signing(source), [corner(0, 0)], reader=reader)
+        read(scene, signing(source), [corner(0, 0)], reader=reader)
     assert "SECRET" not in "".join(str(each) for each in _chain(caught.value))
 
 
