@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         elif isinstance(fault, float):
             time.sleep(fault)
         fields = {"Content-Range": f"bytes {start}-{end}/{len(data)}"} if wanted else {}
-        state.sent += len(body)
+        state.sent += 0 if self.command == "HEAD" else len(body)
         return self.answer(206 if wanted else 200, body, length=length, etag=f'"{file.stat().st_mtime_ns}"', **fields)
 
     def answer(self, code: int, body: bytes, *, length: int | None = None, etag: str = "", **fields: str) -> None:
