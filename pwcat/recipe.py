@@ -46,15 +46,21 @@ class Source(Document):
     allow_private: bool = Field(
         False, description="whether its files may be on this computer or its network, as no public source's are"
     )
+    requests_per_s: float | None = Field(
+        None,
+        gt=0,
+        description="that its files are asked for, by all workers together; what is known to be borne otherwise",
+    )
     fallback: list[Source] = Field(
-        default_factory=list, description="sources of the same acquisitions; kept for later, and refused for now"
+        default_factory=list,
+        description="sources of the same acquisitions, tried in this order where it cannot serve one",
     )
 
     @field_validator("fallback")
     @classmethod
-    def _unused(cls, fallback: list[Source]) -> list[Source]:
-        if fallback:
-            raise ValueError("no other source is tried yet when one fails: leave `fallback` out")
+    def _side_by_side(cls, fallback: list[Source]) -> list[Source]:
+        if any(other.fallback for other in fallback):
+            raise ValueError("a source of `fallback` has a `fallback` of its own: list them all side by side")
         return fallback
 
     @field_validator("provider")
@@ -85,6 +91,9 @@ class When(Document):
     start: date
     end: date
     max_cloud_cover: float = Field(20.0, ge=0, le=100, description="per cent of the scene")
+    max_chip_cloud: float | None = Field(
+        None, ge=0, le=100, description="per cent of a chip that may be cloud, shadow or no data, by the quality band"
+    )
     dates_per_site: int | None = Field(None, ge=1, le=366, description="the span is cut into this many equal windows")
     months: list[Annotated[int, Field(ge=1, le=12)]] | None = Field(
         None, min_length=1, description="one date in each of these months of the first year that has them"
@@ -216,7 +225,22 @@ def _unreachable(document: Mapping[str, Any]) -> list[str]:
     chip = document.get("chip")
     if isinstance(sampler, Spectral) and isinstance(chip, Mapping):
         faults += _unscorable(sampler, chip, constraints)
-    return faults
+    return faults + _unjudged(document)
+
+
+def _unjudged(document: Mapping[str, Any]) -> list[str]:
+    """Sources whose chips cannot be judged by a quality band, where that is asked for."""
+    when, source = document.get("when"), document.get("source")
+    if not isinstance(when, Mapping) or when.get("max_chip_cloud") is None or not isinstance(source, Mapping):
+        return []
+    others = source.get("fallback") or []
+    sources = [each for each in (source, *(others if isinstance(others, list) else [])) if isinstance(each, Mapping)]
+    return [
+        f"when.max_chip_cloud: no quality band is known of {collection} at {provider}"
+        for provider, collection in ((each.get("provider"), each.get("collection")) for each in sources)
+        if isinstance(provider, str) and isinstance(collection, str)
+        if provider in PROVIDERS and PROVIDERS[provider].collection(collection).quality is None
+    ]
 
 
 def _hint(layer: str) -> str:

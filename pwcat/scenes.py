@@ -178,6 +178,8 @@ def search_scenes(
     for item in find_items(source, datetime=span, sites=sites, folder=folder, answer=answer, progress=progress):
         try:
             scene = Scene.from_item(item, source=source, bands=bands)
+            if when.max_chip_cloud is not None:
+                source.quality_asset(scene.item["assets"])
         except SourceError as exc:
             log.info("scene %s is left out: %s", item.get("id"), exc)
             left_out[str(exc)] += 1

@@ -6,7 +6,7 @@ from typing import Any
 from pwcat.providers.records import Band, Bits, Classes, Collection, Offset, Provider
 from pwcat.providers.register import PROVIDERS
 from pwcat.providers.signing import Signing
-from pwcat.providers.source import OpenSource, open_source
+from pwcat.providers.source import OpenSource, open_fallback, open_source
 
 __all__ = [
     "PROVIDERS",
@@ -19,6 +19,7 @@ __all__ = [
     "Provider",
     "Signing",
     "ask",
+    "open_fallback",
     "open_source",
 ]
 

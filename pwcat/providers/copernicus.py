@@ -4,7 +4,7 @@ Sources: documentation.dataspace.copernicus.eu (the STAC catalogue at ``stac.dat
 ``eodata`` at ``eodata.dataspace.copernicus.eu``, with keys of one's own); assets as recorded in public code
 (``B04_10m``, ``SCL_20m``; ``s3://eodata/…_B04_10m.jp2``); the extension `processing`, whose ``processing:version`` is the
 baseline there; e-sensing/sits issue 1560 (five requests a second, ``Retry-After: 2``) and Open-EO/openeo-geopyspark-driver
-issue 1150 (ten).
+issue 1150 (ten); "Quotas and Limitations" there (2,000 requests a minute to the object store).
 
 Files are JPEG 2000, and are read through GDAL's S3 with what stands in the environment: ``AWS_ACCESS_KEY_ID``,
 ``AWS_SECRET_ACCESS_KEY``, ``AWS_S3_ENDPOINT=eodata.dataspace.copernicus.eu`` and ``AWS_VIRTUAL_HOSTING=FALSE``.
@@ -30,5 +30,6 @@ COPERNICUS = Provider(
     url="https://stac.dataspace.copernicus.eu/v1",
     collections={_S2.id: _S2},
     requests_per_s=4,
+    files_per_s=30,
     page_size=100,
 )

@@ -5,7 +5,8 @@ Sources: the recorded collections, items and pages that rustac, odc-stac and sta
 token's endpoint, which hosts are signed); microsoft/PlanetaryComputer issues 163 (items repeated across pages), 191
 (egress over the account's limit), 427 (a user banned for load), 457 and 476 (429 and failing searches). Bands, units and nodata
 of ``sentinel-1-rtc``, ``landsat-c2-l2``, ``cop-dem-glo-30`` and ``esa-worldcover`` are those of the collections' pages and
-of their products' handbooks (USGS LSDS-1619 for Landsat's scale, offset and QA_PIXEL).
+of their products' handbooks (USGS LSDS-1619 for Landsat's scale, offset and QA_PIXEL). A storage account is made for 20,000
+requests a second in all, and one file for 500 (Microsoft's "Scalability and performance targets for Blob storage").
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ PLANETARY_COMPUTER = Provider(
     other=Collection(geoparquet=ITEMS),
     signing=SAS,
     requests_per_s=4,
+    files_per_s=500,
     page_size=250,
     snapshot_first=True,
 )

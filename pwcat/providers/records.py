@@ -123,6 +123,7 @@ class Provider:
         other: what holds for collections that are not listed.
         signing: how hrefs are signed.
         requests_per_s: how many requests a second are sent to the API at most; our choice, below what it is known to bear.
+        files_per_s: the same of its files, of all workers of a cluster together.
         page_size: items a page that are asked for first; a page that fails is asked for in smaller ones.
         snapshot_first: whether a large question reads the collection's GeoParquet rather than the API.
     """
@@ -132,6 +133,7 @@ class Provider:
     other: Collection = Collection()
     signing: Signing | None = None
     requests_per_s: float | None = None
+    files_per_s: float | None = None
     page_size: int = 250
     snapshot_first: bool = False
 

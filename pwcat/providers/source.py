@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from pwcat.providers.signing import Signing, tokens_of
 if TYPE_CHECKING:
     from pwcat.recipe import Source
 
-__all__ = ["OpenSource", "open_source"]
+__all__ = ["OpenSource", "open_fallback", "open_source"]
 
 ARCHIVE_SCHEME = "archive:"
 
@@ -36,6 +36,7 @@ class OpenSource:
         allow_private: whether hrefs may lead to files of this computer and to addresses that are not public.
         search: how scenes are looked for; see :func:`pwcat.search.find_items`.
         signing: another way of signing than the provider's.
+        files_per_s: requests a second that its files are asked for, of all workers together; ``None`` for no limit.
     """
 
     provider: str
@@ -44,6 +45,7 @@ class OpenSource:
     allow_private: bool = False
     search: Literal["auto", "api", "snapshot"] = "auto"
     signing: Signing | None = None
+    files_per_s: float | None = None
 
     @property
     def profile(self) -> Provider:
@@ -111,6 +113,19 @@ class OpenSource:
                 return key
         raise SourceError(f"no asset for band {band!r} (looked for {aliased!r}); there are {', '.join(sorted(assets))}")
 
+    def quality_asset(self, assets: Mapping[str, Any]) -> str:
+        """The key of the asset that says what each pixel is.
+
+        Raises:
+            SourceError: none is known of the collection, or the item has no such asset.
+        """
+        quality = self.record.quality
+        if quality is None:
+            raise SourceError(f"no quality band is known of {self.collection} at {self.provider}")
+        if quality.asset not in assets:
+            raise SourceError(f"it has no quality band {quality.asset!r}; there are {', '.join(sorted(assets))}")
+        return quality.asset
+
     def boa_offset(self, properties: Mapping[str, Any]) -> int:
         """DN to subtract so that reflectance is DN / 10000; see :func:`pwcat.harmonise.boa_offset`."""
         rule = self.record.offset
@@ -145,6 +160,17 @@ def open_source(source: Source, *, base_dir: Path) -> Iterator[OpenSource]:
         yield _opened(source, url)
 
 
+@contextmanager
+def open_fallback(source: Source, *, base_dir: Path) -> Iterator[tuple[OpenSource, ...]]:
+    """The sources that a source falls back on, all ready to answer, in the recipe's order.
+
+    Raises:
+        SourceError: an archive's folder does not exist.
+    """
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(open_source(other, base_dir=base_dir)) for other in source.fallback)
+
+
 def _opened(source: Source, url: str) -> OpenSource:
     return OpenSource(
         provider=source.provider,
@@ -152,4 +178,5 @@ def _opened(source: Source, url: str) -> OpenSource:
         collection=source.collection,
         allow_private=source.allow_private,
         search=source.search,
+        files_per_s=source.requests_per_s or PROVIDERS[source.provider].files_per_s,
     )

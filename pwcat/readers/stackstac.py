@@ -25,6 +25,7 @@ from stackstac.rio_env import LayeredEnv
 
 from pwcat.errors import ForbiddenError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
+from pwcat.limits import Limit, limit_of
 from pwcat.providers import OpenSource
 from pwcat.readers import wire
 from pwcat.readers.cutting import Cuts
@@ -37,6 +38,9 @@ __all__ = ["Stackstac"]
 
 # Sides of a Dask chunk, pixels, that a tile of the COG may ask for; a striped file is read in the smaller.
 CHUNK_PX = (256, 2048)
+
+# A HEAD, and the start of the file.
+REQUESTS_TO_OPEN = 2
 
 
 class Stackstac:
@@ -65,7 +69,8 @@ def _read(
     """All bands in as few stacks as they have grids; each chunk is cut into chips as it comes, and let go."""
     assets = [source.band_asset(band, item["assets"]) for band in chip.bands]
     # All files are opened, at once, so that stackstac finds their headers in GDAL's cache
-    headers = _HEADERS.of(tuple(item["assets"][key]["href"] for key in assets), threads)
+    limit = limit_of(source)
+    headers = _HEADERS.of(tuple(item["assets"][key]["href"] for key in assets), threads, limit)
     stacks: dict[Grid | None, list[int]] = {}
     for number, header in enumerate(headers):
         stacks.setdefault(_own_grid(header, scene, corners, chip), []).append(number)
@@ -82,7 +87,11 @@ def _read(
         targets = [cuts.target(out[:, number]) for number in members]
         work += _cutting(stack, cuts, targets, -(-grid.width // chunk))
         finish += [(cuts, target, out[:, number]) for target, number in zip(targets, members, strict=True)]
-    dask.compute(*work, scheduler="threads", pool=_pool(threads))
+    at_once = threads if limit.per_second else max(1, len(work))
+    for start in range(0, len(work), at_once):
+        part = work[start : start + at_once]
+        limit.wait(len(part))
+        dask.compute(*part, scheduler="threads", pool=_pool(threads))
     for cuts, target, chips in finish:
         cuts.finish(target, chips)
     return out
@@ -228,7 +237,7 @@ class _Headers:
         self.lock = threading.Lock()
         self.known: OrderedDict[tuple[str, ...], Future[list[_Header]]] = OrderedDict()
 
-    def of(self, hrefs: tuple[str, ...], threads: int) -> list[_Header]:
+    def of(self, hrefs: tuple[str, ...], threads: int, limit: Limit) -> list[_Header]:
         """Headers of some files, opened side by side unless they are known.
 
         Raises:
@@ -240,6 +249,7 @@ class _Headers:
             while len(self.known) > self.most:
                 self.known.popitem(last=False)
         if mine:
+            limit.wait(REQUESTS_TO_OPEN * len(set(hrefs)))
             self._open(hrefs, threads, future)
         return future.result()
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pwcat.limits import limit_of
 from pwcat.providers import OpenSource
 from pwcat.readers import wire
 from pwcat.readers.codecs import decode_tile
@@ -69,11 +70,11 @@ def _addresses(scene: Scene, chip: Chip, source: OpenSource) -> list[Address]:
     """
     if not wire.usable():
         raise UnsuitedError("this process was forked from one that had begun to read tiles")
-    files = []
+    files, limit = [], limit_of(source)
     for band in chip.bands:
         asset = scene.item["assets"][source.band_asset(band, scene.item["assets"])]
         href = source.sign(asset["href"])
-        address = Address.of(href, name=asset["href"])
+        address = Address.of(href, name=asset["href"], limit=limit)
         if address is None or "jp2" in (asset.get("type") or "") or href.lower().endswith((".jp2", ".j2k")):
             raise UnsuitedError(f"{asset['href']}: it is no GeoTIFF at an http(s) address")
         files.append(address)

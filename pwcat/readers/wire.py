@@ -23,6 +23,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import HTTPStore
 
 from pwcat.errors import ForbiddenError
+from pwcat.limits import Limit
 from pwcat.readers import counting
 
 if TYPE_CHECKING:
@@ -48,21 +49,24 @@ class Address:
         base: scheme, host and query.
         path: not percent-encoded.
         name: how the file is called in messages: without its signature.
+        limit: how often its server may be asked.
     """
 
     base: str
     path: str
     name: str
+    limit: Limit | None = None
 
     @classmethod
-    def of(cls, href: str, *, name: str) -> Address | None:
+    def of(cls, href: str, *, name: str, limit: Limit | None = None) -> Address | None:
         """``None`` where the address is not of HTTP, or its path would not survive."""
         parts = urlsplit(href)
         path = unquote(parts.path.removeprefix("/"))
         same = quote(path, safe="/:+@!$&'()*,;=~") == parts.path.removeprefix("/")
         if parts.scheme not in ("http", "https") or not same or not all(path.split("/")) or parts.fragment:
             return None
-        return cls(base=urlunsplit((parts.scheme, parts.netloc, "/", parts.query, "")), path=path, name=name)
+        base = urlunsplit((parts.scheme, parts.netloc, "/", parts.query, ""))
+        return cls(base=base, path=path, name=name, limit=limit)
 
     @property
     def key(self) -> str:
@@ -108,6 +112,8 @@ class _TransientError(Exception):
 
 
 async def _fetch_once(address: Address, start: int, end: int) -> Answer:
+    if address.limit is not None and (wait_s := address.limit.reserve()) > 0:
+        await asyncio.sleep(wait_s)
     counting.add(requests=1)
     try:
         got = await obstore.get_async(_store(address.base), address.path, options={"range": (start, end)})

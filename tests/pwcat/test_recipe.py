@@ -224,7 +224,7 @@ def test_defaults_are_part_of_the_hash_and_every_value_changes_it():
     assert Recipe.model_validate(changed(seed=1)).hash != recipe.hash
     assert Recipe.model_validate(changed(chip__bands=["B03", "B02"])).hash != recipe.hash
     # Golden: a recipe's hash is in every artefact made from it, so that it must not change by accident.
-    assert recipe.hash == "6216a1d52d7177f79f1826b219034b903c423837a12330694c80246accb327ce"
+    assert recipe.hash == "3dd589e4790aed641611b45a9844015220207a255950429257db7c78d6f89b16"
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
@@ -518,10 +518,21 @@ def test_a_layer_that_cannot_be_is_a_fault(tmp_path, name):
     assert all(fault.startswith(f"regions.{next(iter(layers))}") for fault in found)
 
 
-def test_a_fallback_is_refused_rather_than_ignored(tmp_path):
+def test_sources_to_fall_back_on_stand_side_by_side(tmp_path):
     other = {"provider": "stac", "url": "http://127.0.0.1:2", "collection": "s2"}
-    (found,) = faults_of(tmp_path, changed(source__fallback=[other]))
-    assert found.startswith("source.fallback: no other source is tried yet")
+    recipe = Recipe.model_validate(changed(source__fallback=[other, {**other, "collection": "s2-c1"}]))
+    assert [source.collection for source in recipe.source.fallback] == ["s2", "s2-c1"]
+    (found,) = faults_of(tmp_path, changed(source__fallback=[{**other, "fallback": [other]}]))
+    assert found.startswith("source.fallback: a source of `fallback` has a `fallback` of its own: list them all")
+
+
+def test_cloud_of_chips_needs_a_quality_band_at_every_source(tmp_path):
+    radar = {"provider": "planetary-computer", "collection": "sentinel-1-rtc"}
+    fault = "when.max_chip_cloud: no quality band is known of sentinel-1-rtc at planetary-computer"
+    assert faults_of(tmp_path, changed(source=radar, when__max_chip_cloud=10)) == [fault]
+    assert faults_of(tmp_path, changed(source__fallback=[radar], when__max_chip_cloud=10)) == [fault]
+    assert Recipe.model_validate(changed(source=radar)).when.max_chip_cloud is None
+    assert Recipe.model_validate(changed(when__max_chip_cloud=0)).when.max_chip_cloud == 0
 
 
 def cells_of(heading):
