@@ -113,7 +113,7 @@ def _require_format(path: Path | None, formats: Sequence[str], option: str) -> N
 
 def _write_sites(path: Path, table: pa.Table) -> None:
     """The sites as points, EPSG:4326, with their labels."""
-    unknown = {"id", "scene_ids", "datetime", "landcover_fractions", "shard"}
+    unknown = {"id", "scene_ids", "composite_ids", "datetime", "landcover_fractions", "shard"}
     frame = table.select([name for name in table.column_names if name not in unknown]).to_pandas()
     write_points(path, frame, layer="sites")
 

@@ -96,7 +96,7 @@ def _incomplete(given: dict[str, Any]) -> str:
 # Names that a plan or its summary give to something else: a layer's name is a column, too.
 COLUMNS_OF_A_PLAN = frozenset({
     "id", "lon", "lat", "landcover_area", "landcover_fractions", "stratum", "scene_ids", "datetime", "epsg", "x0", "y0",
-    "resolution_m", "split", "shard",
+    "composite_ids", "resolution_m", "split", "shard",
 })  # fmt: skip
 
 

@@ -44,7 +44,7 @@ __all__ = [
 FRACTIONS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("fraction", pa.float64())]))
 
 # One row a sample. Positions are EPSG:4326; x0 and y0 are the chip's upper-left corner in metres, in `epsg`. Layers of the
-# recipe beyond these four have a column each, at the end.
+# recipe beyond these four have a column each, at the end; before them, where dates are medians, come the scenes of each.
 PLAN_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -66,6 +66,7 @@ PLAN_SCHEMA = pa.schema(
         pa.field("shard", pa.int32()),
     ]
 )
+COMPOSITE_FIELD = pa.field("composite_ids", pa.list_(pa.list_(pa.string())))
 LAYER_COLUMNS = ("continent", "biome", "ecoregion", "landcover")
 
 
@@ -126,7 +127,7 @@ def _plan(recipe: Recipe, base_dir: Path, source: OpenSource, progress: OnDrawn)
     regions = open_regions(recipe.regions, base_dir=base_dir, source=source)
     scenes = _every_scene(recipe, source) if recipe.sampler.draws_from_scenes() else None
     strata = _strata(recipe, regions, scenes or [], base_dir)
-    locator = SceneLocator(recipe, source, scenes=scenes)
+    locator = SceneLocator(recipe, source, scenes=scenes, base_dir=base_dir)
     choice = None
     if isinstance(recipe.sampler, Spectral):
         sites, reserve, choice = choose_by_spectrum(
@@ -136,13 +137,13 @@ def _plan(recipe: Recipe, base_dir: Path, source: OpenSource, progress: OnDrawn)
         sites, reserve = choose_sites(
             recipe, strata, regions=regions, locator=locator, base_dir=base_dir, progress=progress
         )
-    used = np.unique(np.concatenate([sites.placements.scene.ravel(), reserve.placements.scene.ravel()]))
+    used = np.unique(np.concatenate([part.placements.every_scene().ravel() for part in (sites, reserve)]))
     table, extra = _to_tables(recipe, strata, regions, sites, reserve, locator.scenes)
     return Plan(
         recipe=recipe,
         table=table,
         reserve=extra,
-        scenes=sorted((locator.scenes[number] for number in used), key=lambda scene: scene.id),
+        scenes=sorted((locator.scenes[number] for number in used[used >= 0]), key=lambda scene: scene.id),
         layers=regions.sources(),
         spectral=choice,
     )
@@ -190,7 +191,7 @@ def draw_sites(
         )
     regions = open_regions(recipe.regions, base_dir=base_dir, source=source)
     strata = _strata(recipe, regions, [], base_dir)
-    locator = NominalLocator(recipe)
+    locator = NominalLocator(recipe, base_dir=base_dir)
     sites, reserve = choose_sites(
         recipe, strata, regions=regions, locator=locator, base_dir=base_dir, progress=progress
     )
@@ -227,9 +228,9 @@ def _to_tables(
     chosen = table.take(pa.array(hilbert_order(sites.lonlat))).append_column("shard", shard)
     extra = table.slice(len(sites)).append_column("shard", pa.nulls(len(reserve), pa.int32()))
     more = [name for name in regions.layers if name not in LAYER_COLUMNS]
-    names = [*PLAN_SCHEMA.names, *more]
-    schema = pa.schema([*PLAN_SCHEMA, *(pa.field(name, pa.string()) for name in more)])
-    return chosen.select(names).cast(schema), extra.select(names).cast(schema)
+    composite = [COMPOSITE_FIELD] if recipe.when.composite == "median" else []
+    schema = pa.schema([*PLAN_SCHEMA, *composite, *(pa.field(name, pa.string()) for name in more)])
+    return chosen.select(schema.names).cast(schema), extra.select(schema.names).cast(schema)
 
 
 def _to_table(
@@ -250,6 +251,7 @@ def _to_table(
         "landcover_fractions": _fractions(sites.landcover_shares, legend),
         "stratum": _names(sites.stratum, [stratum.name for stratum in strata]),
         "scene_ids": _lists(sites.placements.scene, pa.array(ids, pa.string())),
+        "composite_ids": _nested_lists(sites.placements.every_scene(), pa.array(ids, pa.string())),
         "datetime": _lists(sites.placements.scene, pa.array(times, PLAN_SCHEMA.field("datetime").type.value_type)),
         "epsg": pa.array(sites.placements.epsg, pa.int32()),
         "x0": pa.array(sites.placements.x0),
@@ -273,6 +275,16 @@ def _lists(numbers_NT: NDArray[np.int64], values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(
         pa.array(np.arange(n + 1) * t, pa.int32()), values.take(pa.array(numbers_NT.ravel()))
     )
+
+
+def _nested_lists(numbers_NTC: NDArray[np.int64], values: pa.Array) -> pa.Array:
+    """A list of lists of values a row, one a date; numbers of -1 have none."""
+    n, t, _ = numbers_NTC.shape
+    there = numbers_NTC >= 0
+    ends = np.concatenate([[0], np.cumsum(there.sum(axis=2).ravel())])
+    flat = values.take(pa.array(numbers_NTC[there])) if len(values) else values
+    inner = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat)
+    return pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * t, pa.int32()), inner)
 
 
 def _fractions(shares_NK: NDArray[np.float32], classes: Sequence[str]) -> pa.Array:

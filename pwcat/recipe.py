@@ -21,8 +21,11 @@ from pwcat.providers import PROVIDERS
 from pwcat.regions.datasets import DEFAULTS
 from pwcat.samplers import AnySampler, Spectral
 
-__all__ = ["Chip", "Recipe", "Source", "Split", "When", "load_recipe"]
+__all__ = ["Chip", "Phenology", "Recipe", "Source", "Split", "When", "load_recipe"]
 
+
+# Scenes that a median is made of where the recipe does not say: an odd number, so that it is a pixel of one of them.
+MOST_SCENES = 5
 
 # Pixels a side that a chip must have to be scored.
 LEAST_SCORED_PX = 4
@@ -85,8 +88,33 @@ class Source(Document):
         return path
 
 
+class Phenology(Document):
+    """Dates that differ from place to place: a table of places, and columns that say when the seasons come there."""
+
+    path: str = Field(description="table or vector file of places, relative to the recipe")
+    columns: list[str] = Field(min_length=1, description="of dates, or of days of the year; each gives one date")
+    days: int = Field(30, ge=0, le=183, description="before and after each of these dates that a scene may be of")
+    max_km: float | None = Field(None, gt=0, description="to the nearest place; sites beyond are not taken")
+    lon: str | None = Field(None, description="column of longitudes; found by its name where not given")
+    lat: str | None = Field(None, description="column of latitudes")
+
+    @field_validator("columns")
+    @classmethod
+    def _distinct(cls, columns: list[str]) -> list[str]:
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"`columns` repeats itself: {', '.join(columns)}")
+        return columns
+
+    @field_validator("lat")
+    @classmethod
+    def _both(cls, lat: str | None, info: ValidationInfo) -> str | None:
+        if (lat is None) != (info.data.get("lon") is None):
+            raise ValueError("give both `lon` and `lat`, or neither")
+        return lat
+
+
 class When(Document):
-    """Which dates: a span, how cloudy a scene may be, and how many dates a site has."""
+    """Which dates: a span, how cloudy a scene may be, how many dates a site has, and how many scenes make one."""
 
     start: date
     end: date
@@ -96,7 +124,14 @@ class When(Document):
     )
     dates_per_site: int | None = Field(None, ge=1, le=366, description="the span is cut into this many equal windows")
     months: list[Annotated[int, Field(ge=1, le=12)]] | None = Field(
-        None, min_length=1, description="one date in each of these months of the first year that has them"
+        None, min_length=1, description="one date in each of these months of the first year that has them; or `all`"
+    )
+    phenology: Phenology | None = Field(None, description="dates of the nearest place of a table")
+    composite: Literal["nearest", "median"] = Field(
+        "nearest", description="what a date is made of: one scene, or several"
+    )
+    most_scenes: int | None = Field(
+        None, ge=2, le=50, validate_default=True, description=f"that a median is made of; {MOST_SCENES} where not given"
     )
 
     @field_validator("end")
@@ -106,6 +141,11 @@ class When(Document):
         if end < start:
             raise ValueError(f"`end` ({end}) lies before `start` ({start})")
         return end
+
+    @field_validator("months", mode="before")
+    @classmethod
+    def _every(cls, months: Any) -> Any:
+        return list(range(1, 13)) if months == "all" else months
 
     @field_validator("months")
     @classmethod
@@ -118,6 +158,28 @@ class When(Document):
         if faults:
             raise ValueError("; ".join(faults))
         return months
+
+    @field_validator("phenology")
+    @classmethod
+    def _alone(cls, phenology: Phenology | None, info: ValidationInfo) -> Phenology | None:
+        others = [f"`{name}`" for name in ("dates_per_site", "months") if info.data.get(name) is not None]
+        if phenology is not None and others:
+            raise ValueError(f"its columns say the dates: leave {' and '.join(others)} out")
+        return phenology
+
+    @field_validator("most_scenes")
+    @classmethod
+    def _of_a_median(cls, most: int | None, info: ValidationInfo) -> int | None:
+        median = info.data.get("composite", "median") == "median"
+        if most is not None and not median:
+            raise ValueError("is for `composite: median`; the nearest scene is one")
+        return MOST_SCENES if median and most is None else most
+
+    @property
+    def num_dates(self) -> int:
+        """How many dates a site has."""
+        columns = self.phenology.columns if self.phenology is not None else []
+        return len(self.months or columns) or self.dates_per_site or 1
 
 
 class Chip(Document):
@@ -225,7 +287,7 @@ def _unreachable(document: Mapping[str, Any]) -> list[str]:
     chip = document.get("chip")
     if isinstance(sampler, Spectral) and isinstance(chip, Mapping):
         faults += _unscorable(sampler, chip, constraints)
-    return faults + _unjudged(document)
+    return faults + _unjudged(document) + _ungrouped(document.get("when"), constraints)
 
 
 def _unjudged(document: Mapping[str, Any]) -> list[str]:
@@ -240,6 +302,22 @@ def _unjudged(document: Mapping[str, Any]) -> list[str]:
         for provider, collection in ((each.get("provider"), each.get("collection")) for each in sources)
         if isinstance(provider, str) and isinstance(collection, str)
         if provider in PROVIDERS and PROVIDERS[provider].collection(collection).quality is None
+    ]
+
+
+def _ungrouped(when: Any, constraints: Mapping[str, Any]) -> list[str]:
+    """Dates that sites of a group could not share."""
+    least = constraints.get("min_sites_per_scene", 1)
+    if not isinstance(when, Mapping) or not isinstance(least, int) or least <= 1:
+        return []
+    ways = {
+        "when.phenology": when.get("phenology") is not None,
+        "when.composite: median": when.get("composite") == "median",
+    }
+    return [
+        f"constraints.min_sites_per_scene: sites of a group share one scene a date, which `{way}` does not keep to"
+        for way, asked in ways.items()
+        if asked
     ]
 
 

@@ -1,14 +1,12 @@
-"""Scenes: asking a STAC API, freezing the answer, and the windows of dates that are wanted."""
+"""Scenes: asking a STAC API, and freezing the answer."""
 
 from __future__ import annotations
 
-import calendar
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from pwcat.providers import OpenSource
 from pwcat.recipe import When
 from pwcat.search import Answer, find_items, require_collection
 
-__all__ = ["DateWindow", "Scene", "date_windows", "read_scenes", "search_scenes", "write_scenes"]
+__all__ = ["Scene", "read_scenes", "search_scenes", "write_scenes"]
 
 log = logging.getLogger(__name__)
 
@@ -98,52 +96,6 @@ def _finest_grid(item: Mapping[str, Any], keys: Sequence[str]) -> tuple[int, lis
     if transform[1] or transform[3]:
         raise SourceError("its pixel grid is rotated")
     return int(epsg), list(transform), list(shape)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DateWindow:
-    """A span of days, both ends included, and the moment in it that is wanted most."""
-
-    start: date
-    end: date
-
-    def holds(self, time: datetime) -> bool:
-        """Whether a moment lies in the span (UTC days)."""
-        return self.start <= time.astimezone(UTC).date() <= self.end
-
-    @property
-    def wanted(self) -> datetime:
-        """The middle."""
-        first = datetime(self.start.year, self.start.month, self.start.day, tzinfo=UTC)
-        return first + (self.end - self.start + timedelta(days=1)) / 2
-
-
-def date_windows(when: When) -> list[DateWindow]:
-    """The windows in which each site wants one scene, in order.
-
-    Raises:
-        SourceError: a wanted month lies outside the span, or the span has fewer days than windows.
-    """
-    if when.months is not None:
-        return [_month_window(month, when) for month in when.months]
-    count = when.dates_per_site or 1
-    days = (when.end - when.start).days + 1
-    if days < count:
-        raise SourceError(
-            f"when.dates_per_site: {count} windows do not fit into the {days} days from {when.start} to {when.end}; "
-            "widen the span or ask for fewer dates"
-        )
-    edges = [when.start + timedelta(days=round(days * k / count)) for k in range(count + 1)]
-    return [DateWindow(start=a, end=b - timedelta(days=1)) for a, b in pairwise(edges)]
-
-
-def _month_window(month: int, when: When) -> DateWindow:
-    for year in range(when.start.year, when.end.year + 1):
-        first = date(year, month, 1)
-        last = date(year, month, calendar.monthrange(year, month)[1])
-        if when.start <= first and last <= when.end:
-            return DateWindow(start=first, end=last)
-    raise SourceError(f"when.months: no whole month {month} lies between {when.start} and {when.end}")
 
 
 def search_scenes(

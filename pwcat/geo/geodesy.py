@@ -137,28 +137,42 @@ class SiteIndex:
             tolerance: by how much of itself an answer may be too large. To be exact is slow where many sites are far away
                 and about as far: all of them are measured.
         """
+        return self.nearest(lonlat, tolerance=tolerance)[1]
+
+    def nearest(
+        self, lonlat: NDArray[np.float64], *, tolerance: float = 0.0
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """The nearest indexed site of each query, of several as near the first, and its geodesic distance; ``(n,)`` each.
+
+        -1 and infinitely far where there are no sites. For the arguments see :meth:`nearest_km`; with a tolerance another site
+        may be as much nearer.
+        """
         lonlat = np.asarray(lonlat, dtype=np.float64).reshape(-1, 2)
-        nearest = np.full(len(lonlat), np.inf)
+        site, nearest = np.full(len(lonlat), -1, dtype=np.intp), np.full(len(lonlat), np.inf)
         left = np.arange(len(lonlat)) if len(self) else np.empty(0, dtype=np.intp)
         k = 2
         while len(left):  # until the next chord alone is longer than the best geodesic
             undecided = []
             for block in _blocks(len(left), max(1, BLOCK // k)):
                 rows = left[block]
-                nearest[rows], beyond_km = self._best_of(lonlat[rows], k)
+                site[rows], nearest[rows], beyond_km = self._best_of(lonlat[rows], k)
                 if tolerance:
                     beyond_km = _arc_km(beyond_km) * (1 + tolerance)
                 undecided.append(rows[beyond_km <= nearest[rows]])
             left, k = np.concatenate(undecided), k * 4
-        return nearest
+        return site, nearest
 
-    def _best_of(self, lonlat: NDArray[np.float64], k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Least geodesic among the ``k`` sites of the shortest chords, and a chord that all others exceed; ``(n,)`` km."""
+    def _best_of(
+        self, lonlat: NDArray[np.float64], k: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        """The nearest of the ``k`` sites of the shortest chords, its geodesic, a chord that all others exceed; ``(n,)`` km."""
         chords, sites = self._tree.query(ecef_m(lonlat), k=k, workers=-1)
         rows, columns = np.nonzero(sites < len(self))
         geodesics = np.full(sites.shape, np.inf)
         geodesics[rows, columns] = geodesic_km(lonlat[rows], self.lonlat[sites[rows, columns]])
-        return geodesics.min(axis=1), (chords[:, -1] - MARGIN_M) / 1000
+        best = geodesics.min(axis=1)
+        first = np.where(geodesics == best[:, None], sites, len(self)).min(axis=1)
+        return first.astype(np.intp), best, (chords[:, -1] - MARGIN_M) / 1000
 
     def _candidates(
         self, lonlat: NDArray[np.float64], reach: float

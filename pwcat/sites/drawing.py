@@ -66,6 +66,10 @@ class Locator(Protocol):
         """Whether each lot of candidates is a question to a source."""
         ...
 
+    def dated(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which sites have dates, ``(n,)``; only these are to be placed."""
+        ...
+
     def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of those of the sites that can be placed; scene numbers, of those to avoid too, are the locator's own."""
         ...
@@ -170,7 +174,7 @@ def _divide(sites: Sites, strata: Sequence[Stratum]) -> tuple[Sites, Sites]:
 def _draw(filling: Filling, *, regions: Regions, locator: Locator, base_dir: Path, progress: OnDrawn) -> Sites:
     """Rounds over all open strata, until none is."""
     zones = open_exclusions(filling.limits.exclude, base_dir=base_dir)
-    judge = Judge(filling.recipe, filling.strata, regions=regions, zones=zones, drop=filling.drop)
+    judge = Judge(filling.recipe, filling.strata, regions=regions, zones=zones, dated=locator.dated, drop=filling.drop)
     while working := [part for part in filling.parts if part.open]:
         lonlat = [part.next_round(max(LEAST_A_ROUND, MOST_A_ROUND // len(working))) for part in working]
         stratum = np.repeat([part.number for part in working], [len(lot) for lot in lonlat])

@@ -132,7 +132,7 @@ class Filling:
             self.parts[int(number)].placed += int(count)
         self.places.update(map(tuple, sites.lonlat.tolist()))
         if self.limits.max_sites_per_scene is not None:
-            self.in_scene.update(number for row in sites.placements.scene.tolist() for number in {*row})
+            self.in_scene.update(number for row in _scenes_of(sites) for number in row)
 
     def accept_group(self, sites: Sites, size: int) -> None:
         """Take ``size`` sites of one stratum, in order, or none of them."""
@@ -163,7 +163,7 @@ class Filling:
         most = self.limits.max_sites_per_scene
         in_scene, here = Counter(self.in_scene), set[tuple[float, ...]]()
         taken = np.zeros(len(sites), dtype=bool)
-        rows = zip(sites.stratum.tolist(), sites.placements.scene.tolist(), sites.lonlat.tolist(), strict=True)
+        rows = zip(sites.stratum.tolist(), _scenes_of(sites), sites.lonlat.tolist(), strict=True)
         for row, (number, scenes, lonlat) in enumerate(rows):
             place = tuple(lonlat)
             if places[number] == 0:
@@ -177,7 +177,7 @@ class Filling:
             else:
                 taken[row] = True
                 places[number] -= 1
-                in_scene.update({*scenes})
+                in_scene.update(scenes)
                 here.add(place)
         return taken
 
@@ -213,6 +213,12 @@ class Filling:
             log.warning("%s: the reserve is %d sites short of what was asked", self.recipe.name, short)
         sites = Sites.concat(self.accepted)
         return sites.take(np.argsort(sites.stratum, kind="stable"))
+
+
+def _scenes_of(sites: Sites) -> list[set[int]]:
+    """The scenes that serve each site, those of composites included, each once."""
+    rows = sites.placements.every_scene().tolist()
+    return [{number for numbers in row for number in numbers if number >= 0} for row in rows]
 
 
 def _shortfall(part: Part, wanted: int, about: Circumstances) -> Shortfall:

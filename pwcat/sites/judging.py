@@ -47,6 +47,7 @@ class Judge:
         strata: say the labels.
         regions: label.
         zones: to stay away from.
+        dated: which places have dates, ``(n,)``.
         drop: told of the candidates that fall, with the reason, the stratum of each, and the layer of a label.
     """
 
@@ -57,9 +58,11 @@ class Judge:
         *,
         regions: Regions,
         zones: Zones,
+        dated: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
         drop: Drop,
     ) -> None:
         self._recipe, self._regions, self._zones, self._drop = recipe, regions, zones, drop
+        self._dated = dated
         self._allowed = {name: self._allowed_codes(name, strata) for name in regions.layers}
 
     def _allowed_codes(self, layer: str, strata: Sequence[Stratum]) -> NDArray[np.bool_]:
@@ -96,6 +99,9 @@ class Judge:
         snapped_km = self._recipe.chip_km + self._recipe.chip.resolution_m / 1000  # a chip moves to its pixel grid
         keep = ~self._zones.hit(lonlat, chip_km=snapped_km)
         self._drop("zone", stratum[~keep])
+        lonlat, stratum, codes = _some(keep, lonlat, stratum, codes)
+        keep = self._dated(lonlat)
+        self._drop("dates", stratum[~keep])
         lonlat, stratum, codes = _some(keep, lonlat, stratum, codes)
         placements = locate(lonlat)
         self._drop(unplaced, np.delete(stratum, placements.site))

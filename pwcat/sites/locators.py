@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from pwcat.dates import Dates, open_dates
 from pwcat.errors import SourceError
+from pwcat.phenology import Seasons
 from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe
 from pwcat.samplers.sphere import AreaSampler
-from pwcat.scenes import Scene, date_windows, search_scenes
+from pwcat.scenes import Scene, search_scenes
 from pwcat.sites.placing import Placements, Placer, place_nominally, room_km
 from pwcat.sites.shortfall import Circumstances
 
@@ -31,17 +34,20 @@ class SceneLocator:
         SourceError: none of the scenes given is as large as a chip.
     """
 
-    def __init__(self, recipe: Recipe, source: OpenSource, *, scenes: Sequence[Scene] | None) -> None:
+    def __init__(self, recipe: Recipe, source: OpenSource, *, scenes: Sequence[Scene] | None, base_dir: Path) -> None:
         self._recipe, self._source = recipe, source
-        self._windows = date_windows(recipe.when)
+        self._dates = open_dates(recipe.when, base_dir=base_dir)
         self.scenes: list[Scene] = list(scenes or [])
         self._number = {scene.id: number for number, scene in enumerate(self.scenes)}
-        self._placer = Placer(self.scenes, self._windows, recipe.chip) if scenes is not None else None
+        self._placer = self._placer_in(self.scenes) if scenes is not None else None
         if scenes is not None and (room := self.circumstances().room_km) is not None:
             raise SourceError(
                 f"{recipe.name}: the chip is {recipe.chip_km:g} km a side, and of the {len(self.scenes):,} scenes of "
                 f"{source.collection} the largest has room for {room:.3g} km: take a smaller `chip.size_px`"
             )
+
+    def _placer_in(self, scenes: Sequence[Scene]) -> Placer:
+        return Placer(scenes, self._dates, self._recipe.chip, most=self._recipe.when.most_scenes or 1)
 
     @property
     def asks(self) -> bool:
@@ -58,6 +64,10 @@ class SceneLocator:
         too_small = 0 < most < self._recipe.chip_km
         return replace(_circumstances(self._recipe), scenes=len(self.scenes), room_km=most if too_small else None)
 
+    def dated(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which sites have dates, ``(n,)``."""
+        return _dated(self._dates, lonlat)
+
     def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of those of the sites that can be placed, in scenes other than those to avoid."""
         if self._placer is not None:
@@ -65,8 +75,7 @@ class SceneLocator:
         found = search_scenes(self._source, self._recipe.when, bands=self._recipe.chip.bands, sites=lonlat)
         numbers = self._remember(found)
         here = np.flatnonzero(np.isin(numbers, list(avoid))).tolist()
-        placed = Placer(found, self._windows, self._recipe.chip).place(lonlat, avoid=here)
-        return replace(placed, scene=numbers[placed.scene])
+        return self._placer_in(found).place(lonlat, avoid=here).renumbered(numbers)
 
     def _remember(self, found: Sequence[Scene]) -> NDArray[np.int64]:
         for scene in found:
@@ -77,9 +86,8 @@ class SceneLocator:
 
     def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Placements:
         """Placements of those of the sites that lie whole in these very scenes."""
-        few = Placer([self.scenes[number] for number in scenes], self._windows, self._recipe.chip)
-        placed = few.place_in(lonlat, np.arange(len(scenes)))
-        return replace(placed, scene=scenes[placed.scene])
+        few = self._placer_in([self.scenes[number] for number in scenes])
+        return few.place_in(lonlat, np.arange(len(scenes))).renumbered(scenes)
 
     def inside(self, scenes: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """``(n, 2)`` points in the footprint that the scenes share."""
@@ -92,17 +100,21 @@ class NominalLocator:
 
     asks = False
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, *, base_dir: Path) -> None:
         self._recipe = recipe
-        self._windows = date_windows(recipe.when)
+        self._dates = open_dates(recipe.when, base_dir=base_dir)
 
     def circumstances(self) -> Circumstances:
         """What advice hangs on, where sites could not be had."""
         return _circumstances(self._recipe)
 
+    def dated(self, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which sites have dates, ``(n,)``."""
+        return _dated(self._dates, lonlat)
+
     def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of all sites; their scenes are -1."""
-        return place_nominally(lonlat, self._windows, self._recipe.chip)
+        return place_nominally(lonlat, self._recipe.chip, dates=self._recipe.when.num_dates)
 
     def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Placements:
         """Never asked: without scenes there are no groups."""
@@ -113,7 +125,9 @@ class NominalLocator:
         raise NotImplementedError
 
 
+def _dated(dates: Dates, lonlat: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return dates.covers(lonlat) if isinstance(dates, Seasons) else np.ones(len(lonlat), dtype=bool)
+
+
 def _circumstances(recipe: Recipe) -> Circumstances:
-    return Circumstances(
-        chip_km=recipe.chip_km, dates=len(date_windows(recipe.when)), clouds=recipe.when.max_cloud_cover
-    )
+    return Circumstances(chip_km=recipe.chip_km, dates=recipe.when.num_dates, clouds=recipe.when.max_cloud_cover)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -11,8 +11,10 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from pwcat.dates import Dates
 from pwcat.recipe import Chip
-from pwcat.scenes import DateWindow, Scene
+from pwcat.scenes import Scene
+from pwcat.sites.offers import Offer, Offers, choose, orders_of
 
 __all__ = ["Placements", "Placer", "chip_points", "place_nominally", "room_km"]
 
@@ -31,18 +33,31 @@ class Placements:
         site: ``(m,)`` row of the site, ascending, each once.
         scene: ``(m, t)`` number of the scene that serves each date window.
         epsg: ``(m,)`` CRS of ``x0`` and ``y0``.
+        beside: ``(m, t, c)`` numbers of further scenes of each window, for a composite; -1 where there are no more.
         x0: ``(m,)`` easting of the chip's upper-left corner, metres, on the scenes' pixel grid.
         y0: ``(m,)`` northing of it.
     """
 
     site: NDArray[np.int64]
     scene: NDArray[np.int64]
+    beside: NDArray[np.int64]
     epsg: NDArray[np.int64]
     x0: NDArray[np.float64]
     y0: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.site)
+
+    def every_scene(self) -> NDArray[np.int64]:
+        """``(m, t, 1 + c)`` numbers of all scenes of each window, the nearest first; -1 where there are no more."""
+        return np.concatenate([self.scene[:, :, None], self.beside], axis=2)
+
+    def renumbered(self, numbers: NDArray[np.int64]) -> Placements:
+        """The same, with scenes called by ``numbers``, ``(scenes,)``."""
+        beside = np.full_like(self.beside, -1)
+        there = self.beside >= 0
+        beside[there] = numbers[self.beside[there]]
+        return replace(self, scene=numbers[self.scene], beside=beside)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Placements:
         """Some of them."""
@@ -60,31 +75,35 @@ def _to_grid(epsg: int) -> Transformer:
 
 
 class Placer:
-    """Places chips in scenes. Within a date window the scene nearest to its middle is taken, then the less cloudy, then
-    the one first by id; all scenes of a site share one pixel grid.
+    """Places chips in scenes. Within a date window the scene nearest to the wanted moment is taken, then the less cloudy, then
+    the one first by id; all scenes of a site share one pixel grid. A composite takes further scenes of the window, the
+    less cloudy first, then the nearer, then by id.
 
     Args:
         scenes: to choose from; they are numbered in this order.
-        windows: of dates; each wants a scene.
+        dates: windows, of which each wants a scene; the same everywhere, or by place.
         chip: size and resolution.
+        most: scenes a window, at most.
     """
 
-    def __init__(self, scenes: Sequence[Scene], windows: Sequence[DateWindow], chip: Chip) -> None:
+    def __init__(self, scenes: Sequence[Scene], dates: Dates, chip: Chip, *, most: int = 1) -> None:
         self._scenes = scenes
-        self._windows = windows
+        self._dates = dates
         self._chip = chip
+        self._beside = most - 1
         self._tree = shapely.STRtree([scene.footprint for scene in scenes])
-        self._ranks = np.array([_ranks(scenes, window) for window in windows]).reshape(len(windows), len(scenes))
+        self._orders = orders_of(scenes, dates)
+        self._epsg = np.array([scene.epsg for scene in scenes], dtype=np.int64)
         self._outlines: dict[int, shapely.Geometry] = {}
 
     def place(self, sites: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
-        """Placements of the sites that a scene holds whole in every date window.
+        """Placements of the sites that a scene holds whole in every date window; sites that no dates reach have none.
 
         Args:
             sites: ``(n, 2)``, EPSG:4326; the middle of each chip.
             avoid: numbers of scenes that are not to be taken.
         """
-        wanted = np.isfinite(self._ranks).any(axis=0)
+        wanted = self._orders.wanted.copy()
         wanted[list(avoid)] = False
         starts = range(0, max(len(sites), 1), BATCH)
         parts = [self._place(sites[start : start + BATCH], start, wanted) for start in starts]
@@ -100,27 +119,26 @@ class Placer:
         return Placements(
             site=rows,
             scene=np.tile(scenes, (len(rows), 1)),
+            beside=np.empty((len(rows), len(scenes), 0), dtype=np.int64),
             epsg=np.full(len(rows), self._scenes[int(scenes[0])].epsg),
             x0=x0[rows],
             y0=y0[rows],
         )
 
     def _place(self, sites: NDArray[np.float64], first: int, wanted: NDArray[np.bool_]) -> Placements:
-        columns = list(self._offers(sites, wanted))
-        if not columns:
-            none = np.empty(0)
-            return Placements(
-                site=none.astype(np.int64), scene=np.empty((0, len(self._windows)), dtype=np.int64),
-                epsg=none.astype(np.int64), x0=none, y0=none,
-            )  # fmt: skip
-        site, scene, x0, y0 = (np.concatenate(part) for part in zip(*columns, strict=True))
-        epsg = np.array([one.epsg for one in self._scenes])[scene]
-        placed = self._choose(site, scene, epsg, x0, y0)
-        return Placements(**{**vars(placed), "site": placed.site + first})
+        offers = Offers.of(self._offers(sites, wanted), self._epsg)
+        near, clear = self._orders.rank(offers, sites, clear=self._beside > 0)
+        chosen = choose(offers, near, clear, self._beside)
+        return Placements(
+            site=offers.site[chosen.at] + first,
+            scene=chosen.scene,
+            beside=chosen.beside,
+            epsg=offers.epsg[chosen.at],
+            x0=offers.x0[chosen.at],
+            y0=offers.y0[chosen.at],
+        )
 
-    def _offers(
-        self, sites: NDArray[np.float64], wanted: NDArray[np.bool_]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
+    def _offers(self, sites: NDArray[np.float64], wanted: NDArray[np.bool_]) -> Iterator[Offer]:
         """Site, scene and upper-left corner, for each wanted scene that holds a site's whole chip."""
         if not len(self._scenes) or not len(sites):
             return
@@ -160,33 +178,6 @@ class Placer:
             self._outlines[number] = outline
         return self._outlines[number]
 
-    def _choose(
-        self,
-        site: NDArray[np.int64],
-        scene: NDArray[np.int64],
-        epsg: NDArray[np.int64],
-        x0: NDArray[np.float64],
-        y0: NDArray[np.float64],
-    ) -> Placements:
-        """The best scene of each window on each pixel grid, and of the grids that have all, the best by the first window."""
-        order = np.lexsort((y0, x0, epsg, site))
-        site, scene, epsg = site[order], scene[order], epsg[order]
-        x0, y0 = x0[order], y0[order]
-        changes = np.ones(len(site), dtype=bool)
-        changes[1:] = (site[1:] != site[:-1]) | (epsg[1:] != epsg[:-1]) | (x0[1:] != x0[:-1]) | (y0[1:] != y0[:-1])
-        starts = np.flatnonzero(changes)
-        best = np.array([np.minimum.reduceat(ranks[scene], starts) for ranks in self._ranks])  # (t, grids)
-        complete = np.flatnonzero(np.isfinite(best).all(axis=0))
-        by_site = complete[np.lexsort((best[0, complete], site[starts[complete]]))]
-        chosen = by_site[np.flatnonzero(np.diff(site[starts[by_site]], prepend=-1))]
-        rows = starts[chosen]
-        numbers = [
-            np.argsort(ranks, kind="stable")[best[k, chosen].astype(np.int64)] for k, ranks in enumerate(self._ranks)
-        ]
-        return Placements(
-            site=site[rows], scene=np.column_stack(numbers), epsg=epsg[rows], x0=x0[rows], y0=y0[rows]
-        )  # fmt: skip
-
 
 def _on_grid(scene: Scene) -> shapely.Geometry:
     """The footprint in the CRS of the scene's grid."""
@@ -201,16 +192,7 @@ def room_km(scene: Scene, chip: Chip) -> float:
     return float(min(scene.width_m, scene.height_m, east - west + slack, north - south + slack)) / 1000
 
 
-def _ranks(scenes: Sequence[Scene], window: DateWindow) -> NDArray[np.float64]:
-    """Place of each scene in the order of preference for a window, from 0; infinite for those outside it."""
-    keys = [(abs((s.time - window.wanted).total_seconds()), s.cloud_cover, s.id) for s in scenes]
-    inside = [number for number, scene in enumerate(scenes) if window.holds(scene.time)]
-    ranks = np.full(len(scenes), np.inf)
-    ranks[sorted(inside, key=lambda number: keys[number])] = np.arange(len(inside))
-    return ranks
-
-
-def place_nominally(sites: NDArray[np.float64], windows: Sequence[DateWindow], chip: Chip) -> Placements:
+def place_nominally(sites: NDArray[np.float64], chip: Chip, *, dates: int) -> Placements:
     """Where chips would lie on the grid of their UTM zone, without asking for a scene; scene numbers are -1.
 
     Zones are those of MGRS, and so of Sentinel-2's tiles: six degrees wide, but for south-west Norway and Svalbard.
@@ -224,7 +206,8 @@ def place_nominally(sites: NDArray[np.float64], windows: Sequence[DateWindow], c
         x[rows], y[rows] = _to_grid(int(code)).transform(sites[rows, 0], sites[rows, 1])
     return Placements(
         site=np.arange(len(sites)),
-        scene=np.full((len(sites), len(windows)), -1),
+        scene=np.full((len(sites), dates), -1),
+        beside=np.empty((len(sites), dates, 0), dtype=np.int64),
         epsg=epsg,
         x0=np.round((x - side / 2) / step) * step,
         y0=np.round((y + side / 2) / step) * step,

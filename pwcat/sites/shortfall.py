@@ -13,12 +13,13 @@ from pwcat.samplers.strata import Domain
 __all__ = ["Circumstances", "Reason", "Shortfall", "unmet_error"]
 
 # What a candidate can be dropped for.
-Reason = Literal["label", "zone", "land", "scene", "taken", "spacing", "full", "group"]
+Reason = Literal["label", "zone", "dates", "land", "scene", "taken", "spacing", "full", "group"]
 
 # What became of candidates; a label is told with its layer.
 TOLD: Mapping[Reason, str] = {
     "label": "had another label",
     "zone": "lay in or near an exclusion zone",
+    "dates": "lay too far from any place of the table of dates",
     "land": "held too little land",
     "scene": "had no scene that holds the whole chip on every date",
     "taken": "were places that had been taken already",
@@ -97,6 +98,7 @@ class Shortfall:
         plain: dict[Reason, str] = {
             "label": "what is wanted is rare where sites are drawn: ask for fewer, lower its quota, or leave it out",
             "zone": "lower `buffer_km` of `constraints.exclude`",
+            "dates": "raise `when.phenology.max_km`, or give dates of more places",
             "land": "lower `constraints.min_land_fraction`",
             "taken": "ask for fewer samples, or give other places: none is taken twice",
             "spacing": "lower `constraints.min_spacing_km`, or ask for fewer samples",

@@ -185,7 +185,7 @@ def chosen():
         )
         world = World(regions=regions, footprints=[], base_dir=base_dir, chip_km=recipe.chip_km)
         strata = recipe.sampler.strata(n, world=world)
-        parts = {"regions": regions, "locator": NominalLocator(recipe), "base_dir": base_dir}
+        parts = {"regions": regions, "locator": NominalLocator(recipe, base_dir=base_dir), "base_dir": base_dir}
         return strata, *choose_sites(recipe, strata, **parts)
 
     return choose

@@ -36,6 +36,7 @@ def true_entropies(plan, source):
     placements = Placements(
         site=np.arange(len(table)),
         scene=np.array([[numbers[name] for name in names] for names in table["scene_ids"].to_pylist()]),
+        beside=np.empty((len(table), 1, 0), dtype=np.int64),
         epsg=table["epsg"].to_numpy(),
         x0=table["x0"].to_numpy(),
         y0=table["y0"].to_numpy(),

@@ -30,6 +30,7 @@ def placements_of(plan):
     return Placements(
         site=np.arange(len(plan)),
         scene=np.array([[numbers[name] for name in names] for names in plan.table["scene_ids"].to_pylist()]),
+        beside=np.empty((len(plan), 1, 0), dtype=np.int64),
         epsg=plan.table["epsg"].to_numpy(),
         x0=plan.table["x0"].to_numpy(),
         y0=plan.table["y0"].to_numpy(),
