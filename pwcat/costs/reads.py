@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pwcat.composites import scenes_by_row
 from pwcat.errors import PwcatError
 from pwcat.providers import PROVIDERS
 from pwcat.recipe import Recipe
@@ -29,7 +30,7 @@ OVERVIEWS = 4 / 3
 HEADER_BYTES = 32_768
 CACHE_BYTES = 16 * 2**20
 
-# Chips times dates that are worked on at once: a few megabytes a column.
+# Chips times scenes that are worked on at once: a few megabytes a column.
 ROWS_AT_ONCE = 2**14
 
 
@@ -152,7 +153,7 @@ def _grids(scene: Scene, recipe: Recipe) -> dict[_Grid, list[float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Chips:
-    """Chips of whole shards, one a sample and date, ``(n,)`` each: scene index, corner, and which are read together."""
+    """Chips of whole shards, one a sample, date and scene, ``(n,)`` each: scene index, corner, and which are read together."""
 
     scene: NDArray[np.int64]
     x0: NDArray[np.float64]
@@ -163,20 +164,20 @@ class _Chips:
 def _in_parts(table: pa.Table, ids: pa.Array) -> Iterator[_Chips]:
     """The chips in the order in which shards read them, some whole shards at a time."""
     shard = table["shard"].to_numpy()
-    times = len(table["scene_ids"][0]) if len(table) else 1
+    scenes = int(scenes_by_row(table)[1].max(initial=1))
     starts = np.flatnonzero(np.diff(shard, prepend=-1))
-    step = max(1, ROWS_AT_ONCE // times)
+    step = max(1, ROWS_AT_ONCE // scenes)
     start = 0
     while start < len(table):
         later = starts[starts > start]
         fits = later[later - start <= step]
         stop = len(table) if not len(later) or len(table) - start <= step else int(fits[-1] if len(fits) else later[0])
-        yield _chips(table.slice(start, stop - start), ids, times)
+        yield _chips(table.slice(start, stop - start), ids)
         start = stop
 
 
-def _chips(part: pa.Table, ids: pa.Array, times: int) -> _Chips:
-    names = part["scene_ids"].combine_chunks().flatten()
+def _chips(part: pa.Table, ids: pa.Array) -> _Chips:
+    names, counts = scenes_by_row(part)
     names = names.cast(pa.string()) if pa.types.is_dictionary(names.type) else names
     found = pc.index_in(names, value_set=ids)
     if found.null_count:
@@ -185,7 +186,7 @@ def _chips(part: pa.Table, ids: pa.Array, times: int) -> _Chips:
             f"the plan names scene {lost}, which is not among its scenes; remove the folder and plan again"
         )
     scene = found.to_numpy().astype(np.int64)
-    shard, x0, y0 = (np.repeat(part[name].to_numpy(), times) for name in ("shard", "x0", "y0"))
+    shard, x0, y0 = (np.repeat(part[name].to_numpy(), counts) for name in ("shard", "x0", "y0"))
     _, first, inverse = np.unique(shard.astype(np.int64) * len(ids) + scene, return_index=True, return_inverse=True)
     return _Chips(scene=scene, x0=x0, y0=y0, group=np.argsort(np.argsort(first))[inverse])
 

@@ -107,6 +107,19 @@ CROSS_FIELD = {
         changed(when__dates_per_site=2, when__months=[1, 2]),
         r"`dates_per_site` or `months`, not both",
     ),
+    "phenology and months": (
+        changed(when__months="all", when__phenology={"path": "a.csv", "columns": ["peak"]}),
+        r"when\.phenology: its columns say the dates: leave `months` out",
+    ),
+    "scenes of no median": (changed(when__most_scenes=3), r"when\.most_scenes: is for `composite: median`"),
+    "columns twice": (
+        changed(when__phenology={"path": "a.csv", "columns": ["peak", "peak"]}),
+        r"when\.phenology\.columns: `columns` repeats itself: peak, peak",
+    ),
+    "groups of medians": (
+        changed(when__composite="median", constraints={"min_sites_per_scene": 4}),
+        "constraints.min_sites_per_scene: sites of a group share one scene a date, which `when.composite: median` does not",
+    ),
     "months twice": (changed(when__months=[3, 3]), r"`months` repeats itself: \[3, 3\]"),
     "unknown provider": (
         changed(source__provider="planet"),
@@ -216,6 +229,18 @@ def test_a_recipe_survives_its_own_yaml(num_samples, seed, cloud, resolution, ti
     assert again.hash == recipe.hash
 
 
+def test_all_months_are_twelve_and_a_median_is_of_five_scenes_where_nothing_is_said():
+    def short(**when):
+        return Recipe.model_validate(changed(**{f"when__{key}": value for key, value in when.items()}))
+
+    assert short(months="all") == short(months=[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+    assert short(composite="median").hash == short(composite="median", most_scenes=5).hash
+    assert short().when.most_scenes is None
+    seasons = {"path": "a.csv", "columns": ["start", "peak", "end"]}
+    dates = [short(), short(months="all"), short(dates_per_site=4), short(phenology=seasons)]
+    assert [recipe.when.num_dates for recipe in dates] == [1, 12, 4, 3]
+
+
 def test_defaults_are_part_of_the_hash_and_every_value_changes_it():
     recipe = Recipe.model_validate(GOOD)
     assert (
@@ -224,7 +249,7 @@ def test_defaults_are_part_of_the_hash_and_every_value_changes_it():
     assert Recipe.model_validate(changed(seed=1)).hash != recipe.hash
     assert Recipe.model_validate(changed(chip__bands=["B03", "B02"])).hash != recipe.hash
     # Golden: a recipe's hash is in every artefact made from it, so that it must not change by accident.
-    assert recipe.hash == "3dd589e4790aed641611b45a9844015220207a255950429257db7c78d6f89b16"
+    assert recipe.hash == "44b71965459d5f280b5d2d100b60ea44205010eef41097cb9c00f510f287ea2b"
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

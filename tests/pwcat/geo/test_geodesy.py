@@ -155,3 +155,18 @@ def test_a_tolerance_is_kept_near_and_far():
     assert exact.max() > 5000
     assert (about >= exact * (1 - 1e-12)).all()
     assert (about <= exact * 1.001).all()
+
+
+def test_the_nearest_site_is_the_first_of_those_as_near():
+    rng = np.random.default_rng(3)
+    sites = np.column_stack([rng.uniform(-180, 180, 60), rng.uniform(-90, 90, 60)])
+    sites = np.concatenate([sites, sites[:40], sites[:40]])  # triplets
+    queries = np.concatenate([np.column_stack([rng.uniform(-180, 180, 80), rng.uniform(-90, 90, 80)]), sites[50:70]])
+    found, km = SiteIndex(sites).nearest(queries)
+    for query, site, distance in zip(queries, found, km, strict=True):
+        distances = geodesic_km(np.tile(query, (len(sites), 1)), sites)
+        assert site == np.argmin(distances)
+        assert distance == distances.min()
+    found, km = SiteIndex(np.empty((0, 2))).nearest(queries)
+    assert (found == -1).all()
+    assert np.isinf(km).all()

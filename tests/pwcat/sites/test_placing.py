@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
 from pwcat.dates import date_windows
+from pwcat.phenology import Seasons
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip, When
 from pwcat.scenes import Scene
@@ -114,6 +115,71 @@ def test_the_scene_nearest_to_the_middle_is_taken_then_the_clearer_then_the_firs
     assert placement.scenes[0].id == "cloudy"
     (placement,) = place([site(200, 200)], [scenes[0], scenes[4]])
     assert placement.scenes[0].id == "late"
+
+
+def test_beside_the_nearest_the_least_cloudy_are_taken_then_the_nearer_then_the_first_by_id():
+    scenes = [
+        scene("nearest", time="2021-07-02T00:00:00Z", cloud=60),
+        scene("clear", time="2021-01-03T00:00:00Z", cloud=1),
+        scene("near", time="2021-06-02T00:00:00Z", cloud=5),
+        scene("twin-b", time="2021-08-02T00:00:00Z", cloud=5),
+        scene("twin-a", time="2021-08-02T00:00:00Z", cloud=5),
+        scene("outside", time="2020-12-31T00:00:00Z", cloud=0),
+        scene("elsewhere", time="2021-07-01T00:00:00Z", cloud=0, left=LEFT + 3840),
+        scene("other-grid", time="2021-05-01T00:00:00Z", cloud=0, left=LEFT + 5),
+    ]
+    windows = date_windows(when("2021-01-01", "2021-12-31"))
+    for order in (scenes, scenes[::-1]):
+        for most, expected in (
+            (2, ["clear"]),
+            (4, ["clear", "near", "twin-a"]),
+            (9, ["clear", "near", "twin-a", "twin-b"]),
+        ):
+            placed = Placer(order, windows, CHIP, most=most).place(np.array([site(200, 200), site(5, 5)]))
+            assert placed.site.tolist() == [0]
+            (numbers,) = placed.every_scene()[0].tolist()
+            assert [order[n].id for n in numbers if n >= 0] == ["nearest", *expected]
+            assert len(numbers) == most
+
+
+def seasonal_one_by_one(lonlat, scenes, seasons, most):
+    """The scenes of each window of a site, without grids or footprints: all of the scenes hold all of the sites."""
+    windows = seasons.at(np.array([lonlat]))
+    dates = []
+    for first, last, wanted in zip(windows.first[0], windows.last[0], windows.wanted[0], strict=True):
+        gaps = {s.id: abs((s.time - wanted.item().replace(tzinfo=UTC)).total_seconds()) for s in scenes}
+        inside = [s for s in scenes if first.item() <= s.time.date() <= last.item()]
+        near = sorted(inside, key=lambda s: (gaps[s.id], s.cloud_cover, s.id))[:1]
+        clear = sorted((s for s in inside if s not in near), key=lambda s: (s.cloud_cover, gaps[s.id], s.id))
+        dates.append([s.id for s in (near + clear)[:most]])
+    return dates if all(dates) else None
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_by_phenology_each_site_has_windows_of_its_own(most):
+    rng = np.random.default_rng(most)
+    start = datetime(2021, 1, 1, tzinfo=UTC)
+    scenes = [
+        scene(
+            f"s{number:02d}",
+            time=(start + timedelta(days=int(rng.integers(0, 365)), hours=int(rng.choice([0, 12])))).isoformat(),
+            cloud=float(rng.integers(0, 3)),
+        )
+        for number in rng.permutation(40)
+    ]
+    places = np.array([site(*rng.uniform(0, 384, 2)) for _ in range(30)])
+    days = np.datetime64("2021-01-01") + rng.integers(0, 365, (30, 2))
+    seasons = Seasons(places, days, around=10, start=date(2021, 1, 1), end=date(2021, 12, 31), max_km=0.3)
+    sites = np.array([site(*rng.uniform(20, 364, 2)) for _ in range(200)])
+    placed = Placer(scenes, seasons, CHIP, most=most).place(sites)
+    got = {
+        int(row): [[scenes[n].id for n in numbers if n >= 0] for numbers in windows]
+        for row, windows in zip(placed.site, placed.every_scene().tolist(), strict=True)
+    }
+    covered = seasons.covers(sites)
+    expected = {k: seasonal_one_by_one(sites[k], scenes, seasons, most) for k in np.flatnonzero(covered).tolist()}
+    assert got == {k: dates for k, dates in expected.items() if dates}
+    assert 30 < len(got) < covered.sum() < 200
 
 
 def test_dates_of_a_site_are_of_different_windows_on_one_grid():
