@@ -14,21 +14,42 @@ from pwcat.atomic import replacing
 from pwcat.cube import shard_path
 from pwcat.errors import CubeError
 
-__all__ = ["LEDGER_SCHEMA", "Status", "damaged_shards", "ledger_path", "read_ledger", "write_ledger"]
+__all__ = [
+    "LEDGER_SCHEMA",
+    "UNUSABLE",
+    "Status",
+    "damaged_shards",
+    "flagged_scenes",
+    "ledger_path",
+    "ledger_settles",
+    "read_ledger",
+    "read_shard_ledger",
+    "write_ledger",
+]
 
-# written: has pixels; empty: its scene has no data there; failed: its scene could not be read, and a rerun tries again
-Status = Literal["written", "empty", "failed"]
+# written: has pixels; empty: its scene has no data there; cloudy: more of it is hidden than the recipe allows;
+# failed: its scene could not be read, and a rerun tries again
+Status = Literal["written", "empty", "cloudy", "failed"]
+# Settled without pixels: what the reserve replaces.
+UNUSABLE: tuple[Status, ...] = ("empty", "cloudy")
 
 LEDGER_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
         pa.field("status", pa.string()),
         pa.field("reason", pa.string()),
+        pa.field("cause", pa.string()),  # the reason in a word or two, of pwcat.reasons
         pa.field("attempts", pa.int32()),
+        pa.field("retries", pa.int32()),
         pa.field("bytes", pa.int64()),
         pa.field("seconds", pa.float64()),
         pa.field("valid_fraction", pa.float64()),
         pa.field("boa_offset", pa.list_(pa.int32())),
+        # One a date each; null where the date was not read, or there is nothing to say.
+        pa.field("source", pa.list_(pa.string())),  # provider/collection that served it
+        pa.field("item", pa.list_(pa.string())),  # its item there
+        pa.field("cloud_fraction", pa.list_(pa.float64())),
+        pa.field("offset_flag", pa.list_(pa.string())),
     ]
 )
 
@@ -59,10 +80,31 @@ def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]], *, plan_hash: st
 
 
 def read_ledger(folder: Path) -> pa.Table:
-    """The ledgers of all shards in a collection's folder, in cube order."""
+    """The ledgers of all shards in a collection's folder, in cube order; columns that an older one has not are null."""
     paths = sorted((folder / "ledger").glob("shard-*.parquet"))
-    tables = [_read(path).replace_schema_metadata(None) for path in paths]
+    tables = [_completed(_read(path)).replace_schema_metadata(None) for path in paths]
     return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
+
+
+def _completed(table: pa.Table) -> pa.Table:
+    """A ledger as it would be written now."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in LEDGER_SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=LEDGER_SCHEMA.with_metadata(table.schema.metadata))
+
+
+def flagged_scenes(ledger: pa.Table) -> dict[str, str]:
+    """Items whose pixels contradict their offset, with what was seen first.
+
+    Args:
+        ledger: of :func:`read_ledger`.
+    """
+    flags = ledger["offset_flag"].combine_chunks()
+    told = ledger.filter(pa.compute.is_valid(flags)).select(["item", "offset_flag"]).to_pylist()
+    pairs = [pair for row in told for pair in zip(row["item"] or [], row["offset_flag"], strict=True) if all(pair)]
+    return dict(reversed(pairs))
 
 
 def _read(path: Path) -> pa.Table:
@@ -106,7 +148,7 @@ def _digest(path: Path) -> str:
 
 def read_shard_ledger(path: Path, *, plan_hash: str, shard_sha256: str) -> list[dict[str, Any]]:
     """Rows of one shard's ledger; none where it is of another plan, or of other bytes of the shard."""
-    table = pq.read_table(path)
+    table = _completed(_read(path))
     notes = table.schema.metadata or {}
     mine = {b"pwcat:plan": plan_hash.encode(), b"pwcat:shard_sha256": shard_sha256.encode()}
     return table.to_pylist() if mine.items() <= notes.items() else []

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,20 @@ from numpy.typing import NDArray
 
 from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import CubeSpec, encode_shard, open_cube, shard_path, write_shard
-from pwcat.ledger import ledger_path, read_shard_ledger, write_ledger
+from pwcat.ledger import Status, ledger_path, read_shard_ledger, write_ledger
+from pwcat.limits import share_limits
 from pwcat.providers import OpenSource
-from pwcat.readers import ReaderName, read_chips
+from pwcat.quality import offset_check
+from pwcat.readers import ReaderName
+from pwcat.reasons import Cause
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
+from pwcat.serving import Desk, Effort, Failed, Served
 
 __all__ = ["ShardResult", "ShardTask", "make_shard"]
 
-log = logging.getLogger(__name__)
-
-ATTEMPTS = 3
-RETRY_DELAY_S = 0.5
+# In a collection's folder: which items of other sources stood in for those of the plan. Readers of the ledger skip the name.
+FALLBACK = Path("ledger") / "_fallback"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,9 @@ class ShardTask:
         plan_hash: of the plan's bytes, to tie the ledger to it.
         threads: reads at a time, where GDAL reads.
         reader: of the pixels.
+        fallback: other sources of the same acquisitions, in the order in which they are tried.
+        max_chip_cloud: per cent of a chip that may be cloud, shadow or no data; ``None`` where it is not looked at.
+        share: of each source's requests a second that the worker's process may send: one of the number of processes.
     """
 
     folder: Path
@@ -52,6 +56,22 @@ class ShardTask:
     plan_hash: str
     threads: int
     reader: ReaderName = "auto"
+    fallback: Sequence[OpenSource] = ()
+    max_chip_cloud: float | None = None
+    share: float = 1.0
+
+    @property
+    def desk(self) -> Desk:
+        """Where its chips are asked for."""
+        return Desk(
+            chip=self.chip,
+            source=self.source,
+            fallback=self.fallback,
+            folder=self.folder / FALLBACK,
+            max_cloud=self.max_chip_cloud,
+            threads=self.threads,
+            reader=self.reader,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +81,21 @@ class ShardResult:
     Attributes:
         shard: its number.
         samples: in the shard.
+        counts: of them, by status.
         bytes: of pixels that were made now, uncompressed.
         read: rows of the shard that were read now; the others had been settled.
+        retries: reads of a scene's chips that repeat one which failed; requests that repeat one are in the traffic.
+        flagged: items whose pixels contradict the offset that they state, with what was seen; of what was read now.
         traffic: that reading took, shared with shards that the process made at the same time.
     """
 
     shard: int
     samples: int
+    counts: dict[str, int]
     bytes: int
     read: list[int]
+    retries: int
+    flagged: dict[str, str]
     traffic: Traffic
 
 
@@ -78,39 +104,112 @@ def make_shard(task: ShardTask) -> ShardResult:
 
     Samples of it that an earlier run has settled are kept as they are: only those that failed, or are new, are read.
     """
+    for source in (task.source, *task.fallback):
+        share_limits(source, task.share)
     with metered() as traffic:
-        read, size = _make(task)
-    return ShardResult(shard=task.shard, samples=len(task.rows), bytes=size, read=read, traffic=traffic)
+        shard = _Shard.begin(task)
+        shard.read()
+        shard.write()
+    made = [shard.entries[row] for row in shard.made]
+    return ShardResult(
+        shard=task.shard,
+        samples=len(task.rows),
+        counts=dict(Counter(entry.status for entry in shard.entries)),
+        bytes=sum(entry.bytes for entry in made),
+        read=shard.made,
+        retries=sum(entry.effort.retries for entry in made),
+        flagged=shard.flagged,
+        traffic=traffic,
+    )
 
 
-def _make(task: ShardTask) -> tuple[list[int], int]:
-    """Make the shard; the rows that were read, and the bytes of their pixels."""
-    rows = len(task.rows)
-    chips = np.zeros((rows, *task.spec.chip_shape), dtype=np.uint16)
-    valid = np.ones((rows, task.spec.size_px, task.spec.size_px), dtype=bool)
-    entries = [_Entry(id=row["id"], boa_offset=[0] * task.spec.num_times) for row in task.rows]
-    kept = _kept(task)
-    for row, entry in kept.items():
-        entries[row] = entry
-    if kept:
-        chips[list(kept)] = open_cube(task.folder / "cube.zarr").read_shard(task.shard)[list(kept)]
-    for scene_id, time_index, wanted in _by_scene(task.rows):
-        members = [member for member in wanted if member not in kept]
-        if not members:
-            continue
-        scene = task.scenes[scene_id]
-        offset = task.source.boa_offset(scene.item["properties"]) if task.chip.harmonise else 0
-        for member, raw in _read(task, scene, members, entries):
-            valid[member] &= (raw != 0).all(axis=0)
-            chips[member, time_index] = np.where(raw > offset, raw - offset, 0)
-            entries[member].boa_offset[time_index] = offset
-    made = [row for row in range(rows) if row not in kept]
-    for row in made:
-        entries[row].settle(float(valid[row].mean()), int(chips[row].nbytes))
-        if entries[row].status != "written":
-            chips[row] = 0
-    _write(task, chips, entries)
-    return made, sum(entries[row].bytes for row in made)
+@dataclass(kw_only=True)
+class _Shard:
+    """A shard in the making.
+
+    Attributes:
+        chips: ``(sample, time, band, y, x)``.
+        valid: where all bands of all dates have data, ``(sample, y, x)``.
+        entries: of the ledger.
+        made: rows that are read now.
+        flagged: items whose pixels contradict their offset.
+    """
+
+    task: ShardTask
+    chips: NDArray[np.uint16]
+    valid: NDArray[np.bool_]
+    entries: list[_Entry]
+    made: list[int]
+    flagged: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, task: ShardTask) -> _Shard:
+        """The shard with what an earlier run settled of it."""
+        rows, spec, kept = len(task.rows), task.spec, _kept(task)
+        chips = np.zeros((rows, *spec.chip_shape), dtype=np.uint16)
+        if kept:
+            chips[list(kept)] = open_cube(task.folder / "cube.zarr").read_shard(task.shard)[list(kept)]
+        return cls(
+            task=task,
+            chips=chips,
+            valid=np.ones((rows, spec.size_px, spec.size_px), dtype=bool),
+            entries=[kept.get(row) or _Entry.new(task.rows[row]["id"], spec.num_times) for row in range(rows)],
+            made=[row for row in range(rows) if row not in kept],
+        )
+
+    def read(self) -> None:
+        """Read what is missing, scene by scene. A sample that is settled by one date is not read at the others."""
+        task, made, desk = self.task, set(self.made), self.task.desk
+        for scene_id, time, wanted in _by_scene(task.rows):
+            members = [row for row in wanted if row in made and self.entries[row].status == "written"]
+            corners = {row: (task.rows[row]["x0"], task.rows[row]["y0"]) for row in members}
+            efforts = {row: self.entries[row].effort for row in members}
+            for outcome in desk.serve(task.scenes[scene_id], corners, efforts) if members else ():
+                if isinstance(outcome, Failed):
+                    for row in outcome.members:
+                        self.entries[row].end("failed", outcome.cause, outcome.reason)
+                else:
+                    self._take(outcome, time)
+        for row in self.made:
+            self.entries[row].settle(float(self.valid[row].mean()), int(self.chips[row].nbytes))
+            if self.entries[row].status != "written":
+                self.chips[row] = 0
+
+    def _take(self, served: Served, time: int) -> None:
+        """Put chips of one date in their places, harmonised by the rules of whoever served them."""
+        task, scene, source = self.task, served.scene, served.source
+        offset = source.boa_offset(scene.item["properties"]) if task.chip.harmonise else 0
+        flag = self._flag(served) if len(served.dn) else None
+        for row in (*served.members, *served.cloudy):
+            entry = self.entries[row]
+            entry.source[time], entry.item[time] = f"{source.provider}/{source.collection}", scene.id
+            entry.cloud_fraction[time] = served.cloud.get(row)
+        for row, dn in zip(served.members, served.dn, strict=True):
+            self.valid[row] &= (dn != 0).all(axis=0)
+            self.chips[row, time] = np.where(dn > offset, dn - offset, 0)
+            self.entries[row].boa_offset[time], self.entries[row].offset_flag[time] = offset, flag
+        for row in served.cloudy:
+            share = f"{100 * served.cloud[row]:.1f} % is cloud, shadow or no data"
+            reason = f"{scene.id}: {share}, more than {task.max_chip_cloud:g} %"
+            self.entries[row].end("cloudy", "cloud", reason)
+
+    def _flag(self, served: Served) -> str | None:
+        """What pixels say against the offset that the scene states."""
+        if not self.task.chip.harmonise:
+            return None
+        check = offset_check(served.dn, served.scene, chip=self.task.chip, source=served.source)
+        if check is None or not check.suspect:
+            return None
+        self.flagged[served.scene.id] = str(check)
+        return str(check)
+
+    def write(self) -> None:
+        """Write the ledger, then the shard."""
+        task = self.task
+        payload = encode_shard(task.spec, task.shard, self.chips)
+        ledger = ledger_path(task.folder, task.shard)
+        write_ledger(ledger, [entry.row() for entry in self.entries], plan_hash=task.plan_hash, shard=payload)
+        write_shard(task.folder / "cube.zarr", task.shard, payload)
 
 
 def _kept(task: ShardTask) -> dict[int, _Entry]:
@@ -121,39 +220,61 @@ def _kept(task: ShardTask) -> dict[int, _Entry]:
     digest = sha256(shard.read_bytes()).hexdigest()
     rows = read_shard_ledger(ledger, plan_hash=task.plan_hash, shard_sha256=digest)
     return {
-        number: _Entry(**row)
+        number: _Entry.of(row, task.spec.num_times)
         for number, row in enumerate(rows)
         if row["status"] != "failed" and row["id"] == task.rows[number]["id"]
     }
 
 
-def _write(task: ShardTask, chips: NDArray[np.uint16], entries: Sequence[_Entry]) -> None:
-    payload = encode_shard(task.spec, task.shard, chips)
-    ledger = ledger_path(task.folder, task.shard)
-    write_ledger(ledger, [vars(entry) for entry in entries], plan_hash=task.plan_hash, shard=payload)
-    write_shard(task.folder / "cube.zarr", task.shard, payload)
-
-
-@dataclass
+@dataclass(kw_only=True)
 class _Entry:
-    """A row of the ledger in the making."""
+    """A row of the ledger in the making; lists have one element a date."""
 
     id: str
     boa_offset: list[int]
-    status: str = "written"
+    source: list[str | None]
+    item: list[str | None]
+    cloud_fraction: list[float | None]
+    offset_flag: list[str | None]
+    effort: Effort = field(default_factory=Effort)
+    status: Status = "written"
     reason: str | None = None
-    attempts: int = 0
+    cause: str | None = None
     bytes: int = 0
-    seconds: float = 0.0
     valid_fraction: float = 0.0
+
+    @classmethod
+    def new(cls, name: str, times: int) -> _Entry:
+        """Of a sample that is to be read."""
+        lists: dict[str, Any] = {key: [None] * times for key in _BY_DATE}
+        return cls(id=name, boa_offset=[0] * times, **lists)
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], times: int) -> _Entry:
+        """Of a sample that an earlier run settled; older ledgers say less."""
+        said = dict(row)
+        effort = Effort(**{key: said.pop(key) or 0 for key in ("attempts", "retries", "seconds")})
+        return cls(**said | {key: said[key] or [None] * times for key in _BY_DATE}, effort=effort)
+
+    def row(self) -> dict[str, Any]:
+        """As the ledger has it."""
+        return {key: value for key, value in vars(self).items() if key != "effort"} | vars(self.effort)
+
+    def end(self, status: Status, cause: Cause, reason: str) -> None:
+        """Settle it without pixels."""
+        self.status, self.cause, self.reason = status, cause, reason
 
     def settle(self, valid_fraction: float, size: int) -> None:
         """Fill in what is known once all dates are read."""
-        if self.status == "failed":
+        if self.status != "written":
             return
         self.valid_fraction, self.bytes = valid_fraction, size
         if valid_fraction == 0.0:
-            self.status, self.reason, self.bytes = "empty", "no pixel has data in every band and date", 0
+            self.end("empty", "no data", "no pixel has data in every band and date")
+            self.bytes = 0
+
+
+_BY_DATE = ("source", "item", "cloud_fraction", "offset_flag")
 
 
 def _by_scene(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int, list[int]]]:
@@ -164,52 +285,3 @@ def _by_scene(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int, lis
             wanted.setdefault((scene_id, time_index), []).append(number)
     for (scene_id, time_index), members in wanted.items():
         yield scene_id, time_index, members
-
-
-def _read(
-    task: ShardTask, scene: Scene, members: Sequence[int], entries: Sequence[_Entry]
-) -> Iterator[tuple[int, NDArray[np.uint16]]]:
-    """Chips of one scene; those that cannot be read are told in their entries.
-
-    All chips are read at once; where that fails for good, one by one, so that a damaged tile costs only its own chips.
-    """
-    corners = [(task.rows[member]["x0"], task.rows[member]["y0"]) for member in members]
-    together = _attempt(task, scene, corners, [entries[member] for member in members])
-    if not isinstance(together, str):
-        yield from zip(members, together, strict=True)
-        return
-    for member, corner in zip(members, corners, strict=True):
-        alone = _attempt(task, scene, [corner], [entries[member]], attempts=1) if len(members) > 1 else together
-        if isinstance(alone, str):
-            entries[member].status, entries[member].reason = "failed", f"{scene.id}: {alone}"
-        else:
-            yield member, alone[0]
-
-
-def _attempt(
-    task: ShardTask,
-    scene: Scene,
-    corners: Sequence[tuple[float, float]],
-    entries: Sequence[_Entry],
-    *,
-    attempts: int = ATTEMPTS,
-) -> NDArray[np.uint16] | str:
-    """The chips, or why they could not be read."""
-    started = time.monotonic()
-    outcome: NDArray[np.uint16] | str = "never tried"
-    for attempt in range(attempts):
-        if attempt:
-            time.sleep(RETRY_DELAY_S * 2 ** (attempt - 1))
-        for entry in entries:
-            entry.attempts += 1
-        try:
-            outcome = read_chips(
-                scene, corners, chip=task.chip, source=task.source, threads=task.threads, reader=task.reader
-            )
-            break
-        except RuntimeError as exc:
-            outcome = " ".join(task.source.unsign(str(exc)).split())
-            log.info("scene %s, attempt %d: %s", scene.id, attempt + 1, outcome)
-    for entry in entries:
-        entry.seconds += (time.monotonic() - started) / len(entries)
-    return outcome

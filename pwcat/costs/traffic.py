@@ -30,17 +30,21 @@ class Traffic:
     Attributes:
         requests: HEAD and GET.
         bytes: of the answers' bodies.
+        retries: requests that the tile reader sent again; GDAL does not tell of its own.
         measured: whether GDAL could be asked; if not, the numbers mean nothing.
     """
 
     requests: int = 0
     bytes: int = 0
+    retries: int = 0
     measured: bool = True
 
     def add(self, other: Traffic) -> None:
         """Add another's; the sum is measured where both are."""
         self.requests += other.requests
         self.bytes += other.bytes
+        self.retries += other.retries
+        self.retries += other.retries
         self.measured &= other.measured
 
 
@@ -78,16 +82,17 @@ class _Meter:
         """A block ends; what was read since one last ended."""
         with self.lock:
             self.running -= 1
-            taken = self._take()
-        return Traffic(measured=False) if taken is None else Traffic(requests=taken[0], bytes=taken[1])
+            return self._take()
 
-    def _take(self) -> tuple[int, int] | None:
-        """What no block has been given yet; ``None`` where GDAL cannot be asked."""
+    def _take(self) -> Traffic:
+        """What no block has been given yet; not measured where GDAL cannot be asked."""
         gdal, tiles = self._take_of_gdal(), counting.snapshot()
         before, self.given_of_tiles = self.given_of_tiles, tiles
+        retries = tiles.retries - before.retries
         if gdal is None:
-            return None
-        return (gdal[0] + tiles.requests - before.requests, gdal[1] + tiles.bytes - before.bytes)
+            return Traffic(retries=retries, measured=False)
+        requests, size = gdal[0] + tiles.requests - before.requests, gdal[1] + tiles.bytes - before.bytes
+        return Traffic(requests=requests, bytes=size, retries=retries)
 
     def _take_of_gdal(self) -> tuple[int, int] | None:
         gdal = _gdal()

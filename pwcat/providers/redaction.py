@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from urllib.parse import unquote
 
-__all__ = ["strip_signature", "unsign"]
+__all__ = ["redact_logs", "strip_signature", "unsign"]
 
 # Parameters that sign a request or hold a credential: Azure's SAS (`sig` and what it signs), AWS, Google, CloudFront, keys.
 _SECRET = (
@@ -49,3 +50,25 @@ def strip_signature(href: str) -> str:
         return href
     kept = [pair for pair in query.split("&") if not _PARAMETER.match(f"&{pair}")]
     return f"{path}?{'&'.join(kept)}" if kept else path
+
+
+class _Redacting(logging.Filter):
+    """Takes secrets out of a record before any handler sees it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = unsign(record.getMessage()), ()
+        return True
+
+
+_REDACTING = _Redacting()
+
+
+def redact_logs(package: str) -> None:
+    """Take secrets out of what another package logs: it is given signed addresses, and names them in its lines.
+
+    Args:
+        package: that has been imported, so that its loggers are there.
+    """
+    for name in [package, *logging.root.manager.loggerDict]:
+        if name == package or name.startswith(f"{package}."):
+            logging.getLogger(name).addFilter(_REDACTING)

@@ -27,6 +27,7 @@ from pwcat.errors import ForbiddenError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
 from pwcat.limits import Limit, limit_of
 from pwcat.providers import OpenSource
+from pwcat.providers.redaction import redact_logs
 from pwcat.readers import wire
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Grid, place
@@ -38,6 +39,9 @@ __all__ = ["Stackstac"]
 
 # Sides of a Dask chunk, pixels, that a tile of the COG may ask for; a striped file is read in the smaller.
 CHUNK_PX = (256, 2048)
+
+redact_logs("rasterio")
+redact_logs("stackstac")
 
 # A HEAD, and the start of the file.
 REQUESTS_TO_OPEN = 2

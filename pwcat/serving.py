@@ -1,0 +1,273 @@
+"""Chips of a scene from whoever can serve them: with patience, signed anew after a refusal, in the end from another source.
+
+A scene's chips are read together. Where that fails because of the file itself, they are read in ever smaller parts, so that
+a damaged tile costs only its own chips; where it fails because of the server, the parts would fail likewise.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwcat.errors import ForbiddenError, SourceError
+from pwcat.fallback import OtherGridError, find_counterpart
+from pwcat.providers import OpenSource
+from pwcat.quality import read_quality, unusable
+from pwcat.readers import ReaderName, read_chips
+from pwcat.reasons import Cause, cause_of
+from pwcat.recipe import Chip
+from pwcat.scenes import Scene
+
+__all__ = ["Desk", "Effort", "Failed", "Served"]
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+RETRY_DELAY_S = 0.5
+
+# Failures that may be of some chips alone.
+OF_THE_FILE: frozenset[Cause] = frozenset({"corrupt data", "other"})
+
+
+@dataclass(kw_only=True)
+class Effort:
+    """What reading one sample took.
+
+    Attributes:
+        attempts: reads tried, over all its dates.
+        retries: those that repeat one which failed.
+        seconds: its share of what was read together.
+    """
+
+    attempts: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """Chips that one source served of one acquisition.
+
+    Attributes:
+        members: the samples that have pixels, by their numbers.
+        dn: their pixels as stored, ``(n, band, y, x)``.
+        cloudy: samples that the quality band rules out; their pixels were not read.
+        cloud: share of pixels that are cloud, shadow or no data, of members and cloudy ones; empty where it was not asked for.
+        scene: the item they are from.
+        source: its source.
+    """
+
+    members: list[int]
+    dn: NDArray[np.uint16]
+    cloudy: list[int]
+    cloud: dict[int, float]
+    scene: Scene
+    source: OpenSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """Samples that no source could serve.
+
+    Attributes:
+        members: their numbers.
+        cause: at the first source.
+        reason: at each of them, in words.
+    """
+
+    members: list[int]
+    cause: Cause
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """Where chips are asked for.
+
+    Attributes:
+        chip: what is wanted.
+        source: the plan's.
+        fallback: other sources of the same acquisitions, tried in this order.
+        folder: where it is kept which items those have.
+        max_cloud: per cent of a chip that may be cloud, shadow or no data; ``None`` where the quality band is not to be read.
+        threads: reads at a time, where GDAL reads.
+        reader: of the pixels.
+    """
+
+    chip: Chip
+    source: OpenSource
+    fallback: Sequence[OpenSource]
+    folder: Path
+    max_cloud: float | None
+    threads: int
+    reader: ReaderName
+
+    def serve(
+        self, scene: Scene, corners: Mapping[int, tuple[float, float]], efforts: Mapping[int, Effort]
+    ) -> Iterator[Served | Failed]:
+        """Chips of a scene of the plan; each sample comes once.
+
+        Args:
+            scene: of the plan.
+            corners: easting and northing of each chip's upper-left corner, by the sample's number.
+            efforts: of each sample, to be added to.
+        """
+        parts = [_Part(members=list(corners))]
+        for source in (self.source, *self.fallback):
+            failed: list[_Part] = []
+            for part in parts:
+                for outcome in self._at(source, scene, part, corners, efforts):
+                    if isinstance(outcome, Served):
+                        yield outcome
+                    else:
+                        failed.append(part.failed_as(outcome))
+            parts = failed
+        for part in parts:
+            assert part.cause is not None
+            yield Failed(members=part.members, cause=part.cause, reason="; ".join(part.reasons))
+
+    def _at(
+        self,
+        source: OpenSource,
+        scene: Scene,
+        part: _Part,
+        corners: Mapping[int, tuple[float, float]],
+        efforts: Mapping[int, Effort],
+    ) -> Iterator[Served | Failed]:
+        """What a source makes of some samples."""
+        try:
+            here = scene if source is self.source else self._counterpart(scene, source)
+        except (SourceError, RuntimeError) as exc:
+            cause: Cause = "other grid" if isinstance(exc, OtherGridError) else cause_of(exc)
+            yield Failed(members=part.members, cause=cause, reason=f"at {source.provider}: {_words(exc, source)}")
+            return
+        wanted = {member: corners[member] for member in part.members}
+        attempt = _Attempt(desk=self, source=source, scene=here, efforts=efforts, repeated=part.cause is not None)
+        yield from attempt.read(wanted, ATTEMPTS)
+
+    def _counterpart(self, scene: Scene, source: OpenSource) -> Scene:
+        return find_counterpart(scene, source, source=self.source, chip=self.chip, folder=self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Samples of a scene that still want to be served, and why they were not."""
+
+    members: list[int]
+    cause: Cause | None = None
+    reasons: tuple[str, ...] = ()
+
+    def failed_as(self, failed: Failed) -> _Part:
+        """Those of it that failed once more."""
+        return _Part(members=failed.members, cause=self.cause or failed.cause, reasons=(*self.reasons, failed.reason))
+
+
+@dataclass(kw_only=True)
+class _Attempt:
+    """Samples read from one item of one source.
+
+    Attributes:
+        repeated: whether what is read next repeats what has failed.
+    """
+
+    desk: Desk
+    source: OpenSource
+    scene: Scene
+    efforts: Mapping[int, Effort]
+    repeated: bool
+
+    def read(self, corners: Mapping[int, tuple[float, float]], attempts: int) -> Iterator[Served | Failed]:
+        """All at once; in halves where that fails because of the file."""
+        outcome = self._patiently(corners, attempts)
+        if isinstance(outcome, Served) or len(corners) == 1 or outcome.cause not in OF_THE_FILE:
+            yield outcome
+            return
+        members = list(corners)
+        for half in (members[: len(members) // 2], members[len(members) // 2 :]):
+            yield from self.read({member: corners[member] for member in half}, 1)
+
+    def _patiently(self, corners: Mapping[int, tuple[float, float]], attempts: int) -> Served | Failed:
+        """The chips, or why they cannot be had: after some attempts, and one more with a new signature."""
+        failures, refused = 0, False
+        while True:
+            signed: dict[str, str] = {}
+            try:
+                signed |= self._signed()
+                return self._once(corners)
+            except ForbiddenError as exc:
+                if refused:
+                    return self._failed(corners, exc, f"{exc.href}: the server refuses it (403), signed anew as well")
+                refused = True
+                self.source.forget(signed.get(exc.href, exc.href))
+            except SourceError as exc:
+                return self._failed(corners, exc)
+            except RuntimeError as exc:
+                failures += 1
+                if failures >= attempts:
+                    return self._failed(corners, exc)
+                time.sleep(RETRY_DELAY_S * 2 ** (failures - 1))
+
+    def _signed(self) -> dict[str, str]:
+        """Hrefs of the bands as the reader has them signed: where they are refused, that token is dropped, and no newer one."""
+        assets = self.scene.item["assets"]
+        hrefs = {assets[self.source.band_asset(band, assets)]["href"] for band in self.desk.chip.bands}
+        return {href: self.source.sign(href) for href in hrefs}
+
+    def _once(self, corners: Mapping[int, tuple[float, float]]) -> Served:
+        """The chips."""
+        started, efforts = time.monotonic(), [self.efforts[member] for member in corners]
+        for effort in efforts:
+            effort.attempts += 1
+            effort.retries += self.repeated
+        self.repeated = True
+        try:
+            return self._read(corners)
+        finally:
+            for effort in efforts:
+                effort.seconds += (time.monotonic() - started) / len(efforts)
+
+    def _read(self, corners: Mapping[int, tuple[float, float]]) -> Served:
+        desk, members = self.desk, list(corners)
+        cloud: dict[int, float] = {}
+        cloudy: set[int] = set()
+        if desk.max_cloud is not None:
+            shares, blank = self._unusable(list(corners.values()))
+            cloud = dict(zip(members, shares.tolist(), strict=True))
+            over = (shares * 100 > desk.max_cloud) & (blank < 1)  # without any data it is empty, not cloudy
+            cloudy = {member for member, is_over in zip(members, over.tolist(), strict=True) if is_over}
+        clear = [member for member in members if member not in cloudy]
+        dn = self._pixels([corners[member] for member in clear])
+        return Served(members=clear, dn=dn, cloudy=sorted(cloudy), cloud=cloud, scene=self.scene, source=self.source)
+
+    def _pixels(self, corners: Sequence[tuple[float, float]]) -> NDArray[np.uint16]:
+        desk = self.desk
+        if not corners:
+            return np.zeros((0, len(desk.chip.bands), desk.chip.size_px, desk.chip.size_px), dtype=np.uint16)
+        return read_chips(
+            self.scene, corners, chip=desk.chip, source=self.source, threads=desk.threads, reader=desk.reader
+        )
+
+    def _unusable(self, corners: Sequence[tuple[float, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        desk, rule = self.desk, self.source.record.quality
+        quality = read_quality(
+            self.scene, corners, chip=desk.chip, source=self.source, threads=desk.threads, reader=desk.reader
+        )
+        assert rule is not None, "the band was found by it"
+        return unusable(quality, rule)
+
+    def _failed(self, corners: Mapping[int, tuple[float, float]], exc: Exception, text: str | None = None) -> Failed:
+        words = _words(text or exc, self.source)
+        log.info("scene %s of %s: %s", self.scene.id, self.source.provider, words)
+        where = "" if self.source is self.desk.source else f"at {self.source.provider}: "
+        return Failed(members=list(corners), cause=cause_of(exc), reason=f"{where}{self.scene.id}: {words}")
+
+
+def _words(exc: Exception | str, source: OpenSource) -> str:
+    """A message in one line, without secrets and without addresses of the moment."""
+    return " ".join(source.unsign(str(exc)).split())
