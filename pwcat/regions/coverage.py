@@ -155,7 +155,7 @@ def _painted(squares: NDArray[np.int32], side: int) -> NDArray[np.bool_]:
     """The cells of squares, ``(3600, 7200)``."""
     mask = np.zeros((SHAPE[0] // side, SHAPE[1] // side), dtype=bool)
     mask[squares[:, 0] // side, squares[:, 1] // side] = True
-    return mask.repeat(side, axis=0).repeat(side, axis=1)
+    return mask if side == 1 else mask.repeat(side, axis=0).repeat(side, axis=1)
 
 
 def cells_under(polygons: NDArray[np.object_]) -> NDArray[np.bool_]:

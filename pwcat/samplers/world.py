@@ -154,8 +154,10 @@ class World:
         points = self._points(domain, self.candidates(domain, classes_of), remote_m)
         codes = np.stack([(rough[name] or layer).codes(points) for name, layer in opened.items()], axis=2)
         codes = codes[self._within(domain, points) & (codes >= 0).all(axis=2)]
-        found, counts = np.unique(codes, axis=0, return_counts=True)
-        names = [tuple(layer.classes[code] for layer, code in zip(opened.values(), row, strict=True)) for row in found]
+        kinds = [len(layer.classes) for layer in opened.values()]
+        found, counts = np.unique(np.ravel_multi_index(tuple(codes.T), kinds), return_counts=True)
+        rows = np.column_stack(np.unravel_index(found, kinds))
+        names = [tuple(layer.classes[code] for layer, code in zip(opened.values(), row, strict=True)) for row in rows]
         shares = {name: int(count) / len(codes) for name, count in zip(names, counts, strict=True)}
         return AreaShares(of=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))), points=len(codes))
 

@@ -19,6 +19,7 @@ from pwcat.layers import Layer
 from pwcat.providers import open_source
 from pwcat.recipe import Source
 from pwcat.regions import Regions, open_layer, raster
+from pwcat.samplers import sphere, world
 from pwcat.samplers.sphere import AreaSampler, CellSampler, PartSampler
 from pwcat.samplers.stratified import Stratified
 from pwcat.samplers.world import World
@@ -42,18 +43,26 @@ def twenty_km(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def fewer_points(monkeypatch):
+    """Areas measured on fewer points, where they do not matter."""
+    monkeypatch.setattr(world, "SHARE_POINTS", 50_000)
+
+
 def world_of(layer, tmp_path=Path(), footprints=()) -> World:
     return World(regions=Regions(layers={layer.name: layer}), footprints=footprints, base_dir=tmp_path, chip_km=0.96)
 
 
 @pytest.mark.parametrize(("name", "kept"), [("soil", True), ("soil", False), ("landcover", True)])
-def test_every_class_of_a_projected_raster_gets_its_quota(twenty_km, chosen, monkeypatch, caplog, name, kept):
+def test_every_class_of_a_projected_raster_gets_its_quota(
+    twenty_km, chosen, monkeypatch, fewer_points, caplog, name, kept
+):
     monkeypatch.setattr(raster, "WHOLE_RASTER_PIXELS", 64_000_000 if kept else 40_000)
     layer = open_layer(name, Layer(path=twenty_km.name, classes=SEVEN), base_dir=twenty_km.parent)
     sampler = {"strategy": "stratified", "by": [name], "domain": "globe"}
-    strata, sites, _ = chosen(sampler, 50, Regions(layers={name: layer}), size_px=64)
-    assert {stratum.name: stratum.wanted for stratum in strata} == dict.fromkeys(SHARES, 10)
-    assert Counter(layer.classes[code] for code in sites.codes[name]) == dict.fromkeys(SHARES, 10)
+    strata, sites, _ = chosen(sampler, 25, Regions(layers={name: layer}), size_px=32)
+    assert {stratum.name: stratum.wanted for stratum in strata} == dict.fromkeys(SHARES, 5)
+    assert Counter(layer.classes[code] for code in sites.codes[name]) == dict.fromkeys(SHARES, 5)
     (warning,) = [record.getMessage() for record in caplog.records]
     assert f"2 of the 7 classes of {name} not seen in" in warning
     assert "nothing is drawn of them: absent, missing; to sample them all the same, give weights" in warning
@@ -70,18 +79,18 @@ def test_shares_are_those_of_the_pixels(twenty_km, monkeypatch, kept):
     assert measured.of["rare",] == pytest.approx(0.005, rel=0.15)
 
 
-def test_a_class_that_is_left_out_or_weighted_is_not_warned_of(twenty_km, caplog):
+def test_a_class_that_is_left_out_or_weighted_is_not_warned_of(twenty_km, fewer_points, caplog):
     layer = open_layer("soil", Layer(path=twenty_km.name, classes=SEVEN), base_dir=twenty_km.parent)
-    world = world_of(layer)
+    here = world_of(layer)
     rule = {"strategy": "stratified", "by": ["soil"], "domain": "globe"}
-    Stratified(**rule, exclude=["absent", "missing"]).strata(10, world=world)
-    Stratified(**rule, quotas={"a": 1, "rare": 1}).strata(10, world=world)
+    Stratified(**rule, exclude=["absent", "missing"]).strata(10, world=here)
+    Stratified(**rule, quotas={"a": 1, "rare": 1}).strata(10, world=here)
     assert caplog.messages == []
     with pytest.raises(RegionError, match=r"no place has soil 'absent': nothing to sample"):
-        Stratified(**rule, quotas={"absent": 1}).strata(10, world=world)
+        Stratified(**rule, quotas={"absent": 1}).strata(10, world=here)
 
 
-def test_a_warning_names_five_classes_and_counts_the_others(twenty_km, caplog):
+def test_a_warning_names_five_classes_and_counts_the_others(twenty_km, fewer_points, caplog):
     layer = open_layer("cover", Layer(path=twenty_km.name, classes="igbp"), base_dir=twenty_km.parent)
     Stratified(strategy="stratified", by=["cover"], domain="globe").strata(10, world=world_of(layer))
     unseen = sorted(set(LEGENDS["igbp"].values()) - {LEGENDS["igbp"][value] for value in range(1, 6)})
@@ -89,15 +98,15 @@ def test_a_warning_names_five_classes_and_counts_the_others(twenty_km, caplog):
     assert f": {', '.join(unseen[:5])}, 7 more; to sample" in caplog.text
 
 
-def test_vector_classes_outside_the_scenes_are_as_they_should_be(boxes, tmp_path, caplog):
+def test_vector_classes_outside_the_scenes_are_as_they_should_be(boxes, tmp_path, fewer_points, caplog):
     layer = boxes("biome", Tundra=(0, 0, 10, 10), Taiga=(20, 0, 30, 10))
-    world = world_of(layer, tmp_path, [shapely.box(2, 2, 3, 3)])
+    here = world_of(layer, tmp_path, [shapely.box(2, 2, 3, 3)])
     sampler = {"strategy": "stratified", "by": ["biome"]}
-    assert [s.name for s in Stratified(**sampler, domain="scenes").strata(10, world=world)] == ["Tundra"]
+    assert [s.name for s in Stratified(**sampler, domain="scenes").strata(10, world=here)] == ["Tundra"]
     assert caplog.messages == []
     tiny = boxes("biome", Tundra=(0, 0, 10, 10), Islet=(20, 0, 20.001, 0.001))
     Stratified(**sampler, domain="globe").strata(10, world=world_of(tiny))
-    assert "1 of the 2 classes of biome not seen in 9" in caplog.text
+    assert "1 of the 2 classes of biome not seen in 4" in caplog.text
 
 
 def test_a_small_region_of_polygons_is_measured_on_a_million_points_too(boxes):
@@ -139,7 +148,8 @@ def test_where_scenes_are_cells_of_a_small_layer_are_drawn_from(twenty_km, tmp_p
     assert np.hypot(*(points - (lon, lat)).T).min() < 0.05
 
 
-def test_cells_and_footprints_without_a_place_in_common_are_an_error():
+def test_cells_and_footprints_without_a_place_in_common_are_an_error(monkeypatch):
+    monkeypatch.setattr(sphere, "MAX_EMPTY_ROUNDS", 3)
     part = PartSampler(CellSampler(np.array([0]), (36, 72)), AreaSampler([shapely.box(0, 0, 1, 1)]))
     with pytest.raises(RegionError, match="no scene of the source lies where the class is"):
         list(part(np.random.default_rng(0)))
