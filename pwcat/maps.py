@@ -52,7 +52,14 @@ MANY = 20_000  # sites beyond which their density is drawn, unless a layer is as
 MANY_SHAPES = 4000  # points beyond which a vector file holds them as pixels
 HEXAGONS = (100, 220)  # across the world, fewer where sites are few: 340 to 155 km each
 LAND_TOLERANCE_DEG = 0.03  # a seventh of a pixel
+SEAM_DEG = (
+    0.1  # half the width up to which a cleft between polygons is a seam: neighbours simplified apart from each other
+)
 GAP_DEG2 = 0.3  # holes in land up to this size are seams between polygons, or lakes of a few pixels
+NEAR, LEAST_M = (
+    0.3,
+    3e6,
+)  # share of the world's width up to which sites are looked at from near, and the least seen, metres
 COLUMNS = 3  # of the legend
 # Size of its type and inches a row: for a few short names, and for many or long ones, which are cut if they must be.
 LARGE, SMALL = (11.0, 0.262), (8.5, 0.2)
@@ -98,6 +105,7 @@ def draw_map(
         _draw_density(figure, axes, bar, x, y).set_clip_path(edge)
     else:
         _draw_points(axes, x, y, groups)
+    _look_near(axes, x, y)
     layer = {"landcover": "land cover"}.get(colour_by, colour_by.replace("_", " "))
     what = f"their density; counts by {layer} below" if dense else f"by {layer}"
     if not dense and classes > MOST_CLASSES:
@@ -180,6 +188,22 @@ def _draw_world(axes: Axes, land: Iterable[shapely.Geometry] | None, *, coast_ab
     return edge
 
 
+def _look_near(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    """Show the part of the world that the sites lie in, where that is small; at least :data:`LEAST_M` of it."""
+    if not len(x):
+        return
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    world_m = right - left
+    aspect = (high - low) / world_m
+    spread_m = max(np.ptp(x), np.ptp(y) / aspect) * 1.3
+    if spread_m > NEAR * world_m:
+        return
+    width_m = max(spread_m, LEAST_M)
+    middle_x, middle_y = (float(axis.min() + axis.max()) / 2 for axis in (x, y))
+    axes.set_xlim(middle_x - width_m / 2, middle_x + width_m / 2)
+    axes.set_ylim(middle_y - width_m / 2 * aspect, middle_y + width_m / 2 * aspect)
+
+
 def _land_path(land: Iterable[shapely.Geometry]) -> Path | None:
     """All rings of the polygons' union in one path; outer ones turn left and holes right, so that holes stay open."""
     from matplotlib.path import Path
@@ -196,7 +220,9 @@ def _united(land: Iterable[shapely.Geometry]) -> NDArray[np.object_]:
     """The polygons within the world, simplified and merged, so that no borders and no seams are left between them."""
     parts = _polygons(np.array([shape for shape in land if shape is not None], dtype=object))
     parts = shapely.make_valid(shapely.simplify(parts, LAND_TOLERANCE_DEG, preserve_topology=False))
-    whole = shapely.intersection(shapely.union_all(_polygons(parts)), shapely.box(-180, -90, 180, 90))
+    union = shapely.union_all(_polygons(parts))
+    closed = shapely.buffer(shapely.buffer(union, SEAM_DEG, join_style="mitre"), -SEAM_DEG, join_style="mitre")
+    whole = shapely.intersection(closed, shapely.box(-180, -90, 180, 90))
     return np.array([_without_gaps(part) for part in _polygons(np.array([whole], dtype=object))], dtype=object)
 
 

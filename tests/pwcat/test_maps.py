@@ -130,7 +130,7 @@ def test_land_is_filled_holes_are_open_and_nothing_leaks_over_the_antimeridian()
         shapely.box(100, 10, 120, 20).boundary,  # no polygon
         None,
     ]
-    figure = draw_map(sites([(0, -80)], ["a"]), title="Land", land=land)
+    figure = draw_map(sites([(0, -80), (0, 80)], ["a", "a"]), title="Land", land=land)
     image = pixels(figure)
     assert image.shape[1] == 1600
     land_colour, sea = (228, 226, 220), (255, 255, 255)
@@ -218,3 +218,24 @@ def test_the_commands_refuse_maps_that_cannot_be_before_they_draw_a_site(
     with pytest.raises(PwcatError, match=f"^{re.escape(told)}$"):
         CliRunner().invoke(command, [str(small), *options], catch_exceptions=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cleft_between_neighbours_that_were_drawn_apart_is_no_coast():
+    north = shapely.Polygon([(-120, 49.02), (-100, 49.02), (-100, 60), (-120, 60)])
+    south = shapely.Polygon([(-120, 40), (-100, 40), (-100, 49), (-120, 49)])  # open to the sea at both ends
+    figure = draw_map(sites([(0, 0), (90, 0)], ["a", "b"]), title="T", land=[north, south])
+    (path,) = {patch.get_path() for patch in figure.axes[0].patches if isinstance(patch, PathPatch)}
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:8857", always_xy=True).transform(-110, 49.01)
+    inside = np.abs(path.vertices[:, 0] - x) < 100_000
+    assert np.abs(path.vertices[inside, 1] - y).min() > 500_000
+
+
+def test_sites_of_one_region_are_looked_at_from_near_and_sites_of_the_world_from_afar():
+    near = draw_map(sites(uniform(50) / [60, 30] + [8, 47], ["a"] * 50), title="T").axes[0]
+    (left, right), (low, high) = near.get_xlim(), near.get_ylim()
+    x, y = points_of(near.figure)[COLOURS[0]].T
+    assert right - left == pytest.approx(3e6)
+    assert left < x.min() < x.max() < right
+    assert low < y.min() < y.max() < high
+    world = draw_map(sites(uniform(50), ["a"] * 50), title="T").axes[0]
+    assert np.ptp(world.get_xlim()) > 3.4e7
