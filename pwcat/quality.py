@@ -13,7 +13,7 @@ from pwcat.readers import ReaderName, read_chips
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 
-__all__ = ["offset_check", "read_quality", "unusable"]
+__all__ = ["clear_pixels", "offset_check", "read_quality", "unusable"]
 
 
 def read_quality(
@@ -47,6 +47,12 @@ def unusable(quality: NDArray[np.uint16], rule: Classes | Bits) -> tuple[NDArray
     no_data = _any_of(quality, rule, rule.nodata) | (quality == 0)  # outside the scene's data, whatever 0 means in it
     hidden = _any_of(quality, rule, (*rule.cloud, *rule.shadow))
     return (no_data | hidden).mean(axis=(1, 2)), no_data.mean(axis=(1, 2))
+
+
+def clear_pixels(quality: NDArray[np.uint16], rule: Classes | Bits) -> NDArray[np.bool_]:
+    """Which pixels are neither cloud nor shadow nor without data, ``(n, y, x)``; arguments as of :func:`unusable`."""
+    unclear = _any_of(quality, rule, (*rule.nodata, *rule.cloud, *rule.shadow))
+    return np.asarray(~unclear & (quality != 0))
 
 
 def _any_of(quality: NDArray[np.uint16], rule: Classes | Bits, meant: Sequence[int]) -> NDArray[np.bool_]:

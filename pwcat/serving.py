@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pwcat.errors import ForbiddenError, SourceError
 from pwcat.fallback import OtherGridError, find_counterpart
 from pwcat.providers import OpenSource
-from pwcat.quality import read_quality, unusable
+from pwcat.quality import clear_pixels, read_quality, unusable
 from pwcat.readers import ReaderName, read_chips
 from pwcat.reasons import Cause, cause_of
 from pwcat.recipe import Chip
@@ -61,6 +61,8 @@ class Served:
         cloud: share of pixels that are cloud, shadow or no data, of members and cloudy ones; empty where it was not asked for.
         scene: the item they are from.
         source: its source.
+        clear: which of the members' pixels are neither cloud nor shadow, ``(n, y, x)``; ``None`` where it was not asked for, or
+            the scene has no quality band.
     """
 
     members: list[int]
@@ -69,6 +71,7 @@ class Served:
     cloud: dict[int, float]
     scene: Scene
     source: OpenSource
+    clear: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,7 @@ class Desk:
         max_cloud: per cent of a chip that may be cloud, shadow or no data; ``None`` where the quality band is not to be read.
         threads: reads at a time, where GDAL reads.
         reader: of the pixels.
+        masked: whether it is to be told which pixels are clear.
     """
 
     chip: Chip
@@ -107,6 +111,7 @@ class Desk:
     max_cloud: float | None
     threads: int
     reader: ReaderName
+    masked: bool = False
 
     def serve(
         self, scene: Scene, corners: Mapping[int, tuple[float, float]], efforts: Mapping[int, Effort]
@@ -243,7 +248,10 @@ class _Attempt:
             cloudy = {member for member, is_over in zip(members, over.tolist(), strict=True) if is_over}
         clear = [member for member in members if member not in cloudy]
         dn = self._pixels([corners[member] for member in clear])
-        return Served(members=clear, dn=dn, cloudy=sorted(cloudy), cloud=cloud, scene=self.scene, source=self.source)
+        mask = self._clear([corners[member] for member in clear]) if desk.masked and clear else None
+        return Served(
+            members=clear, dn=dn, cloudy=sorted(cloudy), cloud=cloud, scene=self.scene, source=self.source, clear=mask
+        )
 
     def _pixels(self, corners: Sequence[tuple[float, float]]) -> NDArray[np.uint16]:
         desk = self.desk
@@ -254,12 +262,22 @@ class _Attempt:
         )
 
     def _unusable(self, corners: Sequence[tuple[float, float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        desk, rule = self.desk, self.source.record.quality
-        quality = read_quality(
-            self.scene, corners, chip=desk.chip, source=self.source, threads=desk.threads, reader=desk.reader
-        )
+        rule, quality = self.source.record.quality, self._quality(corners)
         assert rule is not None, "the band was found by it"
         return unusable(quality, rule)
+
+    def _clear(self, corners: Sequence[tuple[float, float]]) -> NDArray[np.bool_] | None:
+        """Which pixels are clear, ``(n, y, x)``, where the scene has a quality band."""
+        rule = self.source.record.quality
+        if rule is None or rule.asset not in self.scene.item["assets"]:
+            return None
+        return clear_pixels(self._quality(corners), rule)
+
+    def _quality(self, corners: Sequence[tuple[float, float]]) -> NDArray[np.uint16]:
+        desk = self.desk
+        return read_quality(
+            self.scene, corners, chip=desk.chip, source=self.source, threads=desk.threads, reader=desk.reader
+        )
 
     def _failed(self, corners: Mapping[int, tuple[float, float]], exc: Exception, text: str | None = None) -> Failed:
         words = _words(text or exc, self.source)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pwcat.composites import Stacks, scenes_by_date, usable
 from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import CubeSpec, encode_shard, open_cube, shard_path, write_shard
 from pwcat.ledger import Status, ledger_path, read_shard_ledger, write_ledger
@@ -61,6 +62,11 @@ class ShardTask:
     share: float = 1.0
 
     @property
+    def composed(self) -> bool:
+        """Whether dates are medians of scenes."""
+        return any("composite_ids" in row for row in self.rows)
+
+    @property
     def desk(self) -> Desk:
         """Where its chips are asked for."""
         return Desk(
@@ -68,9 +74,10 @@ class ShardTask:
             source=self.source,
             fallback=self.fallback,
             folder=self.folder / FALLBACK,
-            max_cloud=self.max_chip_cloud,
+            max_cloud=None if self.composed else self.max_chip_cloud,
             threads=self.threads,
             reader=self.reader,
+            masked=self.composed,
         )
 
 
@@ -132,6 +139,7 @@ class _Shard:
         valid: where all bands of all dates have data, ``(sample, y, x)``.
         entries: of the ledger.
         made: rows that are read now.
+        stacks: scenes of dates that are medians, until all are there.
         flagged: items whose pixels contradict their offset.
     """
 
@@ -140,6 +148,7 @@ class _Shard:
     valid: NDArray[np.bool_]
     entries: list[_Entry]
     made: list[int]
+    stacks: Stacks
     flagged: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -155,6 +164,7 @@ class _Shard:
             valid=np.ones((rows, spec.size_px, spec.size_px), dtype=bool),
             entries=[kept.get(row) or _Entry.new(task.rows[row]["id"], spec.num_times) for row in range(rows)],
             made=[row for row in range(rows) if row not in kept],
+            stacks=Stacks(task.rows),
         )
 
     def read(self) -> None:
@@ -168,6 +178,9 @@ class _Shard:
                 if isinstance(outcome, Failed):
                     for row in outcome.members:
                         self.entries[row].end("failed", outcome.cause, outcome.reason)
+                        self.stacks.forget(row)
+                elif task.composed:
+                    self._stack(outcome, time, scene_id)
                 else:
                     self._take(outcome, time)
         for row in self.made:
@@ -192,6 +205,35 @@ class _Shard:
             share = f"{100 * served.cloud[row]:.1f} % is cloud, shadow or no data"
             reason = f"{scene.id}: {share}, more than {task.max_chip_cloud:g} %"
             self.entries[row].end("cloudy", "cloud", reason)
+
+    def _stack(self, served: Served, time: int, planned: str) -> None:
+        """Keep chips of one scene of a date, harmonised, until all scenes are there; the ledger tells of the nearest."""
+        task, scene, source = self.task, served.scene, served.source
+        offset = source.boa_offset(scene.item["properties"]) if task.chip.harmonise else 0
+        flag = self._flag(served) if len(served.dn) else None
+        for number, (row, dn) in enumerate(zip(served.members, served.dn, strict=True)):
+            entry = self.entries[row]
+            if task.rows[row]["scene_ids"][time] == planned:
+                entry.source[time], entry.item[time] = f"{source.provider}/{source.collection}", scene.id
+                entry.boa_offset[time], entry.offset_flag[time] = offset, flag
+            clear = None if served.clear is None else served.clear[number]
+            whole = self.stacks.add(row, time, usable(dn, offset=offset, clear=clear))
+            if whole is not None:
+                self._compose(row, time, whole)
+
+    def _compose(self, row: int, time: int, pixels: NDArray[np.uint16]) -> None:
+        """Put the median of a date in its place, unless too much of it is hidden in every scene."""
+        entry, most, seen = self.entries[row], self.task.max_chip_cloud, (pixels != 0).all(axis=0)
+        self.chips[row, time] = pixels
+        self.valid[row] &= seen
+        if most is None:
+            return
+        entry.cloud_fraction[time] = hidden = 1 - float(seen.mean())
+        if hidden * 100 > most:
+            scenes = len(scenes_by_date(self.task.rows[row])[time])
+            share = f"{100 * hidden:.1f} % is cloud, shadow or no data in each of {scenes} scenes"
+            entry.end("cloudy", "cloud", f"{self.task.rows[row]['scene_ids'][time]}: {share}, more than {most:g} %")
+            self.stacks.forget(row)
 
     def _flag(self, served: Served) -> str | None:
         """What pixels say against the offset that the scene states."""
@@ -281,7 +323,9 @@ def _by_scene(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, int, lis
     """Scene id, date index, and the rows that want that scene for that date."""
     wanted: dict[tuple[str, int], list[int]] = {}
     for number, row in enumerate(rows):
-        for time_index, scene_id in enumerate(row["scene_ids"]):
-            wanted.setdefault((scene_id, time_index), []).append(number)
-    for (scene_id, time_index), members in wanted.items():
+        for time_index, names in enumerate(scenes_by_date(row)):
+            for scene_id in names:
+                wanted.setdefault((scene_id, time_index), []).append(number)
+    composed = any("composite_ids" in row for row in rows)  # date by date, so that the scenes of one alone are kept
+    for (scene_id, time_index), members in sorted(wanted.items(), key=lambda entry: entry[0][1] if composed else 0):
         yield scene_id, time_index, members

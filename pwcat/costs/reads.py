@@ -131,13 +131,14 @@ _Grid = tuple[float, float, float, int, int]
 
 
 def _grids(scene: Scene, recipe: Recipe) -> dict[_Grid, list[float]]:
-    """Bytes of the bands' files by pixel grid: as the item tells, else assumed.
+    """Bytes of the bands' files, and the quality band's where it is read, by pixel grid: as the item tells, else assumed.
 
     A file that does not say its own grid is taken to have the scene's at the chip's size.
     """
     record, chip = PROVIDERS[recipe.source.provider].collection(recipe.source.collection), recipe.chip
+    quality = [record.quality.asset] if record.quality is not None and _asks_quality(recipe) else []
     grids: dict[_Grid, list[float]] = {}
-    for band in chip.bands:
+    for band in [*chip.bands, *(name for name in quality if name in scene.item["assets"])]:
         asset = scene.item["assets"].get(record.asset_of(band)) or scene.item["assets"].get(band) or {}
         transform, shape = asset.get("proj:transform"), asset.get("proj:shape")
         if transform is None or shape is None:
@@ -149,6 +150,11 @@ def _grids(scene: Scene, recipe: Recipe) -> dict[_Grid, list[float]]:
         told, assumed = asset.get("file:size"), height * width * 2 * COMPRESSED * OVERVIEWS
         grids.setdefault(grid, []).append(float(told) if isinstance(told, int) and told > 0 else assumed)
     return grids
+
+
+def _asks_quality(recipe: Recipe) -> bool:
+    """Whether the quality band is read, too."""
+    return recipe.when.composite == "median" or recipe.when.max_chip_cloud is not None
 
 
 @dataclass(frozen=True, kw_only=True)
