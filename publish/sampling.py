@@ -154,6 +154,18 @@ _STRATEGIES: Mapping[str, Callable[[Document], str]] = {
 
 
 def _dates(when: Document) -> str:
+    if when.get("composite") != "median":
+        return _windows(when)
+    return f"{_windows(when)}, each the median of up to {when['most_scenes']} scenes,"
+
+
+def _windows(when: Document) -> str:
+    if seasons := when.get("phenology"):
+        table, columns = PurePath(seasons["path"]).name, seasons["columns"]
+        place = f"{_list(columns)} of the nearest place in {table}"
+        return f"{_count(len(columns), 'date')} by phenology ({place}, {seasons['days']} days before or after)"
+    if (when.get("months") or []) == list(range(1, 13)):
+        return "one date in each month"
     if months := [str(month) for month in when.get("months") or []]:
         return (
             f"one date in month {months[0]}" if len(months) == 1 else f"one date in each of the months {_list(months)}"

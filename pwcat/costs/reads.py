@@ -111,7 +111,7 @@ class _Files:
     def of(cls, scenes: Sequence[Scene], recipe: Recipe) -> _Files:
         """Those of a recipe's bands."""
         grids = [_grids(scene, recipe) for scene in scenes]
-        rows = [(*grid, len(sizes), np.mean(sizes)) for each in grids for grid, sizes in each.items()]
+        rows = [(*grid[1:], len(sizes), np.mean(sizes)) for each in grids for grid, sizes in each.items()]
         left, top, gsd, height, width, bands, size = np.array(rows, dtype=np.float64).reshape(-1, 7).T
         counts = np.array([len(each) for each in grids], dtype=np.int64)
         return cls(
@@ -127,7 +127,8 @@ class _Files:
         )
 
 
-_Grid = tuple[float, float, float, int, int]
+# Whether it is the quality band's, which is far smaller than others on its grid; left, top, pixel, height, width.
+_Grid = tuple[bool, float, float, float, int, int]
 
 
 def _grids(scene: Scene, recipe: Recipe) -> dict[_Grid, list[float]]:
@@ -136,9 +137,11 @@ def _grids(scene: Scene, recipe: Recipe) -> dict[_Grid, list[float]]:
     A file that does not say its own grid is taken to have the scene's at the chip's size.
     """
     record, chip = PROVIDERS[recipe.source.provider].collection(recipe.source.collection), recipe.chip
-    quality = [record.quality.asset] if record.quality is not None and _asks_quality(recipe) else []
+    bands = [(band, False) for band in chip.bands]
+    if record.quality is not None and _asks_quality(recipe) and record.quality.asset in scene.item["assets"]:
+        bands.append((record.quality.asset, True))
     grids: dict[_Grid, list[float]] = {}
-    for band in [*chip.bands, *(name for name in quality if name in scene.item["assets"])]:
+    for band, is_quality in bands:
         asset = scene.item["assets"].get(record.asset_of(band)) or scene.item["assets"].get(band) or {}
         transform, shape = asset.get("proj:transform"), asset.get("proj:shape")
         if transform is None or shape is None:
@@ -146,7 +149,7 @@ def _grids(scene: Scene, recipe: Recipe) -> dict[_Grid, list[float]]:
             transform = (gsd, 0, scene.left, 0, -gsd, scene.top)
             shape = (scene.height_m / gsd, scene.width_m / gsd)
         height, width = int(shape[0]), int(shape[1])
-        grid = (float(transform[2]), float(transform[5]), abs(float(transform[0])), height, width)
+        grid = (is_quality, float(transform[2]), float(transform[5]), abs(float(transform[0])), height, width)
         told, assumed = asset.get("file:size"), height * width * 2 * COMPRESSED * OVERVIEWS
         grids.setdefault(grid, []).append(float(told) if isinstance(told, int) and told > 0 else assumed)
     return grids

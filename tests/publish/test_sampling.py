@@ -182,6 +182,12 @@ def test_a_recipe_from_before_there_were_constraints_is_told_as_well():
         ({"dates_per_site": 4}, "4 dates"),
         ({"months": [3]}, "one date in month 3"),
         ({"months": [3, 6, 9]}, "one date in each of the months 3, 6 and 9"),
+        ({"months": "all"}, "one date in each month"),
+        ({"composite": "median"}, "one date, each the median of up to 5 scenes,"),
+        (
+            {"phenology": {"path": "tables/greening.csv", "columns": ["sos", "peak"], "days": 20}},
+            "2 dates by phenology (sos and peak of the nearest place in greening.csv, 20 days before or after)",
+        ),
     ],
 )
 def test_dates_are_counted(dates, words):
