@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from catalog.extension import CLASS_LAYERS
@@ -22,36 +20,17 @@ from catalog.query import open_catalog
 from catalog.store import Built
 from catalog.store import build as build_collection
 from catalog.subset import Subset, load_subset
+from pwcat.build_progress import show_build
 from pwcat.commands import DEFAULT_CATALOG
-from pwcat.costs.comparison import RunCost
+from pwcat.ledger import UNUSABLE
 from pwcat.materialize import BuildReport
+from pwcat.readers import ReaderName
+from pwcat.signals import terminable
 
 __all__ = ["build", "search", "stats"]
 
-MOST_REASONS = 5  # shown of why samples are missing
+MOST_LOSSES = 6  # causes shown of why samples are missing, and strata that the reserve is short of
 BIOME_WIDTH = 24  # characters of a biome's name, so that a row of samples fits into 80
-
-
-@contextmanager
-def _bars() -> Iterator[Any]:
-    """A callback that draws a bar a stage; silent where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
-
-        yield show
 
 
 @click.command()
@@ -59,15 +38,30 @@ def _bars() -> Iterator[Any]:
 @click.option("--catalog", type=click.Path(path_type=Path), default=DEFAULT_CATALOG, show_default=True, help="Folder.")
 @click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers see the catalog's folder.")
 @click.option("--replace-failed", is_flag=True, help="Replace samples that cannot be read by sites of the reserve.")
+@click.option(
+    "--reader",
+    type=click.Choice(get_args(ReaderName)),
+    default="auto",
+    show_default=True,
+    help="Who reads the pixels: tiles fetches each tile once, stackstac reads whatever GDAL reads.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def build(recipe: Path, catalog: Path, scheduler: str | None, replace_failed: bool, as_json: bool) -> None:
+def build(
+    recipe: Path, catalog: Path, scheduler: str | None, replace_failed: bool, reader: ReaderName, as_json: bool
+) -> None:
     """Materialise the chips of RECIPE into a Zarr cube and describe them in a catalog. Run again, it does what is missing.
 
     Exit code 1: samples are missing in the end; all that could be written are there.
     """
-    with _bars() as progress:
+    with terminable(), show_build(Console(stderr=True)) as progress:
         built = build_collection(
-            recipe, catalog=catalog, scheduler=scheduler, replace_failed=replace_failed, progress=progress
+            recipe,
+            catalog=catalog,
+            scheduler=scheduler,
+            replace_failed=replace_failed,
+            reader=reader,
+            progress=progress.stage,
+            standing=progress.standing,
         )
     report = built.report
     if as_json:
@@ -83,38 +77,37 @@ def build(recipe: Path, catalog: Path, scheduler: str | None, replace_failed: bo
 def _show_build(built: Built) -> None:
     report = built.report
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(report.counts.items(), reverse=True))
-    rate = report.bytes / 1e6 / report.seconds if report.seconds else 0.0
-    made = (
-        f"{report.shards_built} of {report.shards} shards made now, {rate:,.0f} MB/s"
-        if report.shards_built
-        else "all there"
-    )
+    made = f"{report.shards_built:,} of {report.shards:,} shards made now" if report.shards_built else "all there"
     click.echo(f"{built.folder}: {counts}; {made}")
-    for line in (*_reason_lines(built), *_reserve_lines(report), *([_cost_line(report.cost)] if report.cost else [])):
+    for line in (*_loss_lines(report), *_flag_lines(report), *_reserve_lines(report), *_cost_lines(report)):
         click.echo(f"  {line}")
-    click.echo(f"Next: pwcat stats {built.folder}")
+    click.echo(f"Next: pwcat {'doctor' if report.missing else 'stats'} {built.folder}")
 
 
-def _reason_lines(built: Built) -> Iterator[str]:
-    """Why samples have no pixels, the most frequent reasons first."""
-    reasons = sorted(built.report.reasons.items(), key=lambda item: -item[1])
-    for reason, count in reasons[:MOST_REASONS]:
-        yield f"{count:,} x {reason}"
-    if rest := reasons[MOST_REASONS:]:
-        yield f"{sum(count for _, count in rest):,} x {len(rest):,} other reasons, in {built.folder / 'ledger'}"
+def _loss_lines(report: BuildReport) -> Iterator[str]:
+    """Why samples have no pixels, the most frequent causes first."""
+    yield from map(str, report.losses[:MOST_LOSSES])
+    if rest := report.losses[MOST_LOSSES:]:
+        yield f"{sum(loss.count for loss in rest):,} for {len(rest):,} other causes"
+
+
+def _flag_lines(report: BuildReport) -> Iterator[str]:
+    if report.flagged:
+        name, seen = next(iter(report.flagged.items()))
+        yield f"{len(report.flagged):,} scenes contradict the offset that they state; {name}: {seen}"
 
 
 def _missing_line(built: Built) -> str:
     """How many samples are missing, and what to do."""
     report = built.report
-    failed, empty = report.counts.get("failed", 0), report.counts.get("empty", 0)
-    what = " and ".join(f"{count:,} {name}" for count, name in ((failed, "failed"), (empty, "empty")) if count)
+    lost = {name: count for name in ("failed", *UNUSABLE) if (count := report.counts.get(name))}
+    what = " and ".join(f"{count:,} {name}" for name, count in lost.items())
     todo = []
-    if failed:
+    if "failed" in lost:
         todo.append("the same command tries the failed ones again")
         if report.reserve_left:
             todo.append("--replace-failed replaces them from the reserve")
-    if empty:
+    if lost.keys() & {*UNUSABLE}:
         used = (
             "the reserve is used up where they are" if report.reserve_left is not None else "the recipe has no reserve"
         )
@@ -130,21 +123,27 @@ def _reserve_lines(report: BuildReport) -> list[str]:
     total = sum(report.counts.values())
     lines = [f"{report.replaced:,} of {total:,} samples replaced from the reserve; {report.reserve_left:,} left"]
     short = sorted(report.short.items(), key=lambda item: (-item[1], item[0]))
-    for stratum, count in short[:MOST_REASONS]:
+    for stratum, count in short[:MOST_LOSSES]:
         lines.append(f"{count:,} x not replaced: the reserve has no site left of stratum {stratum!r}")
-    if rest := short[MOST_REASONS:]:
+    if rest := short[MOST_LOSSES:]:
         lines.append(f"{sum(count for _, count in rest):,} x not replaced, likewise, in {len(rest):,} other strata")
     return lines
 
 
-def _cost_line(cost: RunCost) -> str:
+def _cost_lines(report: BuildReport) -> Iterator[str]:
+    """What reading took in this run, and what was expected of it."""
+    if (cost := report.cost) is None:
+        return
     actual, estimate = cost.actual, cost.estimate
     took = "requests and bytes not measured (this GDAL cannot be asked)"
     if actual.requests is not None and actual.bytes is not None:
         rate = "" if actual.mb_s is None else f", {actual.mb_s:,.1f} MB/s"
         took = f"{actual.requests:,} requests, {actual.bytes / 1e6:,.1f} MB{rate}"
+    again = f", {report.retries:,} {'retry' if report.retries == 1 else 'retries'}"
+    speed = f", {cost.samples / actual.seconds:,.1f} chips/s" if actual.seconds else ""
     expected = f"{estimate.requests or 0:,} requests, {(estimate.bytes or 0) / 1e6:,.1f} MB"
-    return f"read in {actual.seconds:,.1f} s: {took}; estimated of these {cost.samples:,} samples: {expected}"
+    yield f"read in {actual.seconds:,.1f} s: {took}{speed}{again}"
+    yield f"estimated of these {cost.samples:,} samples: {expected}"
 
 
 @click.command()

@@ -20,8 +20,10 @@ from pwcat.errors import CatalogError
 from pwcat.ledger import read_ledger
 from pwcat.materialize import BuildReport, build_cube
 from pwcat.plan import FrozenPlan, freeze_plan, read_plan
-from pwcat.providers import open_source
+from pwcat.providers import open_fallback, open_source
+from pwcat.readers import ReaderName
 from pwcat.recipe import load_recipe
+from pwcat.standing import OnStanding, Standing, untold
 
 __all__ = ["Built", "build", "describe", "write_catalog"]
 
@@ -42,7 +44,9 @@ def build(
     catalog: str | Path,
     scheduler: str | None = None,
     replace_failed: bool = False,
+    reader: ReaderName = "auto",
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    standing: OnStanding = untold,
 ) -> Built:
     """Play a recipe: plan it, materialise its chips, describe them, and list them in a catalog.
 
@@ -53,7 +57,9 @@ def build(
         catalog: folder of the catalog; the dataset gets a folder of its name in it.
         scheduler: address of a Dask scheduler; threads of this process where ``None``.
         replace_failed: replace samples that could not be read by sites of the reserve, not only those without data.
+        reader: of the pixels.
         progress: called with the stage (plan, build, describe), samples done and samples in all.
+        standing: told how far reading and writing have come, in more numbers.
 
     Raises:
         PwcatError: of the part that failed.
@@ -70,14 +76,21 @@ def build(
             progress=lambda drawn: progress("plan", min(drawn.placed, loaded.num_samples), loaded.num_samples),
         )
         progress("plan", loaded.num_samples, loaded.num_samples)
-        done = 0
 
-        def count(samples: int, size: int) -> None:
-            nonlocal done
-            done += samples
-            progress("build", done, loaded.num_samples)
+        def tell(now: Standing) -> None:
+            progress("build", now.samples, now.total)
+            standing(now)
 
-        report = build_cube(folder, source=source, scheduler=scheduler, replace_failed=replace_failed, progress=count)
+        with open_fallback(loaded.source, base_dir=path.parent) as fallback:
+            report = build_cube(
+                folder,
+                source=source,
+                fallback=fallback,
+                scheduler=scheduler,
+                replace_failed=replace_failed,
+                reader=reader,
+                progress=tell,
+            )
     progress("describe", 0, loaded.num_samples)
     if report.shards_built or not (folder / "collection.json").is_file():
         describe(folder)

@@ -8,21 +8,47 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
-__all__ = ["remove_leftovers", "replacing", "replacing_by_name"]
+__all__ = ["DroppedError", "droppable", "find_leftovers", "remove_leftovers", "replacing", "replacing_by_name"]
 
 SUFFIX = ".partial"
 
 # A leftover of a process that cannot be asked after (another host's, say) is taken for dead after this long.
 ABANDONED_AFTER_S = 3600.0
 
+_is_dropped: ContextVar[Callable[[], bool]] = ContextVar("is_dropped", default=lambda: False)
+
+
+class DroppedError(Exception):
+    """Work whose outcome nobody waits for any more was about to write it. Not for users: it ends that work, in its thread."""
+
+
+@contextmanager
+def droppable(is_dropped: Callable[[], bool]) -> Iterator[None]:
+    """Let no file appear from this block, in this thread, once the question is answered with yes.
+
+    Threads cannot be killed: one that is given up goes on until it comes to write, and no further.
+    """
+    token = _is_dropped.set(is_dropped)
+    try:
+        yield
+    finally:
+        _is_dropped.reset(token)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; what was written there takes its place at the end, or is removed on an error."""
+    """A temporary path beside ``path``; what was written there takes its place at the end, or is removed on an error.
+
+    Raises:
+        DroppedError: see :func:`droppable`.
+    """
+    if _is_dropped.get()():
+        raise DroppedError(f"{path} is not wanted any more")
     temporary = _beside(path)
     try:
         yield temporary
@@ -55,9 +81,14 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", platform.node())[:40]
 
 
+def find_leftovers(folder: Path) -> list[Path]:
+    """Files and folders that killed processes left half-written below a folder."""
+    return [path for path in folder.rglob(f".*{SUFFIX}") if _is_abandoned(path)]
+
+
 def remove_leftovers(folder: Path) -> int:
     """Remove what killed processes left half-written in a folder; return how many files and folders that were."""
-    leftovers = [path for path in folder.rglob(f".*{SUFFIX}") if _is_abandoned(path)]
+    leftovers = find_leftovers(folder)
     for leftover in leftovers:
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
+import threading
 import warnings
 
 import click
 
 from pwcat.errors import PwcatError
+from pwcat.signals import TerminatedError
 
 __all__ = ["main"]
 
@@ -25,6 +28,7 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "sites": ("pwcat.commands", "sites", "Choose the places of a recipe alone, asking no source for scenes."),
     "plan": ("pwcat.commands", "plan", "Choose sites, scenes and pixel windows; show counts and costs; stop."),
     "build": ("catalog.commands", "build", "Materialise a recipe's chips into a cube and describe it in a catalog."),
+    "doctor": ("pwcat.doctor.commands", "doctor", "Say what is wrong with a dataset's folder, and what mends it."),
     "search": ("catalog.commands", "search", "Find samples by biome, land cover, continent, place, date or spectrum."),
     "stats": ("catalog.commands", "stats", "Show the diversity of a dataset or subset."),
     "pretrain": ("training.commands", "pretrain", "Pretrain a model from a dataset or subset."),
@@ -95,7 +99,7 @@ def _said(message: Warning | str, category: type[Warning], filename: str, lineno
 
 
 def main() -> None:
-    """Run the command line: what the user can mend is one line on stderr and exit code 2, Ctrl-C is exit code 130."""
+    """Run the command line: what the user can mend is one line on stderr and exit code 2, Ctrl-C is 130, SIGTERM 143."""
     warnings.formatwarning = _said
     logging.captureWarnings(True)
     try:
@@ -109,6 +113,16 @@ def main() -> None:
     except click.ClickException as exc:
         exc.show()
         sys.exit(exc.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as exc:
         click.echo("pwcat: interrupted; nothing half-written is left, and the same command goes on from here", err=True)
-        sys.exit(130)
+        _end_now(143 if isinstance(exc.__cause__, TerminatedError) else 130)
+
+
+def _end_now(code: int) -> None:
+    """End without waiting for threads: those of shards that were dropped may read on for minutes, and write nothing."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread.name == "pwcat-shard" for thread in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)

@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows: nobody is kept out
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["locked"]
+__all__ = ["holder_of", "locked"]
 
 
 @contextmanager
@@ -46,3 +46,15 @@ def locked(path: Path, *, doing: str) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {platform.node() or 'this computer'}\n")
         file.flush()
         yield
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds a lock, as they call themselves; ``None`` where nobody does, or nobody can be kept out."""
+    if fcntl is None or not path.is_file():
+        return None
+    with path.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "who is not known"
+    return None

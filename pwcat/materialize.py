@@ -6,12 +6,11 @@ A shard's file appears last, after its ledger, in one rename; so what is there i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pwcat.assignments import ScenePack, assign_shard, names_in, shard_rows
 from pwcat.atomic import remove_leftovers
 from pwcat.costs.comparison import RunCost, compare_costs, keep_costs
 from pwcat.costs.traffic import Traffic
 from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path, write_coordinates
-from pwcat.errors import CubeError, SourceError
-from pwcat.ledger import ledger_path, ledger_settles, read_ledger
+from pwcat.errors import CubeError
+from pwcat.execution import run_shards
+from pwcat.ledger import UNUSABLE, flagged_scenes, ledger_path, ledger_settles, read_ledger
 from pwcat.lock import locked
+from pwcat.losses import Loss, count_losses
 from pwcat.plan import FrozenPlan, read_plan, require_plan
 from pwcat.providers import OpenSource
+from pwcat.readers import ReaderName
 from pwcat.reserve import Choice, choose_replacements, plan_hash, read_replacements, write_replacements
-from pwcat.scenes import Scene
 from pwcat.sharding import shard_size
 from pwcat.shards import ShardResult, ShardTask, make_shard
+from pwcat.standing import OnStanding, Standing, untold
 
-__all__ = ["BuildReport", "build_cube"]
-
-SCHEDULER_TIMEOUT_S = 10.0
-
-# Shards in flight on one machine, and reads at a time in each: enough to hide an API's latency from two cores.
-LOCAL_SHARDS = 2
-READ_THREADS = 8
+__all__ = ["BuildReport", "build_cube", "require_same_cube", "spec_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,25 +45,29 @@ class BuildReport:
 
     Attributes:
         counts: samples by status, over the whole dataset.
-        reasons: why samples failed or are empty, with counts.
+        losses: samples without pixels, counted by cause, the most frequent first.
+        flagged: items whose pixels contradict the offset that they state, with what was seen.
         replaced: samples that are sites of the reserve by now, over the whole dataset.
         reserve_left: sites of the reserve that are unused; ``None`` where the plan has no reserve.
         short: samples without pixels for which the reserve has no site left of their stratum, by stratum.
         shards_built: shards made now; the others were there.
         shards: all of them.
         bytes: of pixels that were made now, uncompressed.
+        retries: requests that were sent again in this run.
         seconds: of this run.
         cost: what reading took in this run beside the estimate of it; ``None`` where nothing was read.
     """
 
     counts: dict[str, int]
-    reasons: dict[str, int]
+    losses: list[Loss]
+    flagged: dict[str, str]
     replaced: int
     reserve_left: int | None
     short: dict[str, int]
     shards_built: int
     shards: int
     bytes: int
+    retries: int
     seconds: float
     cost: RunCost | None
 
@@ -82,7 +83,9 @@ def build_cube(
     source: OpenSource,
     scheduler: str | None = None,
     replace_failed: bool = False,
-    progress: Callable[[int, int], None] = lambda samples, size: None,
+    reader: ReaderName = "auto",
+    fallback: Sequence[OpenSource] = (),
+    progress: OnStanding = untold,
 ) -> BuildReport:
     """Materialise the plan in a collection's folder; what is there already is left alone.
 
@@ -95,37 +98,35 @@ def build_cube(
         source: the plan's source, open.
         scheduler: address of a Dask scheduler whose workers see ``folder``; threads of this process where ``None``.
         replace_failed: replace samples that could not be read as well; else another run tries them again.
-        progress: called with samples and bytes whenever a shard is done, first with those that were there.
+        reader: of the pixels.
+        fallback: the recipe's other sources, open, in its order.
+        progress: told how far the build has come, first of what was there, then whenever a shard is done.
 
     Raises:
-        CubeError: the folder holds a cube of another shape or recipe.
-        SourceError: the scheduler does not answer.
+        CubeError: the folder holds a cube of another shape or recipe, or a shard cannot be made; the others are by then.
+        SourceError: the scheduler does not answer, or is lost on the way.
         PwcatError: there is no plan, or another build is at work in the folder.
     """
     require_plan(folder)
-    statuses = ("empty", "failed") if replace_failed else ("empty",)
+    statuses = (*UNUSABLE, "failed") if replace_failed else UNUSABLE
     # In the ledger's folder, under a name that readers of its Parquet skip
     with locked(folder / "ledger" / "_lock", doing=f"{folder}: another build"):
-        return _build(folder, source, scheduler, statuses, progress)
+        run = _Run(
+            folder=folder, source=source, scheduler=scheduler, reader=reader, fallback=fallback, progress=progress
+        )
+        return _build(run, statuses)
 
 
-def _build(
-    folder: Path,
-    source: OpenSource,
-    scheduler: str | None,
-    statuses: Sequence[str],
-    progress: Callable[[int, int], None],
-) -> BuildReport:
+def _build(run: _Run, statuses: Sequence[str]) -> BuildReport:
     """Make what is missing, and replace samples of these statuses while the reserve lasts."""
     started = time.monotonic()
-    plan = read_plan(folder)
-    spec = _spec_of(plan)
+    folder, plan, spec = run.folder, run.plan, run.spec
     remove_leftovers(folder)
-    _require_same_cube(folder, spec, recipe_hash=plan.recipe.hash)
+    require_same_cube(folder, spec, recipe_hash=plan.recipe.hash)
     create_cube(folder / "cube.zarr", spec, attributes=_attributes(plan))
-    run = _Run(spec=spec, source=source, scheduler=scheduler, plan_hash=plan_hash(folder), progress=progress)
     missing = [shard for shard in range(spec.num_shards) if not _is_done(plan, spec, shard, run.plan_hash)]
-    progress(len(plan) - sum(_rows_of(spec, shard) for shard in missing), 0)
+    run.settled = len(plan) - sum(_rows_of(spec, shard) for shard in missing)
+    run.tell()
     try:
         while True:
             run.make(plan, missing)
@@ -141,11 +142,13 @@ def _build(
     _finish(folder, plan, ledger)
     return BuildReport(
         counts=_tally(ledger["status"]),
-        reasons=_tally(ledger["reason"].filter(pa.compute.is_valid(ledger["reason"]))),
+        losses=count_losses(ledger),
+        flagged=flagged_scenes(ledger),
         **_replaced(plan, choice),
         shards_built=len(run.shards),
         shards=spec.num_shards,
         bytes=run.bytes,
+        retries=run.retries,
         seconds=time.monotonic() - started,
         cost=cost,
     )
@@ -167,70 +170,97 @@ class _Run:
     """What one run has done so far, over all rounds of making shards.
 
     Attributes:
+        settled: samples, those of earlier runs included.
         shards: that were made.
         bytes: of pixels, uncompressed.
         traffic: of all workers.
-        seconds: spent making shards.
+        seconds: spent making shards, in rounds that have ended.
         rounds: the first makes what is missing, each further one what was replaced.
+        retries: requests that were sent again, and reads of a scene's chips that repeat one which failed.
         read: round, shard, and scenes and corners of the plan's rows that were read for it.
-        scenes: of the plan, by id, once they are needed.
+        samples_read: how many rows those are.
     """
 
-    spec: CubeSpec
+    folder: Path
     source: OpenSource
     scheduler: str | None
-    plan_hash: str
-    progress: Callable[[int, int], None]
+    reader: ReaderName
+    fallback: Sequence[OpenSource]
+    progress: OnStanding
+    settled: int = 0
     shards: set[int] = field(default_factory=set)
     bytes: int = 0
     traffic: Traffic = field(default_factory=Traffic)
     seconds: float = 0.0
+    retries: int = 0
     rounds: int = 0
     read: list[tuple[int, int, pa.Table]] = field(default_factory=list)
-    scenes: dict[str, Scene] = field(default_factory=dict)
+    samples_read: int = 0
+
+    def __post_init__(self) -> None:
+        self.plan = read_plan(self.folder)
+        self.plan_hash = plan_hash(self.folder)
+        self.spec = spec_of(self.plan)
+
+    @cached_property
+    def scenes(self) -> ScenePack:
+        """The plan's scenes, those of its reserve included, read once they are needed."""
+        return ScenePack(self.folder, source=self.source, bands=self.plan.recipe.chip.bands)
 
     def make(self, plan: FrozenPlan, shards: Sequence[int]) -> None:
         """Make some shards of a plan."""
-        started = time.monotonic()
+        if not shards:
+            return
+        started, before = time.monotonic(), self.seconds
         try:
-            for result in _results(self._tasks(plan, shards), self.scheduler):
-                self._take(plan, result)
+            with closing(run_shards(make_shard, self._tasks(plan, shards), scheduler=self.scheduler)) as results:
+                for result in results:
+                    self.seconds = before + time.monotonic() - started
+                    self._take(plan, result)
         finally:
             self.rounds += 1
-            self.seconds += time.monotonic() - started
+            self.seconds = before + time.monotonic() - started
 
     def _take(self, plan: FrozenPlan, result: ShardResult) -> None:
-        rows = plan.table.select(["scene_ids", "x0", "y0"]).slice(
-            result.shard * self.spec.shard_size, self.spec.shard_size
-        )
+        rows = shard_rows(plan, result.shard, self.spec).drop_columns(["id"])
         self.read.append((self.rounds, result.shard, rows.take(pa.array(result.read, pa.int64()))))
+        self.samples_read += len(result.read)
+        self.retries += result.retries + result.traffic.retries
         self.shards.add(result.shard)
         self.bytes += result.bytes
         self.traffic.add(result.traffic)
-        self.progress(0 if self.rounds else result.samples, result.bytes)
+        self.settled += 0 if self.rounds else result.samples
+        self.tell()
 
-    def _scenes(self, plan: FrozenPlan) -> dict[str, Scene]:
-        """The plan's scenes, those of its reserve included, read once."""
-        if not self.scenes:
-            self.scenes = {scene.id: scene for scene in plan.scenes(self.source)}
-        return self.scenes
+    def tell(self) -> None:
+        """Tell how far the run has come."""
+        measured = self.traffic.measured
+        self.progress(
+            Standing(
+                samples=self.settled,
+                total=len(self.plan),
+                read=self.samples_read,
+                shards=len(self.shards),
+                bytes=self.bytes,
+                requests=self.traffic.requests if measured else None,
+                transferred=self.traffic.bytes if measured else None,
+                retries=self.retries,
+                seconds=self.seconds,
+            )
+        )
 
     def _tasks(self, plan: FrozenPlan, shards: Sequence[int]) -> Iterator[ShardTask]:
-        if not shards:
-            return
-        scenes, size = self._scenes(plan), self.spec.shard_size
         for shard in shards:
-            rows = plan.table.slice(shard * size, size).select(["id", "scene_ids", "x0", "y0"]).to_pylist()
-            yield ShardTask(
-                folder=plan.folder.resolve(),
+            yield assign_shard(
+                plan,
+                shard,
                 spec=self.spec,
-                shard=shard,
-                rows=rows,
-                scenes={name: scenes[name] for row in rows for name in row["scene_ids"]},
-                chip=plan.recipe.chip,
+                scenes=self.scenes,
                 source=self.source,
                 plan_hash=self.plan_hash,
-                threads=READ_THREADS,
+                reader=self.reader,
+                fallback=self.fallback,
+                max_chip_cloud=plan.recipe.when.max_chip_cloud,
             )
 
     def keep_cost(self, plan: FrozenPlan) -> RunCost | None:
@@ -239,13 +269,14 @@ class _Run:
         for number, shard, rows in sorted(self.read, key=lambda part: part[:2]):
             again = pa.array([number * self.spec.num_shards + shard] * len(rows), pa.int32())
             parts.append(rows.append_column("shard", again))
-        rows = pa.concat_tables(parts) if parts else ()
-        if not len(rows):
+        if not self.samples_read:
             return None
+        rows = pa.concat_tables(parts)
+        scenes = self.scenes.of(names_in(rows.drop_columns(["x0", "y0", "shard"]).to_pylist()))
         cost = compare_costs(
             plan.recipe,
             rows,
-            list(self._scenes(plan).values()),
+            list(scenes.values()),
             shards=len(self.shards),
             traffic=self.traffic,
             seconds=self.seconds,
@@ -254,7 +285,8 @@ class _Run:
         return cost
 
 
-def _spec_of(plan: FrozenPlan) -> CubeSpec:
+def spec_of(plan: FrozenPlan) -> CubeSpec:
+    """Shape and layout of a plan's cube."""
     recipe = plan.recipe
     return CubeSpec(
         num_samples=len(plan),
@@ -282,7 +314,12 @@ def _attributes(plan: FrozenPlan) -> dict[str, Any]:
     }
 
 
-def _require_same_cube(folder: Path, spec: CubeSpec, *, recipe_hash: str) -> None:
+def require_same_cube(folder: Path, spec: CubeSpec, *, recipe_hash: str) -> None:
+    """See that the cube in a collection's folder, if there is one, is that of a recipe, and of this shape.
+
+    Raises:
+        CubeError: it is another's.
+    """
     if not (folder / "cube.zarr" / "chips" / "zarr.json").is_file():
         return
     cube = open_cube(folder / "cube.zarr")
@@ -307,39 +344,6 @@ def _is_done(plan: FrozenPlan, spec: CubeSpec, shard: int, plan_hash: str) -> bo
     ids = plan.table["id"].slice(shard * spec.shard_size, spec.shard_size).to_pylist()
     ledger = ledger_path(plan.folder, shard)
     return ledger_settles(ledger, plan_hash=plan_hash, shard_bytes=path.stat().st_size, ids=ids)
-
-
-def _results(tasks: Iterator[ShardTask], scheduler: str | None) -> Iterator[ShardResult]:
-    """Results of the tasks as they come, with a sliding window of a few in flight."""
-    with _executor(scheduler) as (executor, window):
-        flying: set[Future[ShardResult]] = {executor.submit(make_shard, task) for task in islice(tasks, window)}
-        while flying:
-            landed, flying = wait(flying, return_when=FIRST_COMPLETED)
-            flying |= {executor.submit(make_shard, task) for task in islice(tasks, len(landed))}
-            for future in landed:
-                yield future.result()
-
-
-@contextmanager
-def _executor(scheduler: str | None) -> Iterator[tuple[Executor, int]]:
-    if scheduler is None:
-        executor = ThreadPoolExecutor(LOCAL_SHARDS)
-        try:
-            yield executor, LOCAL_SHARDS
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
-        return
-    from distributed import Client
-
-    try:
-        client = Client(scheduler, timeout=SCHEDULER_TIMEOUT_S)
-    except (OSError, ValueError) as exc:
-        raise SourceError(f"the Dask scheduler at {scheduler} does not answer: {exc}") from exc
-    with client:
-        slots = sum(client.nthreads().values())
-        if not slots:
-            raise SourceError(f"the Dask scheduler at {scheduler} has no workers")
-        yield client.get_executor(pure=False, retries=2), 2 * slots
 
 
 def _finish(folder: Path, plan: FrozenPlan, ledger: pa.Table) -> None:

@@ -13,7 +13,7 @@ import pytest
 import rasterio
 import yaml
 
-from pwcat import materialize
+from pwcat import execution
 from pwcat.atomic import remove_leftovers, replacing
 from pwcat.cube import open_cube, shard_path
 from pwcat.errors import CubeError, SourceError
@@ -44,11 +44,16 @@ def wait_until(met, process, *, timeout=60):
 
 def test_two_builds_are_the_same_bytes(built, planned, source, bytes_of):
     seen = []
-    report = build_cube(planned, source=source, progress=lambda samples, size: seen.append((samples, size)))
+    report = build_cube(planned, source=source, progress=seen.append)
     assert bytes_of(planned / "cube.zarr") == bytes_of(built / "cube.zarr")
-    assert (report.counts, report.reasons, report.shards_built, report.shards) == ({"written": 16}, {}, SHARDS, SHARDS)
-    assert report.bytes == 16 * 3 * 32 * 32 * 2 == sum(size for _, size in seen)
-    assert sum(samples for samples, _ in seen) == 16
+    assert (report.counts, report.losses, report.shards_built, report.shards) == ({"written": 16}, [], SHARDS, SHARDS)
+    assert report.bytes == 16 * 3 * 32 * 32 * 2
+    assert [now.samples for now in seen] == list(range(0, 17, 2))
+    assert [now.shards for now in seen] == list(range(SHARDS + 1))
+    last = seen[-1]
+    assert (last.total, last.read, last.bytes, last.retries, last.seconds_left) == (16, 16, report.bytes, 0, 0)
+    assert report.cost is not None
+    assert (last.requests, last.transferred) == (report.cost.actual.requests, report.cost.actual.bytes)
     ledger = read_ledger(planned)
     assert ledger["id"].to_pylist() == read_plan(planned).table["id"].to_pylist()
     assert set(ledger["status"].to_pylist()) == {"written"}
@@ -91,13 +96,19 @@ def test_killed_again_and_again_a_build_ends_as_if_undisturbed(small, built, pwc
     assert bytes_of(folder) == bytes_of(built)
 
 
-def test_ctrl_c_is_one_line_and_the_same_command_goes_on(small, built, pwcat, bytes_of, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_are_one_line_and_the_same_command_goes_on(
+    number, code, small, built, pwcat, bytes_of, tmp_path
+):
     folder = tmp_path / "data" / "small"
     process = pwcat("build", small, "--catalog", "data", wait=False)
     wait_until(lambda: shards_in(folder), process)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group, the archive's server included
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # a terminal sends it to the whole group, the archive's server included
+    else:
+        process.terminate()
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert out == ""
     # an empty line before it ends the terminal's own, which shows ^C
     assert err == "\npwcat: interrupted; nothing half-written is left, and the same command goes on from here\n"
@@ -147,7 +158,7 @@ def test_samples_of_a_damaged_file_fail_alone_and_are_filled_in_when_it_is_mende
         assert "127.0.0.1" not in entry["reason"]  # the address of the moment would make each run another reason
         assert (entry["bytes"], entry["valid_fraction"]) == (0, 0.0)
     assert report.counts == {"written": 16 - len(samples), "failed": len(samples)}
-    assert sum(report.reasons.values()) == len(samples)
+    assert [(loss.status, loss.count) for loss in report.losses] == [("failed", len(samples))]
     index = {name: row for row, name in enumerate(read_plan(planned).table["id"].to_pylist())}
     chips = open_cube(planned / "cube.zarr").read(np.arange(16))
     good = open_cube(built / "cube.zarr").read(np.arange(16))
@@ -174,7 +185,8 @@ def test_samples_without_data_are_empty_and_partly_valid_ones_say_how_much(plann
         report = build_cube(planned, source=source)
     ledger = {entry["id"]: entry for entry in read_ledger(planned).to_pylist()}
     assert report.counts == {"written": 16 - len(samples), "empty": len(samples)}
-    assert report.reasons == {"no pixel has data in every band and date": len(samples)}
+    (loss,) = report.losses
+    assert str(loss) == f"{len(samples)} empty, no data: no pixel has data in every band and date"
     assert {name for name, entry in ledger.items() if entry["status"] == "empty"} == set(samples)
     assert ledger[others[0]]["valid_fraction"] == 0.5
     assert ledger[others[0]]["status"] == "written"
@@ -270,7 +282,7 @@ def test_a_cluster_makes_the_same_bytes(planned, built, source, bytes_of):
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(planned, source, small, pwcat, monkeypatch):
-    monkeypatch.setattr(materialize, "SCHEDULER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(execution, "SCHEDULER_TIMEOUT_S", 0.5)
     with pytest.raises(SourceError, match=r"the Dask scheduler at tcp://127\.0\.0\.1:1 does not answer: "):
         build_cube(planned, source=source, scheduler="tcp://127.0.0.1:1")
     code, out, err = pwcat("build", small, "--catalog", planned.parent, "--scheduler", "nonsense")
@@ -314,8 +326,8 @@ def test_a_second_build_of_one_plan_is_told_of_the_first_and_breaks_nothing(
 ):
     second: list[str] = []
 
-    def start_another(samples, size):
-        if size and not second:
+    def start_another(now):
+        if now.shards and not second:
             second.append(pwcat("build", small, "--catalog", planned.parent))
 
     report = build_cube(planned, source=source, progress=start_another)

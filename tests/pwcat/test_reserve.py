@@ -209,12 +209,13 @@ def test_the_dataset_is_whole_and_the_ledger_says_why(reserved, poor, tmp_path, 
     folder = copy_of(reserved, tmp_path)
     seen = []
     with serve(archive) as source:
-        report = build_cube(folder, source=source, progress=lambda count, size: seen.append(count))
+        report = build_cube(folder, source=source, progress=seen.append)
     log = read_replacements(folder).to_pylist()
     before, plan = read_plan(reserved), read_plan(folder)
     assert report.counts == {"written": 16}
     assert (report.replaced, report.reserve_left, report.short) == (2, 12 - len(log), {})
-    assert sum(seen) == 16
+    assert seen[-1].samples == 16
+    assert seen[-1].read == 16 + len(log)  # what replaces them is read, too
     # the site that was empty itself was replaced in its turn
     assert [row["position"] for row in log][:2] == positions
     assert log[0]["by"] == first == log[2]["id"]
@@ -316,7 +317,7 @@ def test_a_build_that_stays_short_says_what_is_missing_and_what_to_do_and_ends_w
     pq.write_table(reserve.filter(pc.equal(reserve["id"], first)), folder / "reserve.parquet")
     code, out, err = pwcat("build", recipe, "--catalog", catalog)
     assert f"{folder}: 14 written, 2 empty; 8 of 8 shards made now" in out
-    assert "  2 x no pixel has data in every band and date" in out
+    assert "  2 empty, no data: no pixel has data in every band and date" in out
     assert "  1 of 16 samples replaced from the reserve; 0 left" in out
     assert (code, err) == (
         1,

@@ -220,8 +220,8 @@ def test_a_resumed_build_tells_of_what_it_read_alone(built, source, tmp_path):
 
 
 def test_a_build_that_is_stopped_keeps_what_it_took(planned, archive_dir, tmp_path):
-    def stop(samples, size):
-        if size:
+    def stop(now):
+        if now.shards:
             raise KeyboardInterrupt
 
     with counting(archive_dir, tmp_path / "log") as source:
@@ -237,12 +237,13 @@ def test_a_build_that_is_stopped_keeps_what_it_took(planned, archive_dir, tmp_pa
 def test_the_command_tells_it_in_one_line_and_in_json(small, planned, pwcat):
     code, out, err = pwcat("build", small, "--catalog", planned.parent)
     assert (code, err) == (0, "")
-    (line,) = [line for line in out.splitlines() if line.startswith("  read in ")]
+    read, estimated = out.splitlines()[1:3]
     cost = read_costs(planned)
-    assert f": {cost.actual.requests} requests, {cost.actual.bytes / 1e6:.1f} MB, " in line
-    assert line.endswith(
-        f"estimated of these 16 samples: {cost.estimate.requests} requests, {cost.estimate.bytes / 1e6:.1f} MB"
-    )
+    assert read.startswith("  read in ")
+    assert f": {cost.actual.requests} requests, {cost.actual.bytes / 1e6:.1f} MB, " in read
+    assert read.endswith(" chips/s, 0 retries")
+    expected = f"{cost.estimate.requests} requests, {cost.estimate.bytes / 1e6:.1f} MB"
+    assert estimated == f"  estimated of these 16 samples: {expected}"
     shard_path(planned / "cube.zarr", 0).unlink()
     code, out, err = pwcat("build", small, "--catalog", planned.parent, "--json")
     assert json.loads(out)["cost"]["samples"] == 2

@@ -1,0 +1,57 @@
+"""Samples without pixels, counted by why that is."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["Loss", "count_losses"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Samples that have no pixels for one cause.
+
+    Attributes:
+        status: ``failed``, ``empty`` or ``cloudy``.
+        cause: in a word or two.
+        count: of samples.
+        reasons: how many different ones the ledger has for it.
+        reason: the most frequent of them.
+    """
+
+    status: str
+    cause: str
+    count: int
+    reasons: int
+    reason: str
+
+    def __str__(self) -> str:
+        more = f" (and {self.reasons - 1:,} other reasons)" if self.reasons > 1 else ""
+        return f"{self.count:,} {self.status}, {self.cause}: {self.reason}{more}"
+
+
+def count_losses(ledger: pa.Table) -> list[Loss]:
+    """Losses by status and cause, the largest first.
+
+    Args:
+        ledger: :data:`pwcat.ledger.LEDGER_SCHEMA`.
+    """
+    lost = ledger.filter(pc.not_equal(ledger["status"], "written")).select(["status", "cause", "reason"])
+    reasons: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in lost.to_pylist():
+        reasons[row["status"], row["cause"] or "other"][row["reason"] or "not told"] += 1
+    losses = [
+        Loss(
+            status=status,
+            cause=cause,
+            count=counts.total(),
+            reasons=len(counts),
+            reason=min(counts, key=lambda reason: (-counts[reason], reason)),
+        )
+        for (status, cause), counts in reasons.items()
+    ]
+    return sorted(losses, key=lambda loss: (-loss.count, loss.status, loss.cause))
