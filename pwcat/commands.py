@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -107,8 +108,17 @@ def _require_map(path: Path | None, by: str | None, recipe: Recipe) -> None:
 
 
 def _require_format(path: Path | None, formats: Sequence[str], option: str) -> None:
-    if path is not None and path.suffix.lower() not in formats:
+    """See that a file can be written, and in which format, before anything else is done; its folder is made."""
+    if path is None:
+        return
+    if path.suffix.lower() not in formats:
         raise PwcatError(f"{option} {path}: the file must end in {', '.join(formats)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise PwcatError(f"{option} {path}: its folder cannot be made ({exc.strerror}); name another") from exc
+    if not os.access(path.parent, os.W_OK):
+        raise PwcatError(f"{option} {path}: nothing can be written into its folder; name another")
 
 
 def _write_sites(path: Path, table: pa.Table) -> None:

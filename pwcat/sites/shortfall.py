@@ -82,9 +82,17 @@ class Shortfall:
     def __str__(self) -> str:
         reasons = [reason for reason, count in self.dropped.most_common() if count]
         why = ", ".join(f"{self.dropped[reason]:,} {self._told(reason)}" for reason in reasons)
+        tried = f"of {self.tried:,} places tried" if why else f"{self.tried:,} places were tried"
         end = " (there are no more)" if self.exhausted else ""
-        told = f"{self.name}: {self.placed:,} of {self.wanted:,}; of {self.tried:,} places tried{end}"
-        return f"{told}{', ' if why else ''}{why}. To get more: {self._help(reasons[0] if reasons else None)}."
+        told = f"{self.name}: {self.placed:,} of {self.wanted:,}; {tried}{end}"
+        return f"{told}{', ' if why else ''}{why}. To get more: {self._help(self._binding())}."
+
+    def _binding(self) -> Reason | None:
+        """What most candidates fell for; of those with the right label, where most of these fell as well."""
+        labelled = Counter({reason: count for reason, count in self.dropped.items() if reason != "label"})
+        right = self.tried - self.dropped["label"]
+        told = labelled if labelled.total() > right / 2 else self.dropped
+        return next((reason for reason, count in told.most_common() if count), None)
 
     def _told(self, reason: Reason) -> str:
         if reason != "label" or not self.missed:

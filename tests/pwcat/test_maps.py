@@ -220,6 +220,18 @@ def test_the_commands_refuse_maps_that_cannot_be_before_they_draw_a_site(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("command", "option"), [(commands.sites, "--map"), (commands.plan, "--map"), (commands.sites, "--out")]
+)
+def test_what_cannot_be_written_is_told_before_a_site_is_drawn(command, option, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    file = "taken/sites.png" if option == "--map" else "taken/sites.csv"
+    with pytest.raises(PwcatError, match=rf"^{option} {file}: its folder cannot be made \(.+\); name another$"):
+        CliRunner().invoke(command, [str(small), option, file], catch_exceptions=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_a_cleft_between_neighbours_that_were_drawn_apart_is_no_coast():
     north = shapely.Polygon([(-120, 49.02), (-100, 49.02), (-100, 60), (-120, 60)])
     south = shapely.Polygon([(-120, 40), (-100, 40), (-100, 49), (-120, 49)])  # open to the sea at both ends

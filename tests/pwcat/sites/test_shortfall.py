@@ -47,6 +47,20 @@ def test_the_domain_of_scenes_is_advised_where_it_is_another(domain, end):
     )
 
 
+def test_what_those_with_the_right_label_fell_for_is_to_be_relaxed():
+    assert str(shortfall(label=90, spacing=9)).endswith(
+        "To get more: lower `constraints.min_spacing_km`, or ask for fewer samples."
+    )
+    assert "rare where sites are drawn" in str(shortfall(label=98, spacing=1))
+
+
+def test_candidates_of_which_none_fell_are_too_few():
+    assert str(shortfall(exhausted=True)) == (
+        "A: 1 of 9; 100 places were tried (there are no more). To get more: there are too few candidates: "
+        "ask for fewer samples."
+    )
+
+
 def test_what_cannot_help_is_not_advised():
     cloudy = Circumstances(chip_km=0.96, dates=1, clouds=100.0, scenes=0)
     told = str(shortfall(about=cloudy, domain="scenes", scene=99))
