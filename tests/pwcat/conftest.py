@@ -95,9 +95,15 @@ def archive_copy(archive_dir, tmp_path) -> Path:
     return Path(shutil.copytree(archive_dir, tmp_path / "archive", copy_function=os.link))
 
 
+def without_progress(err: str) -> str:
+    return "".join(
+        line for line in err.splitlines(keepends=True) if not line.startswith(("build: ", "choosing sites: "))
+    )
+
+
 @pytest.fixture
 def pwcat(tmp_path):
-    """Run the command in a process, and a session, of its own."""
+    """Run the command in a process, and a session, of its own; its progress, which hangs on time, is left out of stderr."""
 
     def run(*arguments: object, wait: bool = True):
         process = subprocess.Popen(
@@ -111,7 +117,7 @@ def pwcat(tmp_path):
         if not wait:
             return process
         out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
+        return process.returncode, out, without_progress(err)
 
     return run
 

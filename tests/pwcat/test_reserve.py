@@ -241,13 +241,13 @@ def test_the_dataset_is_whole_and_the_ledger_says_why(reserved, poor, tmp_path, 
 
 
 def test_two_builds_are_the_same_bytes_whichever_shards_come_first(reserved, poor, tmp_path, bytes_of, monkeypatch):
-    from pwcat import materialize
+    from pwcat import execution
 
     archive, _, _ = poor
     one, two = copy_of(reserved, tmp_path / "one"), copy_of(reserved, tmp_path / "two")
     with serve(archive) as source:
         build_cube(one, source=source)
-        monkeypatch.setattr(materialize, "LOCAL_SHARDS", 5)
+        monkeypatch.setattr(execution, "LOCAL_SHARDS", 5)
         build_cube(two, source=source)
     assert bytes_of(one) == bytes_of(two)
 
