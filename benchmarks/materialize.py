@@ -84,6 +84,7 @@ class Row:
     way: str
     chips_per_s: float
     ratio: float
+    cpu_ms_per_chip: float
     requests_per_chip: float
     mb: float
     of_bound: float
@@ -287,29 +288,31 @@ def lower_bound(folder: Path) -> Read:
 # Measuring: readers alone. What is made of chips (a cube written, on one worker and two) has a part of its own.
 
 
-BOUND, BASELINE = "lower bound", "stackstac, a chip"
+BOUND, BASELINE = "lower bound", "stackstac a chip"
 
 
 def ways(folder: Path) -> dict[str, Read]:
     return {
         BASELINE: stackstac_a_chip,
-        f"{BASELINE}, {THREADS} threads": partial(stackstac_a_chip, num_workers=THREADS),
-        "odc-stac, a chip": odc_a_chip,
-        "rasterio, open once": rasterio_open_once,
-        "pwcat, stackstac": by_reader("stackstac"),
-        "pwcat, tiles": by_reader("tiles"),
+        f"  {THREADS} threads": partial(stackstac_a_chip, num_workers=THREADS),
+        "odc-stac a chip": odc_a_chip,
+        "rasterio": rasterio_open_once,
+        "pwcat stackstac": by_reader("stackstac"),
+        "pwcat tiles": by_reader("tiles"),
         BOUND: lower_bound(folder),
     }
 
 
-def run_case(case: Case, read: Read, url: str, places: Sequence[Sequence[Corner]], name: str) -> tuple[float, str]:
-    """Seconds, and the checksum of all chips."""
+def run_case(
+    case: Case, read: Read, url: str, places: Sequence[Sequence[Corner]], name: str
+) -> tuple[float, float, str]:
+    """Seconds, those of the processor in this process, and the checksum of all chips."""
     bases = [f"{url}/{name}-{number}" for number in range(case.scenes)]
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(case.at_once) as pool:
         chips = list(pool.map(read, bases, places))
-    seconds = time.perf_counter() - started
-    return seconds, sha256(b"".join(part.tobytes() for part in chips)).hexdigest()
+    seconds, cpu = time.perf_counter() - started, time.process_time() - busy
+    return seconds, cpu, sha256(b"".join(part.tobytes() for part in chips)).hexdigest()
 
 
 def measure_reading(folder: Path, *, rounds: int) -> list[Row]:
@@ -325,6 +328,7 @@ def measure_reading(folder: Path, *, rounds: int) -> list[Row]:
 def measure_case(case: Case, url: str, delay_s: float, all_ways: dict[str, Read], *, rounds: int) -> list[Row]:
     total = case.chips * case.scenes
     seconds: dict[str, list[float]] = {way: [] for way in all_ways}
+    cpu: dict[str, list[float]] = {way: [] for way in all_ways}
     asked: dict[str, dict[str, int]] = {}
     for number in range(rounds):
         places = draw(case, np.random.default_rng(number if number else 10**6))
@@ -332,8 +336,9 @@ def measure_case(case: Case, url: str, delay_s: float, all_ways: dict[str, Read]
         for index, (way, read) in enumerate(all_ways.items()):
             read(f"{url}/warm-{case.name}-{number}-{index}", places[0][:1])
             take(url)
-            took, digest = run_case(case, read, url, places, f"{case.name}-{number}-{index}")
+            took, busy, digest = run_case(case, read, url, places, f"{case.name}-{number}-{index}")
             seconds[way].append(took)
+            cpu[way].append(busy)
             asked[way] = take(url)
             sums.add(digest)
             print(f"{case.name} {1000 * delay_s:g} ms, {way}: {total / took:.1f} chips/s", file=sys.stderr)
@@ -345,6 +350,7 @@ def measure_case(case: Case, url: str, delay_s: float, all_ways: dict[str, Read]
             way=way,
             chips_per_s=total / statistics.median(seconds[way]),
             ratio=statistics.median(a / b for a, b in zip(seconds[BASELINE], seconds[way], strict=True)),
+            cpu_ms_per_chip=1000 * statistics.median(cpu[way]) / total,
             requests_per_chip=asked[way]["requests"] / total,
             mb=asked[way]["bytes"] / 1e6,
             of_bound=asked[way]["bytes"] / asked[BOUND]["bytes"],
@@ -354,9 +360,13 @@ def measure_case(case: Case, url: str, delay_s: float, all_ways: dict[str, Read]
 
 
 def reading_table(rows: Sequence[Row]) -> Table:
-    table = Table(box=SIMPLE_HEAD, title="Chips of 96 px, 6 bands, 512-px tiles")
-    for name in ("chips", "way", "chips/s", "× 30 ms", "× 0 ms", "req/chip", "MB", "of bound"):
-        table.add_column(name, justify="left" if name in ("chips", "way") else "right")
+    """One line a case and way: chips a second with 30 ms a request; times the first row, with and without.
+
+    Milliseconds of this process's processor and requests (asks) are for a chip; the last column is bytes beside those that are needed.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("chips", "way", "chips/s", "×", "× 0 ms", "CPU ms", "asks", "MB", "× bound"):
+        table.add_column(name, justify="left" if name in ("chips", "way") else "right", no_wrap=True)
     near = {(row.case, row.way): row for row in rows if not row.delay_ms}
     for row in (row for row in rows if row.delay_ms):
         other = near[row.case, row.way]
@@ -366,6 +376,7 @@ def reading_table(rows: Sequence[Row]) -> Table:
             f"{row.chips_per_s:.1f}",
             f"{row.ratio:.1f}",
             f"{other.ratio:.1f}",
+            f"{row.cpu_ms_per_chip:.0f}",
             f"{row.requests_per_chip:.2f}",
             f"{row.mb:.0f}",
             f"{row.of_bound:.2f}",
