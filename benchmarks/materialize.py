@@ -362,7 +362,8 @@ def measure_case(case: Case, url: str, delay_s: float, all_ways: dict[str, Read]
 def reading_table(rows: Sequence[Row]) -> Table:
     """One line a case and way: chips a second with 30 ms a request; times the first row, with and without.
 
-    Milliseconds of this process's processor and requests (asks) are for a chip; the last column is bytes beside those that are needed.
+    Milliseconds of this process's processor and requests (asks) are for a chip; the last column is bytes beside those that are
+    needed.
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("chips", "way", "chips/s", "×", "× 0 ms", "CPU ms", "asks", "MB", "× bound"):
