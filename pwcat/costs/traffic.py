@@ -44,7 +44,6 @@ class Traffic:
         self.requests += other.requests
         self.bytes += other.bytes
         self.retries += other.retries
-        self.retries += other.retries
         self.measured &= other.measured
 
 
