@@ -37,7 +37,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from pwcat.atomic import replacing
@@ -125,7 +125,7 @@ def _no_spec_warning() -> Iterator[None]:
 
 
 def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) -> None:
-    """Write the empty store: metadata only, no pixels.
+    """Write the empty store: metadata only, no pixels. The chips come last: where they are, all is.
 
     Args:
         path: the store; existing metadata is replaced by the same.
@@ -134,13 +134,13 @@ def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) ->
     """
     group = zarr.open_group(path, mode="a", zarr_format=3, use_consolidated=False)
     group.attrs.update({"scale": SCALE, "offset": OFFSET, "nodata": NODATA, **attributes})
-    if "chips" not in group:
-        zarr.create_array(store=path, name="chips", **spec.layout(spec.num_samples))
-    group["chips"].attrs.update({"long_name": "surface reflectance, scaled", "units": "1e-4", "coordinates": "lon lat"})
     known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in spec.bands]
     _write_array(path, "band", np.array(spec.bands, dtype=object), ("band",), {"long_name": "band name"})
     _write_array(path, "wavelength_nm", np.array([k[0] for k in known]), ("band",), {"units": "nm"})
     _write_array(path, "gsd_m", np.array([k[1] for k in known], dtype=np.float64), ("band",), {"units": "m"})
+    if "chips" not in group:
+        zarr.create_array(store=path, name="chips", **spec.layout(spec.num_samples))
+    group["chips"].attrs.update({"long_name": "surface reflectance, scaled", "units": "1e-4", "coordinates": "lon lat"})
 
 
 def shard_path(path: Path, shard: int) -> Path:
@@ -197,19 +197,27 @@ def write_coordinates(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
 def _write_array(
     path: Path, name: str, values: NDArray[Any], dims: tuple[str, ...], attributes: Mapping[str, Any]
 ) -> None:
+    """Write a small array, one chunk: its values first, what says that they are there last, each file whole."""
+    files: dict[str, Buffer] = {}
     with _no_spec_warning():
         dtype: Any = str if values.dtype == object else values.dtype
         array = zarr.create_array(
-            store=path,
-            name=name,
+            store=MemoryStore(files),
             shape=values.shape,
             dtype=dtype,
             chunks=values.shape,
             dimension_names=dims,
-            overwrite=True,
+            attributes=dict(attributes),
         )
         array[...] = values
-        array.attrs.update(attributes)
+    for key in sorted(files, key=lambda key: (key == "zarr.json", key)):
+        file = path / name / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as part:
+            part.write_bytes(files[key].to_bytes())
+    for file in (path / name).rglob("*"):  # a chunk of nothing but zeros has no file
+        if file.is_file() and not file.name.endswith(".partial") and str(file.relative_to(path / name)) not in files:
+            file.unlink()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,3 +176,34 @@ def test_a_cube_whose_metadata_is_garbled_is_named(built, tmp_path):
     (folder / "cube.zarr" / "chips" / "zarr.json").write_bytes(b"\xff\x00 no json")
     with pytest.raises(CubeError, match="its metadata cannot be read"):
         open_cube(folder / "cube.zarr")
+
+
+def test_a_cube_that_is_cut_off_while_it_is_created_is_no_cube_or_a_right_one(tmp_path, monkeypatch):
+    """Whichever file is the last to appear; over a cube that is there, too, as every further build creates it."""
+    spec = CubeSpec(num_samples=4, num_times=1, bands=("B02", "B8A"), size_px=8, shard_size=2)
+    rename, left = Path.replace, [0]
+
+    def cut(self, target):
+        if not left[0]:
+            raise OSError("cut off")
+        left[0] -= 1
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    cuts = 0
+    for path in (tmp_path / "new", tmp_path / "there"):
+        left[0] = 1000
+        create_cube(tmp_path / "there", spec, attributes={})
+        for number in range(1000):
+            left[0] = number
+            try:
+                create_cube(path, spec, attributes={})
+                break
+            except OSError:
+                cuts += 1
+            if (path / "chips" / "zarr.json").is_file():
+                assert open_cube(path).bands == ("B02", "B8A")
+            elif path.name == "new":
+                shutil.rmtree(path, ignore_errors=True)
+        assert open_cube(path).bands == ("B02", "B8A")
+    assert cuts > 10
