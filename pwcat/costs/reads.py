@@ -25,10 +25,11 @@ TILE_PX = 512
 COMPRESSED = 0.65
 OVERVIEWS = 4 / 3
 
-# How GDAL reads, as the reader sets it up: a HEAD and this much of its start for each file, and a cache of what was read
-# (CPL_VSIL_CURL_CACHE_SIZE, its default) that spares a tile which a neighbouring shard has just read.
-HEADER_BYTES = 32_768
-CACHE_BYTES = 16 * 2**20
+# How tiles are read (pwcat.readers): this much of the start of each file, then neighbouring tiles in one request up to so
+# many bytes; and what is kept of tiles, which spares those that another shard has read not long ago.
+HEADER_BYTES = 16_384
+RUN_BYTES = 2 * 2**20
+KEPT_BYTES = 256 * 2**20
 
 # Chips times scenes that are worked on at once: a few megabytes a column.
 ROWS_AT_ONCE = 2**14
@@ -39,7 +40,7 @@ class Reads:
     """What is asked of a source.
 
     Attributes:
-        requests: two for each file (its size, its header), one for each tile.
+        requests: one for the header of each file, one for each run of tiles.
         bytes: of headers and tiles, compressed.
         scenes: that are opened.
     """
@@ -52,7 +53,7 @@ class Reads:
 def estimate_reads(recipe: Recipe, table: pa.Table, scenes: Sequence[Scene]) -> Reads:
     """Requests and bytes of reading the chips of a plan's rows, shard by shard.
 
-    A tile that several shards need is counted again where the cache has lost it by then.
+    A tile that several shards need is counted again where it is not kept any more by then.
 
     Args:
         recipe: of the plan.
@@ -66,19 +67,31 @@ def estimate_reads(recipe: Recipe, table: pa.Table, scenes: Sequence[Scene]) -> 
     ids = pa.array([scene.id for scene in scenes], pa.string())
     side = recipe.chip.size_px * recipe.chip.resolution_m
     opened = np.zeros(len(scenes), dtype=bool)
-    cache = _Cache()
+    kept = _Kept()
     requests, download = 0, 0.0
     for chips in _in_parts(table, ids):
         opened[chips.scene] = True
-        tiles = _tiles(chips, files, side)
-        for key, size, bands in zip(tiles.key.tolist(), tiles.bytes.tolist(), tiles.bands.tolist(), strict=True):
-            if not cache.has(key, size * bands):
-                requests += bands
-                download += bands * size
+        more, size = _asked(_tiles(chips, files, side), kept)
+        requests, download = requests + more, download + size
     used = opened[files.scene]
-    requests += int(2 * files.bands[used].sum())
+    requests += int(files.bands[used].sum())
     download += float((files.bands * np.minimum(HEADER_BYTES, files.bytes))[used].sum())
     return Reads(requests=requests, bytes=download, scenes=int(opened.sum()))
+
+
+def _asked(tiles: _Tiles, kept: _Kept) -> tuple[int, float]:
+    """Requests and bytes of tiles, neighbours in one request, without those that are kept."""
+    requests, download = 0, 0.0
+    last, run_bytes = (-1, -1), 0.0
+    columns = (tiles.read, tiles.index, tiles.key, tiles.bytes, tiles.bands)
+    for read, index, key, size, bands in zip(*(column.tolist() for column in columns), strict=True):
+        if kept.has(key, size * bands):
+            continue
+        download += bands * size
+        if last != (read, index - 1) or run_bytes + size > RUN_BYTES:
+            requests, run_bytes = requests + bands, 0.0
+        last, run_bytes = (read, index), run_bytes + size
+    return requests, download
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +215,18 @@ def _chips(part: pa.Table, ids: pa.Array) -> _Chips:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tiles:
-    """Tiles that are wanted one after the other, ``(n,)`` each: a key, compressed bytes of one band, and bands."""
+    """Tiles that are wanted one after the other, ``(n,)`` each.
 
+    Attributes:
+        read: which are read together: those of one grid's files, for a shard and scene.
+        index: place in the file.
+        key: the same for the same tile.
+        bytes: of one band, compressed.
+        bands: how many.
+    """
+
+    read: NDArray[np.int64]
+    index: NDArray[np.int64]
     key: NDArray[np.int64]
     bytes: NDArray[np.float64]
     bands: NDArray[np.int64]
@@ -214,8 +237,6 @@ def _tiles(chips: _Chips, files: _Files, side: float) -> _Tiles:
     grids = files.first[chips.scene + 1] - files.first[chips.scene]
     chip = np.repeat(np.arange(len(chips.scene)), grids)
     grid = files.first[chips.scene[chip]] + _counting(grids)
-    large = files.bytes[grid] > HEADER_BYTES  # a smaller file comes whole with its header
-    chip, grid = chip[large], grid[large]
     step = TILE_PX * files.gsd[grid]
     south, east = files.top[grid] - chips.y0[chip], chips.x0[chip] - files.left[grid]
     top, left = south // step, east // step
@@ -226,19 +247,20 @@ def _tiles(chips: _Chips, files: _Files, side: float) -> _Tiles:
     row = top.astype(np.int64)[pick] + within // columns[pick]
     column = left.astype(np.int64)[pick] + within % columns[pick]
     chip, grid = chip[pick], grid[pick]
-    # Scenes in order, the grids of a scene in order, chips in order, the tiles of a chip in order: as the reader asks
+    down, across = (-(-size[grid] // TILE_PX) for size in (files.height, files.width))
+    there = (row >= 0) & (row < down) & (column >= 0) & (column < across)
+    chip, grid, row, column, across = (values[there] for values in (chip, grid, row, column, across))
     read = (chips.group[chip] << 8) + grid - files.first[chips.scene[chip]]
-    order = np.argsort(read, kind="stable")
-    tile = ((row & 0xFFFF) << 16) + (column & 0xFFFF)
-    _, first = np.unique((read[order] << 32) + tile[order], return_index=True)
-    wanted = order[np.sort(first)]
+    index = row * across + column
+    _, wanted = np.unique((read << 32) + index, return_index=True)  # scenes, grids of a scene and tiles in order
     grid, row, column = grid[wanted], row[wanted], column[wanted]
     height, width = files.height[grid] - row * TILE_PX, files.width[grid] - column * TILE_PX
     share = np.clip(height, 0, TILE_PX) * np.clip(width, 0, TILE_PX) / (files.height[grid] * files.width[grid])
-    size = files.bytes[grid] / OVERVIEWS * share
     return _Tiles(
-        key=(grid << 32) + tile[wanted],
-        bytes=np.minimum(size, files.bytes[grid] - HEADER_BYTES),
+        read=read[wanted],
+        index=index[wanted],
+        key=(grid << 32) + index[wanted],
+        bytes=files.bytes[grid] / OVERVIEWS * share,
         bands=files.bands[grid],
     )
 
@@ -248,8 +270,8 @@ def _counting(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-class _Cache:
-    """What was read last, up to :data:`CACHE_BYTES`."""
+class _Kept:
+    """What was read last, up to :data:`KEPT_BYTES`."""
 
     def __init__(self) -> None:
         self.held: OrderedDict[int, float] = OrderedDict()
@@ -262,6 +284,6 @@ class _Cache:
             self.held[key] = size
             self.bytes += size
         self.held.move_to_end(key)
-        while self.bytes > CACHE_BYTES:
+        while self.bytes > KEPT_BYTES:
             self.bytes -= self.held.popitem(last=False)[1]
         return held

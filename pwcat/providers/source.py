@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pwcat.errors import SourceError
-from pwcat.gdal import forget_files
 from pwcat.harmonise import boa_offset
 from pwcat.providers.addresses import check_address
 from pwcat.providers.records import Collection, Provider, asset_of_item
 from pwcat.providers.redaction import strip_signature, unsign
 from pwcat.providers.register import PROVIDERS
 from pwcat.providers.signing import Signing, tokens_of
+from pwcat.reuse import forget_address
 
 if TYPE_CHECKING:
     from pwcat.recipe import Source
@@ -156,7 +156,7 @@ def open_source(source: Source, *, base_dir: Path) -> Iterator[OpenSource]:
             f"{folder}: no archive there; make one with `pwcat archive synth {source.path}` or `archive add`"
         )
     with serve_archive(folder) as url:
-        forget_files(url)  # a port is used again, by other archives, too
+        forget_address(url)
         yield _opened(source, url)
 
 

@@ -18,6 +18,7 @@ from pwcat.errors import ForbiddenError
 from pwcat.readers.codecs import COMPRESSIONS
 from pwcat.readers.grid import Grid
 from pwcat.readers.wire import Address, fetch
+from pwcat.reuse import forgets
 
 __all__ = ["Header", "UnsuitedError", "forget", "open_header"]
 
@@ -86,6 +87,12 @@ async def open_header(address: Address) -> Header:
 def forget(address: Address) -> None:
     """Read the header again the next time: the file is another by now."""
     _known.pop(address.key, None)
+
+
+@forgets
+def _forget_under(url: str) -> None:
+    for key in [key for key in list(_known) if key.startswith(url)]:
+        _known.pop(key, None)
 
 
 _known: OrderedDict[str, asyncio.Task[Header]] = OrderedDict()

@@ -1,7 +1,8 @@
 """Pixels of a scene's chips, each tile of its files fetched once: all bands side by side, many requests in flight.
 
-Tiles that lie next to each other in a file come in one request. Each is decoded in a thread, cut into the chips that touch it,
-and let go: what is held at a time is the chips and the requests in flight, however large the scene.
+Tiles that lie next to each other in a file come in one request. Each is decoded in a thread and cut into the chips that touch
+it. What is held at a time is the chips, the requests in flight and the compressed tiles that were wanted last, which the next
+shard may want, too: however large the scene.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pwcat.readers.codecs import decode_tile
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Placement, place
 from pwcat.readers.headers import Header, UnsuitedError, forget, open_header
+from pwcat.readers.kept import KEPT, Key
 from pwcat.readers.wire import Address
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
@@ -96,6 +98,10 @@ class _Band:
     target: NDArray[np.uint16]
     chips: NDArray[np.uint16]
 
+    def key(self, tile: int) -> Key:
+        """What a tile is kept by."""
+        return self.address.key, self.header.version, tile
+
 
 async def _read(
     files: Sequence[Address], scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip
@@ -125,19 +131,28 @@ def _placement(
 
 
 async def _read_band(band: _Band) -> None:
-    await _each(_read_run(band, run) for run in _runs(band))
+    left = [
+        tile for tile in band.cuts.of_tile if band.header.sizes[tile] > 0
+    ]  # else left out of the file: without data
+    while left:
+        here = [(tile, data) for tile in left if (data := KEPT.get(band.key(tile))) is not None]
+        missing = {*left} - {tile for tile, _ in here}
+        mine = KEPT.claim(band.key(tile) for tile in missing)
+        try:
+            runs = _runs(band.header, [tile for tile in missing if band.key(tile) in mine])
+            await _each([*(_read_run(band, run) for run in runs), *(_in_thread(_cut, band, *tile) for tile in here)])
+        finally:
+            KEPT.release(mine)
+        left = [tile for tile in missing if band.key(tile) not in mine]  # others were reading these
+        await KEPT.others([band.key(tile) for tile in left])
     if band.target is not band.chips:
         await _in_thread(band.cuts.finish, band.target, band.chips)
 
 
-def _runs(band: _Band) -> Iterator[list[int]]:
+def _runs(header: Header, wanted: Sequence[int]) -> Iterator[list[int]]:
     """The tiles that are wanted, in the file's order; those that lie next to each other together."""
-    header = band.header
-    wanted = np.array(sorted(band.cuts.of_tile), dtype=np.int64)
-    wanted = wanted[header.sizes[wanted] > 0]  # left out of the file: without data
-    wanted = wanted[np.argsort(header.offsets[wanted], kind="stable")]
     run: list[int] = []
-    for tile in wanted.tolist():
+    for tile in sorted(wanted, key=lambda tile: int(header.offsets[tile])):
         if run:
             start, end = header.offsets[run[0]], header.offsets[run[-1]] + header.sizes[run[-1]]
             gap = header.offsets[tile] - end
@@ -159,32 +174,40 @@ async def _read_run(band: _Band, run: Sequence[int]) -> None:
             raise ChangedError(f"Error reading {band.address.name}: the file has changed while it was read")
         if len(answer.data) != end - start:
             raise RuntimeError(f"Error reading {band.address.name}: it ends before its tiles do, at byte {answer.size}")
-        await _in_thread(_decode_run, band, run, answer.data)
+        await _in_thread(_cut_run, band, run, answer.data)
 
 
-def _decode_run(band: _Band, run: Sequence[int], data: memoryview) -> None:
-    """Tiles of one request cut into chips.
+def _cut_run(band: _Band, run: Sequence[int], data: memoryview) -> None:
+    """Tiles of one request cut into chips, and kept once they are found whole."""
+    header = band.header
+    for tile in run:
+        start = int(header.offsets[tile] - header.offsets[run[0]])
+        compressed = bytes(data[start : start + int(header.sizes[tile])])
+        _cut(band, tile, compressed)
+        KEPT.keep(band.key(tile), compressed)
+
+
+def _cut(band: _Band, tile: int, compressed: bytes) -> None:
+    """One tile cut into chips.
 
     Raises:
         RuntimeError: the bytes are not those of a tile.
     """
     header = band.header
-    for tile in run:
-        start = int(header.offsets[tile] - header.offsets[run[0]])
-        try:
-            pixels = decode_tile(
-                data[start : start + int(header.sizes[tile])],
-                compression=header.compression,
-                predictor=header.predictor,
-                shape=header.tile,
-                dtype=header.dtype,
-            )
-        except ValueError as exc:
-            row, column = divmod(tile, header.across)
-            raise RuntimeError(
-                f"Error reading {band.address.name}: tile in row {row}, column {column} is damaged: {exc}"
-            ) from exc
-        band.cuts.cut(tile, pixels, into=band.target)
+    try:
+        pixels = decode_tile(
+            memoryview(compressed),
+            compression=header.compression,
+            predictor=header.predictor,
+            shape=header.tile,
+            dtype=header.dtype,
+        )
+    except ValueError as exc:
+        row, column = divmod(tile, header.across)
+        raise RuntimeError(
+            f"Error reading {band.address.name}: tile in row {row}, column {column} is damaged: {exc}"
+        ) from exc
+    band.cuts.cut(tile, pixels, into=band.target)
 
 
 async def _each(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -19,11 +19,11 @@ from pyproj import Transformer
 
 from pwcat.costs.estimate import estimate_plan
 from pwcat.errors import PwcatError, RecipeError, RegionError, SourceError
-from pwcat.gdal import forget_files
 from pwcat.materialize import build_cube
 from pwcat.plan import PLAN_SCHEMA, draw_sites, freeze_plan, make_plan, read_plan, write_plan
 from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe, load_recipe
+from pwcat.reuse import forget_address
 from pwcat.scenes import Scene, search_scenes
 from pwcat.sharding import shard_size
 from pwcat.splits import EARTH_RADIUS_KM
@@ -234,7 +234,7 @@ def counted(archive_dir, tmp_path):
                 break
             except ConnectionRefusedError:
                 time.sleep(0.05)
-        forget_files(f"http://127.0.0.1:{port}")
+        forget_address(f"http://127.0.0.1:{port}")
         yield OpenSource(provider="archive", url=f"http://127.0.0.1:{port}", collection="s2-l2a-synthetic"), log
     finally:
         server.kill()
@@ -270,11 +270,11 @@ def test_the_estimate_knows_earth_searchs_names_and_whole_scenes(kit, recipe):
         "x0": [scene.left + 5120 - 160], "y0": [scene.top - 100],
     }  # fmt: skip
     estimate = estimate_plan(one, pa.table(row, schema=PLAN_SCHEMA), [scene])
-    # The chip straddles two tiles of 512 x 10 m, and lies in one of 512 x 20 m and of 512 x 60 m.
-    assert estimate.requests == 3 * 2 + (2 + 1 + 1)
+    # The chip straddles two tiles of 512 x 10 m, which come together, and lies in one of 512 x 20 m and of 512 x 60 m.
+    assert estimate.requests == 3 + (1 + 1 + 1)
     sizes = {"B02": 50_877_103 / 10980**2, "B05": 14_955_811 / 5490**2, "B01": 1_817_791 / 1830**2}  # as the item tells
     tiles = 512 * 512 * (2 * sizes["B02"] + sizes["B05"] + sizes["B01"]) * 3 / 4
-    assert estimate.download_bytes == round(3 * 32_768 + tiles)
+    assert estimate.download_bytes == round(3 * 16_384 + tiles)
 
 
 def test_a_command_shows_counts_and_costs(small, pwcat, frozen, tmp_path):

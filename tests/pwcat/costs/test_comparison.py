@@ -23,11 +23,12 @@ from pwcat.costs.comparison import Cost, RunCost, compare_costs, costs_path, kee
 from pwcat.costs.estimate import estimate_plan
 from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import shard_path
-from pwcat.gdal import GDAL_OPTIONS, forget_files, open_library
+from pwcat.gdal import GDAL_OPTIONS, open_library
 from pwcat.materialize import build_cube
 from pwcat.plan import freeze_plan, read_plan
 from pwcat.providers import OpenSource
 from pwcat.recipe import load_recipe
+from pwcat.reuse import forget_address
 
 ONE_OF_EACH = ["B02", "B05", "B01"]  # bands of 10, 20 and 60 m
 ALL = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
@@ -49,7 +50,7 @@ def counting(archive: Path, log: Path, *, delay: float = 0.0) -> Iterator[OpenSo
                 break
             except ConnectionRefusedError:
                 time.sleep(0.05)
-        forget_files(f"http://127.0.0.1:{port}")
+        forget_address(f"http://127.0.0.1:{port}")
         yield OpenSource(provider="archive", url=f"http://127.0.0.1:{port}", collection="s2-l2a-synthetic")
     finally:
         server.kill()
@@ -106,7 +107,7 @@ def test_shards_that_want_the_same_files_at_the_same_time_open_them_once(archive
     with counting(archive_dir, log, delay=0.03) as source:
         folder = freeze_plan(load_recipe(path), catalog=tmp_path, base_dir=tmp_path, source=source)
         log.write_text("")
-        build_cube(folder, source=source)
+        build_cube(folder, source=source, reader="stackstac")
     heads = [line.split()[1] for line in log.read_text().splitlines() if line.startswith("HEAD ")]
     assert len(heads) == len(set(heads)) > 4
 

@@ -19,7 +19,7 @@ from pyproj import Geod
 from pwcat.costs import reads
 from pwcat.costs.estimate import estimate_plan
 from pwcat.costs.expected import class_codes, expected_diversity, site_distances
-from pwcat.costs.reads import CACHE_BYTES, COMPRESSED, HEADER_BYTES, OVERVIEWS, TILE_PX, estimate_reads
+from pwcat.costs.reads import COMPRESSED, HEADER_BYTES, KEPT_BYTES, OVERVIEWS, RUN_BYTES, TILE_PX, estimate_reads
 from pwcat.errors import PwcatError
 from pwcat.plan import PLAN_SCHEMA
 from pwcat.recipe import Recipe
@@ -81,28 +81,31 @@ def slow_reads(recipe, table, scenes):
         for (left, top, gsd, height, width), bands in grids.items():
             file_bytes = sizes[left, top, gsd, height, width]
             if scene_id not in opened:
-                requests += 2 * bands
+                requests += bands
                 download += bands * min(HEADER_BYTES, file_bytes)
-            if file_bytes <= HEADER_BYTES:
-                continue
             tiles = {}
             for x0, y0 in corners:
                 step = TILE_PX * gsd
                 rows = range(int((top - y0) // step), int((top - y0 + side - 1e-6) // step) + 1)
                 columns = range(int((x0 - left) // step), int((x0 - left + side - 1e-6) // step) + 1)
                 for row, column in itertools.product(rows, columns):
+                    if not (0 <= row < math.ceil(height / TILE_PX) and 0 <= column < math.ceil(width / TILE_PX)):
+                        continue
                     pixels = [min(TILE_PX, max(n - k * TILE_PX, 0)) for n, k in ((height, row), (width, column))]
                     share = math.prod(pixels) / (height * width)
-                    tiles[row, column] = min(file_bytes * share / OVERVIEWS, file_bytes - HEADER_BYTES)
-            for tile, size in tiles.items():
-                key = (scene_id, gsd, *tile)
+                    tiles[row * math.ceil(width / TILE_PX) + column] = file_bytes * share / OVERVIEWS
+            last, run = None, 0.0
+            for tile, size in sorted(tiles.items()):
+                key = (scene_id, gsd, tile)
                 if key not in cache:
                     cache[key] = size * bands
                     cached += size * bands
-                    requests += bands
                     download += bands * size
+                    if last != tile - 1 or run + size > RUN_BYTES:
+                        requests, run = requests + bands, 0.0
+                    last, run = tile, run + size
                 cache.move_to_end(key)
-                while cached > CACHE_BYTES:
+                while cached > KEPT_BYTES:
                     cached -= cache.popitem(last=False)[1]
         opened.add(scene_id)
     return requests, download
@@ -160,7 +163,9 @@ def test_the_size_of_the_parts_changes_nothing(plan):
     whole = estimate_reads(recipe, table, scenes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reads, "ROWS_AT_ONCE", 1)
-        assert estimate_reads(recipe, table, scenes) == whole
+        parts = estimate_reads(recipe, table, scenes)
+    assert (parts.requests, parts.scenes) == (whole.requests, whole.scenes)
+    assert parts.bytes == pytest.approx(whole.bytes)
 
 
 def test_the_size_that_an_item_tells_counts_and_nonsense_does_not():
@@ -171,7 +176,7 @@ def test_the_size_that_an_item_tells_counts_and_nonsense_does_not():
         return estimate_reads(recipe_of(bands=["B02"]), table_of([row]), [scene]).bytes
 
     assert bytes_of(400_000) == HEADER_BYTES + 300_000 / 4  # a tile of four, of three quarters of the file
-    assert bytes_of(20_000) == 20_000  # comes whole with its header
+    assert bytes_of(12_000) == 12_000 + 9_000 / 4  # what comes with the header is read again
     assumed = HEADER_BYTES + 512 * 512 * 2 * COMPRESSED
     assert [bytes_of(size) for size in (None, "large", 0, -1)] == [assumed] * 4
 

@@ -16,6 +16,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from pwcat.providers import OpenSource
+from pwcat.readers.kept import KEPT
 from pwcat.scenes import Scene
 
 EPSG, LEFT, TOP = 32631, 399960.0, 5300040.0
@@ -40,6 +41,7 @@ class Server:
     def reset(self) -> None:
         self.asked.clear()
         self.sent, self.fault = 0, None
+        KEPT.forget(self.url)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ import pytest
 import rasterio
 
 from pwcat.readers import counting, read_chips
+from pwcat.readers.kept import KeptTiles
 from pwcat.recipe import Chip
 
 READERS = ("tiles", "stackstac")
@@ -125,4 +126,33 @@ def test_shards_that_want_a_header_at_once_share_it(server, source, make_scene, 
     with ThreadPoolExecutor(8) as executor:
         chips = list(executor.map(lambda _: read(scene, [corner(5, 5)], source, reader="tiles", size_px=8), range(8)))
     assert all(np.array_equal(chip, chips[0]) for chip in chips)
-    assert len(server.asked) == 1 + 8
+    assert len(server.asked) == 1 + 1  # and its tile, too
+
+
+def test_a_tile_that_was_read_is_kept_until_others_take_its_room(server, source, make_scene, corner, monkeypatch):
+    kept = KeptTiles(most_bytes=20_000)
+    monkeypatch.setattr("pwcat.readers.tiles.KEPT", kept)
+    scene = make_scene("kept", B02={}, B03={})
+    everywhere = [corner(row, column) for row in range(0, 200, 60) for column in range(0, 200, 60)]
+    first = read(scene, [corner(5, 5)], source, reader="tiles", size_px=8)
+    server.asked.clear()
+    np.testing.assert_array_equal(read(scene, [corner(5, 5)], source, reader="tiles", size_px=8), first)
+    assert not server.asked
+    read(scene, everywhere, source, reader="tiles", size_px=8)
+    assert 0 < kept.bytes <= 20_000
+    server.asked.clear()
+    np.testing.assert_array_equal(read(scene, [corner(5, 5)], source, reader="tiles", size_px=8), first)
+    assert server.asked
+
+
+def test_where_one_read_of_a_tile_fails_another_that_waited_reads_it_itself(server, source, make_scene, corner):
+    from concurrent.futures import ThreadPoolExecutor
+
+    scene = make_scene("waited", B02={})
+    read(scene, [corner(230, 230)], source, reader="tiles", size_px=8)  # the header
+    server.asked.clear()
+    server.fault = lambda path, number, body: 404 if number == 1 else 0.2
+    with ThreadPoolExecutor(3) as executor:
+        reads = [executor.submit(read, scene, [corner(5, 5)], source, reader="tiles", size_px=8) for _ in range(3)]
+    assert sorted(one.exception() is None for one in reads) == [False, True, True]
+    assert len(server.asked) == 2
