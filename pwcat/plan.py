@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from pwcat.reserve import apply_replacements, read_replacements
 from pwcat.samplers import Spectral, Stratum
 from pwcat.samplers.world import World
 from pwcat.scenes import Scene, read_scenes, search_scenes, write_scenes
+from pwcat.search import Refused
 from pwcat.sharding import shard_size
 from pwcat.sites.columns import Sites, hilbert_order
 from pwcat.sites.drawing import OnDrawn, choose_sites, unheard
@@ -99,6 +102,7 @@ def make_plan(
     *,
     base_dir: Path | None = None,
     source: OpenSource | None = None,
+    pages: Path | None = None,
     progress: OnDrawn = unheard,
 ) -> Plan:
     """The plan of a recipe: deterministic for one recipe and one answer of the source.
@@ -107,6 +111,7 @@ def make_plan(
         recipe: a recipe, or the path of its file.
         base_dir: the folder that relative paths of the recipe start from; its file's folder, else the current one.
         source: the recipe's source if it is open already.
+        pages: folder for what the source has answered so far, so that a plan that breaks there goes on there.
         progress: told how far the drawing of sites has come.
 
     Raises:
@@ -118,16 +123,16 @@ def make_plan(
         recipe = load_recipe(recipe)
     base_dir = base_dir or Path()
     if source is not None:
-        return _plan(recipe, base_dir, source, progress)
+        return _plan(recipe, base_dir, source, pages, progress)
     with open_source(recipe.source, base_dir=base_dir) as opened:
-        return _plan(recipe, base_dir, opened, progress)
+        return _plan(recipe, base_dir, opened, pages, progress)
 
 
-def _plan(recipe: Recipe, base_dir: Path, source: OpenSource, progress: OnDrawn) -> Plan:
+def _plan(recipe: Recipe, base_dir: Path, source: OpenSource, pages: Path | None, progress: OnDrawn) -> Plan:
     regions = open_regions(recipe.regions, base_dir=base_dir, source=source)
-    scenes = _every_scene(recipe, source) if recipe.sampler.draws_from_scenes() else None
+    scenes = _every_scene(recipe, source, pages) if recipe.sampler.draws_from_scenes() else None
     strata = _strata(recipe, regions, scenes or [], base_dir)
-    locator = SceneLocator(recipe, source, scenes=scenes, base_dir=base_dir)
+    locator = SceneLocator(recipe, source, scenes=scenes, base_dir=base_dir, pages=pages)
     choice = None
     if isinstance(recipe.sampler, Spectral):
         sites, reserve, choice = choose_by_spectrum(
@@ -149,8 +154,8 @@ def _plan(recipe: Recipe, base_dir: Path, source: OpenSource, progress: OnDrawn)
     )
 
 
-def _every_scene(recipe: Recipe, source: OpenSource) -> list[Scene]:
-    scenes = search_scenes(source, recipe.when, bands=recipe.chip.bands)
+def _every_scene(recipe: Recipe, source: OpenSource, pages: Path | None) -> list[Scene]:
+    scenes = search_scenes(source, recipe.when, bands=recipe.chip.bands, folder=pages)
     if not scenes:
         raise SourceError(
             f"{source.provider} ({source.collection}) has no scene from {recipe.when.start} to {recipe.when.end} under "
@@ -397,6 +402,8 @@ def freeze_plan(
 ) -> Path:
     """Make and write the plan of a recipe, unless its very plan is there; return the collection's folder.
 
+    Where a source stops answering, what it has answered stays in the folder, and the next call goes on from there.
+
     Args:
         recipe: what is asked.
         catalog: the folder that gets a folder of the recipe's name.
@@ -409,10 +416,29 @@ def freeze_plan(
     """
     folder = catalog / recipe.name
     if not (folder / "plan.parquet").is_file():
-        write_plan(make_plan(recipe, base_dir=base_dir, source=source, progress=progress), folder)
+        with _kept_pages(folder, source) as pages:
+            write_plan(make_plan(recipe, base_dir=base_dir, source=source, pages=pages, progress=progress), folder)
     elif (there := read_plan(folder).recipe.hash) != recipe.hash:
         raise RecipeError(
             f"{folder}: holds the plan of another recipe of this name ({there[:12]}, not {recipe.hash[:12]}). "
             "Remove the folder, or give the recipe another name"
         )
     return folder
+
+
+@contextmanager
+def _kept_pages(folder: Path, source: OpenSource) -> Iterator[Path | None]:
+    """Where pages of answers are kept while a plan is made; only where the source stopped answering they stay.
+
+    Raises:
+        PwcatError: as the plan's making does.
+    """
+    pages = None if source.provider == "archive" else folder / "_search"  # an archive is at hand, and may have changed
+    try:
+        yield pages
+    except PwcatError as exc:
+        if pages is not None and not isinstance(exc, Refused):
+            shutil.rmtree(pages, ignore_errors=True)
+        raise
+    if pages is not None:
+        shutil.rmtree(pages, ignore_errors=True)

@@ -34,8 +34,16 @@ class SceneLocator:
         SourceError: none of the scenes given is as large as a chip.
     """
 
-    def __init__(self, recipe: Recipe, source: OpenSource, *, scenes: Sequence[Scene] | None, base_dir: Path) -> None:
-        self._recipe, self._source = recipe, source
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: OpenSource,
+        *,
+        scenes: Sequence[Scene] | None,
+        base_dir: Path,
+        pages: Path | None = None,
+    ) -> None:
+        self._recipe, self._source, self._pages = recipe, source, pages
         self._dates = open_dates(recipe.when, base_dir=base_dir)
         self.scenes: list[Scene] = list(scenes or [])
         self._number = {scene.id: number for number, scene in enumerate(self.scenes)}
@@ -72,7 +80,9 @@ class SceneLocator:
         """Placements of those of the sites that can be placed, in scenes other than those to avoid."""
         if self._placer is not None:
             return self._placer.place(lonlat, avoid=avoid)
-        found = search_scenes(self._source, self._recipe.when, bands=self._recipe.chip.bands, sites=lonlat)
+        found = search_scenes(
+            self._source, self._recipe.when, bands=self._recipe.chip.bands, sites=lonlat, folder=self._pages
+        )
         numbers = self._remember(found)
         here = np.flatnonzero(np.isin(numbers, list(avoid))).tolist()
         return self._placer_in(found).place(lonlat, avoid=here).renumbered(numbers)
