@@ -25,10 +25,8 @@ format: $(READY) ## ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## seconds and memory: of the road at 1x, 4x and 16x, of choosing a million sites, of labelling them
-	$(BIN)/python benchmarks/road.py
-	$(BIN)/python benchmarks/plan.py
-	$(BIN)/python benchmarks/label.py
+bench: $(READY) ## seconds, memory and ratios to peers: the road, places, labels, scenes, pixels, cubes, builds
+	@for name in road plan label search materialize cube build; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist pwcat-demo
