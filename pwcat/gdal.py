@@ -24,6 +24,8 @@ GDAL_OPTIONS: Mapping[str, Any] = {
     "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff,.TIF,.TIFF",
     "VSI_CACHE": True,
+    # GDAL's 16 MB are fewer than the tiles that threads have under way: it would ask again for what it had
+    "CPL_VSIL_CURL_CACHE_SIZE": 64 * 2**20,
 }
 
 

@@ -29,6 +29,7 @@ from pwcat.limits import Limit, limit_of
 from pwcat.providers import OpenSource
 from pwcat.providers.redaction import redact_logs
 from pwcat.readers import wire
+from pwcat.readers.checksums import check_tiles
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Grid, place
 from pwcat.readers.wire import Address
@@ -89,7 +90,9 @@ def _read(
         cuts = Cuts.plan(placement, grid, (chunk, chunk))
         stack = _stack(item, [assets[number] for number in members], grid, chunk, chip)
         targets = [cuts.target(out[:, number]) for number in members]
-        work += _cutting(stack, cuts, targets, -(-grid.width // chunk))
+        # Files that are warped are not looked at again: their chunks are not their tiles
+        hrefs = [item["assets"][assets[number]]["href"] if own else None for number in members]
+        work += _cutting(stack, cuts, list(zip(targets, hrefs, strict=True)), chunk)
         finish += [(cuts, target, out[:, number]) for target, number in zip(targets, members, strict=True)]
     at_once = threads if limit.per_second else max(1, len(work))
     for start in range(0, len(work), at_once):
@@ -157,20 +160,28 @@ def _stack(item: dict[str, Any], assets: Sequence[str], grid: Grid, chunk: int, 
     return stack.data[0]
 
 
-def _cutting(stack: Any, cuts: Cuts, targets: Sequence[NDArray[np.uint16]], tiles_across: int) -> Iterator[Delayed]:
-    """A task for each chunk that chips touch, of each band: read it, cut it, let it go."""
-    rows, columns = np.divmod(np.array(sorted(cuts.of_tile), dtype=np.int64), tiles_across)
+def _cutting(
+    stack: Any, cuts: Cuts, targets: Sequence[tuple[NDArray[np.uint16], str | None]], chunk: int
+) -> Iterator[Delayed]:
+    """A task for each chunk that chips touch, of each band: read it, check it where it is a file's own, cut it, let it go."""
+    rows, columns = np.divmod(np.array(sorted(cuts.of_tile), dtype=np.int64), -(-cuts.grid.width // chunk))
     if not len(rows):
         return
     top, left = rows.min(), columns.min()
     # Chunks that nobody wants are taken out of the graph before it is spelled out
     blocks = stack.blocks[:, top : rows.max() + 1, left : columns.max() + 1].to_delayed()
     for tile, row, column in zip(sorted(cuts.of_tile), rows - top, columns - left, strict=True):
-        for band, target in enumerate(targets):
-            yield dask.delayed(partial(_cut, cuts, tile, target), pure=False, traverse=False)(blocks[band, row, column])
+        for band, (target, href) in enumerate(targets):
+            cut = partial(_cut, cuts, tile, chunk, target, href)
+            yield dask.delayed(cut, pure=False, traverse=False)(blocks[band, row, column])
 
 
-def _cut(cuts: Cuts, tile: int, into: NDArray[np.uint16], block: NDArray[np.uint16]) -> None:
+def _cut(
+    cuts: Cuts, tile: int, chunk: int, into: NDArray[np.uint16], href: str | None, block: NDArray[np.uint16]
+) -> None:
+    if href is not None:
+        row, column = divmod(tile, -(-cuts.grid.width // chunk))
+        check_tiles(href, top=row * chunk, left=column * chunk, side=chunk)
     cuts.cut(tile, block[0], into=into)
 
 

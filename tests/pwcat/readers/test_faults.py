@@ -14,7 +14,7 @@ import rasterio
 
 from pwcat.errors import ForbiddenError
 from pwcat.providers import OpenSource
-from pwcat.readers import codecs, counting, read_chips, wire
+from pwcat.readers import checksums, codecs, counting, read_chips, stackstac, wire
 from pwcat.readers.kept import KEPT
 from pwcat.recipe import Chip
 
@@ -44,22 +44,18 @@ def flip(body: bytes, position: int) -> bytes:
     return body[:position] + bytes([body[position] ^ 0x41]) + body[position + 1 :]
 
 
-# What GDAL notices: libtiff does not compare the checksum of a deflate stream.
-STRUCTURE = {
+DAMAGES = {
     "zeros": lambda body: bytes(len(body)),
     "a page": lambda body: (b"<html>an error page</html>" * len(body))[: len(body)],
-}
-BITS = {
+    # What libtiff does not notice: it does not always compare the checksum of a deflate stream
     "a bit in the middle": lambda body: flip(body, len(body) // 2),
     "a bit at the start": lambda body: flip(body, 200),
     "a bit of the checksum": lambda body: flip(body, len(body) - 1),
 }
 
 
-@pytest.mark.parametrize(
-    ("reader", "damage"),
-    [("tiles", each) for each in {**STRUCTURE, **BITS}] + [("stackstac", each) for each in STRUCTURE],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("predictor", [1, 2])
 @pytest.mark.parametrize("inflater", ["gdal", "python"])
 def test_wrong_bytes_in_a_tile_are_an_error(
@@ -76,13 +72,58 @@ def test_wrong_bytes_in_a_tile_are_an_error(
         assert read(scene, source, [corner(0, 0)]).any()  # the header is known, and from here on not the tile
         KEPT.forget(server.url)
     whole, stat = file.read_bytes(), file.stat()
-    file.write_bytes(whole[:start] + {**STRUCTURE, **BITS}[damage](whole[start : start + size]) + whole[start + size :])
+    file.write_bytes(whole[:start] + DAMAGES[damage](whole[start : start + size]) + whole[start + size :])
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the server says that it is the same file
     with pytest.raises(RuntimeError, match=r"B02\.tif"):
         read(scene, source, [corner(0, 0)], reader=reader)
     file.write_bytes(whole)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert read(scene, source, [corner(0, 0)], reader=reader).any()  # the wrong bytes are not kept
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"nbits": 12, "predictor": 1},
+        {"tiled": False, "blockxsize": None, "blockysize": 7},
+        {"blockxsize": 128, "blockysize": 64, "sparse_ok": True},
+        {"dtype": "uint8"},
+    ],
+    ids=["12 bits", "strips", "oblong and left out", "uint8"],
+)
+def test_whole_tiles_of_any_form_pass_the_comparison_of_checksums(server, source, make_scene, corner, form, request):
+    values = np.zeros((240, 240), dtype=form.pop("dtype", "uint16"))
+    values[:150, :150] = np.arange(150) + 1
+    form = {key: value for key, value in form.items() if value is not None}
+    scene = make_scene(f"form-{request.node.callspec.indices['form']}", B02={"values": values, **form})
+    corners = [corner(0, 0), corner(105, 20), corner(200, 200)]
+    got = read(scene, source, corners, reader="stackstac")
+    np.testing.assert_array_equal(got[0, 0], values[:40, :40])
+    np.testing.assert_array_equal(got[1, 0], values[105:145, 20:60])
+    assert not got[2].any()
+
+
+def test_comparing_checksums_asks_for_nothing_twice(server, source, make_scene, corner, monkeypatch):
+    corners, asked = [corner(0, 0), corner(300, 300), corner(640, 640)], []
+    for check in (checksums.check_tiles, lambda href, **window: None):
+        monkeypatch.setattr(stackstac, "check_tiles", check)
+        options = {"blockxsize": 256, "blockysize": 256}
+        read(make_scene(f"twice{len(asked)}", extent_px=700, B02=options), source, corners, reader="stackstac")
+        asked.append(sorted(wanted for _, wanted in server.asked))
+        server.reset()
+    assert asked[0] == asked[1]
+
+
+def test_where_gdal_cannot_be_asked_for_bytes_it_reads_all_the_same(
+    server, source, make_scene, corner, monkeypatch, caplog
+):
+    scene = make_scene("conda", B02={})
+    monkeypatch.setattr(checksums, "loaded_gdal", lambda: None)
+    checksums._file_functions.cache_clear()
+    with caplog.at_level("DEBUG", logger="pwcat"):
+        assert read(scene, source, [corner(0, 0), corner(100, 100)], reader="stackstac").any()
+    checksums._file_functions.cache_clear()
+    assert len([line for line in caplog.messages if "checksums of tiles that GDAL reads are not compared" in line]) == 1
 
 
 def test_wrong_bytes_of_zstd_that_do_not_add_up_are_an_error(server, source, make_scene, corner):
