@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pwcat.atomic import replacing
 from pwcat.errors import PwcatError, RecipeError, SourceError
+from pwcat.lock import locked_in_turn
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.regions import Regions, open_regions
@@ -402,7 +403,8 @@ def freeze_plan(
 ) -> Path:
     """Make and write the plan of a recipe, unless its very plan is there; return the collection's folder.
 
-    Where a source stops answering, what it has answered stays in the folder, and the next call goes on from there.
+    Where a source stops answering, what it has answered stays in the folder, and the next call goes on from there. One process
+    at a time plans a dataset: others wait for it, and take its plan.
 
     Args:
         recipe: what is asked.
@@ -413,12 +415,17 @@ def freeze_plan(
 
     Raises:
         RecipeError: the folder holds the plan of another recipe of this name.
+        PwcatError: as the plan's making does.
     """
     folder = catalog / recipe.name
     if not (folder / "plan.parquet").is_file():
-        with _kept_pages(folder, source) as pages:
-            write_plan(make_plan(recipe, base_dir=base_dir, source=source, pages=pages, progress=progress), folder)
-    elif (there := read_plan(folder).recipe.hash) != recipe.hash:
+        # Beside the folder, which is not there before there is a plan
+        with locked_in_turn(catalog / f".{recipe.name}.planning", doing=f"{folder}: another planning"):
+            if not (folder / "plan.parquet").is_file():
+                with _kept_pages(folder, source) as pages:
+                    plan = make_plan(recipe, base_dir=base_dir, source=source, pages=pages, progress=progress)
+                    write_plan(plan, folder)
+    if (there := read_plan(folder).recipe.hash) != recipe.hash:
         raise RecipeError(
             f"{folder}: holds the plan of another recipe of this name ({there[:12]}, not {recipe.hash[:12]}). "
             "Remove the folder, or give the recipe another name"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
 from pwcat.errors import PwcatError
-from pwcat.lock import locked
+from pwcat.lock import holder_of, locked, locked_in_turn
 
 HOLD = """
 import sys, time
@@ -50,3 +54,44 @@ def test_a_killed_process_keeps_nobody_out(tmp_path):
     process.communicate()
     with locked(path, doing="it"):
         pass
+
+
+def test_who_waits_has_it_next_and_nothing_is_left(tmp_path):
+    path, order = tmp_path / "new" / "folder" / ".lock", []
+
+    def hold(number):
+        with locked_in_turn(path, doing="it"):
+            order.append(("in", number))
+            time.sleep(0.01)
+            order.append(("out", number))
+
+    threads = [threading.Thread(target=hold, args=[number]) for number in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert [word for word, _ in order] == ["in", "out"] * 4  # one at a time
+    assert order[::2] == [("in", number) for _, number in order[1::2]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_over_and_what_others_put_beside_it_stays(tmp_path):
+    path = tmp_path / "new" / ".lock"
+    with locked_in_turn(path, doing="it"):
+        (path.parent / "beside").touch()
+    path.write_text("process 1 on another\n")
+    with locked_in_turn(path, doing="it"):
+        assert holder_of(path) is not None
+    assert [file.name for file in path.parent.iterdir()] == ["beside"]
+
+
+@pytest.mark.parametrize("lock", [locked, locked_in_turn])
+def test_a_file_system_without_locks_is_told_in_a_line(tmp_path, monkeypatch, lock):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / "folder" / "_lock"
+    told = r"_lock cannot be locked \(No locks available\), .*; use a folder of a file system that has locks$"
+    with pytest.raises(PwcatError, match=told), lock(path, doing="it"):
+        pass
+    if lock is locked_in_turn:
+        assert list(tmp_path.iterdir()) == []
