@@ -17,6 +17,7 @@ from catalog.extension import SCHEMA_URI
 from catalog.spectral import spectral_entropy
 from pwcat.atomic import replacing
 from pwcat.cube import Cube
+from pwcat.ledger import served_scenes
 from pwcat.plan import FRACTIONS, FrozenPlan
 
 __all__ = ["ITEM_SCHEMA", "make_items", "write_items"]
@@ -76,7 +77,7 @@ def make_items(plan: FrozenPlan, ledger: pa.Table, cube: Cube) -> pa.Table:
         cube: of the collection; every written chip is read once, for its spectral entropy.
     """
     written = np.flatnonzero(np.asarray(ledger["status"].to_pylist(), dtype=object) == "written")
-    rows = plan.table.take(pa.array(written))
+    rows, told = plan.table.take(pa.array(written)), ledger.take(pa.array(written))
     chip = plan.recipe.chip
     step = chip.resolution_m
     x0, y0 = rows["x0"].to_numpy(), rows["y0"].to_numpy()
@@ -108,10 +109,10 @@ def make_items(plan: FrozenPlan, ledger: pa.Table, cube: Cube) -> pa.Table:
         "div:landcover": rows["landcover"],
         "div:landcover_fractions": rows["landcover_fractions"],
         "div:spectral_entropy": _entropies(cube, written),
-        "div:valid_fraction": ledger["valid_fraction"].take(pa.array(written)),
+        "div:valid_fraction": told["valid_fraction"],
         "pwcat:index": written,
         "pwcat:split": rows["split"],
-        "pwcat:scene_ids": rows["scene_ids"],
+        "pwcat:scene_ids": served_scenes(told, rows["scene_ids"].to_pylist()),
     }
     arrays = [_as_array(columns[field.name], field.type) for field in ITEM_SCHEMA]
     return pa.Table.from_arrays(arrays, schema=ITEM_SCHEMA)

@@ -114,10 +114,14 @@ def describe(folder: Path) -> None:
     recipe = plan.recipe
     summary = {"name": recipe.name, "num_samples": len(items), "recipe_hash": recipe.hash, "statistics": statistics}
     _write_json(folder / "stats.json", summary)
-    _write_json(folder / "collection.json", _collection(plan, items, cube, statistics).to_dict(include_self_link=False))
+    _write_json(
+        folder / "collection.json", _collection(plan, ledger, items, cube, statistics).to_dict(include_self_link=False)
+    )
 
 
-def _collection(plan: FrozenPlan, items: pa.Table, cube: Cube, statistics: dict[str, Any]) -> pystac.Collection:
+def _collection(
+    plan: FrozenPlan, ledger: pa.Table, items: pa.Table, cube: Cube, statistics: dict[str, Any]
+) -> pystac.Collection:
     recipe = plan.recipe
     collection = pystac.Collection(
         id=recipe.name,
@@ -139,6 +143,7 @@ def _collection(plan: FrozenPlan, items: pa.Table, cube: Cube, statistics: dict[
         extra_fields={
             "div:statistics": statistics,
             "pwcat:recipe_hash": recipe.hash,
+            "pwcat:sources": _sources(plan, ledger),
             "pwcat:version": version("pwcat"),
             "pwcat:chip": {"shape": list(cube.chip_shape), "resolution_m": recipe.chip.resolution_m},
         },
@@ -150,6 +155,13 @@ def _collection(plan: FrozenPlan, items: pa.Table, cube: Cube, statistics: dict[
     collection.add_link(pystac.Link("parent", "../catalog.json", media_type=pystac.MediaType.JSON))
     collection.add_link(pystac.Link("root", "../catalog.json", media_type=pystac.MediaType.JSON))
     return collection
+
+
+def _sources(plan: FrozenPlan, ledger: pa.Table) -> list[str]:
+    """Who served pixels, ``provider/collection``, sorted: the recipe's source, and those that stood in for it."""
+    recorded = {source for served in ledger["source"].to_pylist() for source in served or [] if source}
+    asked = plan.recipe.source
+    return sorted(recorded or {f"{asked.provider}/{asked.collection}"})
 
 
 _PARQUET = "application/vnd.apache.parquet"

@@ -9,7 +9,7 @@ lon, lat       sample                      the site, EPSG:4326, degrees
 epsg           sample                      CRS of the chip's own pixel grid
 x0, y0         sample                      upper-left corner of the chip in that CRS, metres
 datetime       sample, time                acquisition, seconds since 1970-01-01 UTC
-scene_id       sample, time                STAC item id
+scene_id       sample, time                STAC item that the pixels come from
 boa_offset     sample, time                DN that harmonisation subtracted
 valid_fraction sample                      share of pixels that have data in every band and date
 band           band                        band names

@@ -24,6 +24,7 @@ __all__ = [
     "ledger_settles",
     "read_ledger",
     "read_shard_ledger",
+    "served_scenes",
     "write_ledger",
 ]
 
@@ -105,6 +106,19 @@ def flagged_scenes(ledger: pa.Table) -> dict[str, str]:
     told = ledger.filter(pa.compute.is_valid(flags)).select(["item", "offset_flag"]).to_pylist()
     pairs = [pair for row in told for pair in zip(row["item"] or [], row["offset_flag"], strict=True) if all(pair)]
     return dict(reversed(pairs))
+
+
+def served_scenes(ledger: pa.Table, planned: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The item that the pixels of each date come from, ``(n, T)``: another than the plan's where another source stood in.
+
+    Args:
+        ledger: of :func:`read_ledger`, or rows of it.
+        planned: the plan's scenes of the same samples, ``(n, T)``; they stay where the ledger names no item.
+    """
+    return [
+        [item or scene for item, scene in zip(items or [None] * len(scenes), scenes, strict=True)]
+        for items, scenes in zip(ledger["item"].to_pylist(), planned, strict=True)
+    ]
 
 
 def _read(path: Path) -> pa.Table:

@@ -25,7 +25,7 @@ from pwcat.costs.traffic import Traffic
 from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path, write_coordinates
 from pwcat.errors import CubeError
 from pwcat.execution import run_shards
-from pwcat.ledger import UNUSABLE, flagged_scenes, ledger_path, ledger_settles, read_ledger
+from pwcat.ledger import UNUSABLE, flagged_scenes, ledger_path, ledger_settles, read_ledger, served_scenes
 from pwcat.lock import locked
 from pwcat.losses import Loss, count_losses
 from pwcat.plan import FrozenPlan, read_plan, require_plan
@@ -352,7 +352,7 @@ def _finish(folder: Path, plan: FrozenPlan, ledger: pa.Table) -> None:
         raise CubeError(f"{folder}: the ledger does not list the plan's samples in order; build again")
     table = plan.table
     seconds = np.array([[t.timestamp() for t in times] for times in table["datetime"].to_pylist()]).round()
-    scene_ids = np.array(table["scene_ids"].to_pylist(), dtype=object)
+    scene_ids = np.array(served_scenes(ledger, table["scene_ids"].to_pylist()), dtype=object)
     columns: dict[str, NDArray[Any]] = {
         "id": np.array(table["id"].to_pylist(), dtype=object),
         **{name: table[name].to_numpy() for name in ("lon", "lat", "epsg", "x0", "y0")},

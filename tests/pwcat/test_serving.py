@@ -18,14 +18,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
+import xarray as xr
 
+from catalog.store import describe
 from pwcat import serving
 from pwcat.cube import CubeSpec, create_cube, open_cube
 from pwcat.gdal import forget_files
-from pwcat.ledger import UNUSABLE, flagged_scenes, read_ledger
+from pwcat.ledger import UNUSABLE, flagged_scenes, read_ledger, served_scenes
+from pwcat.materialize import build_cube
 from pwcat.plan import read_plan
 from pwcat.providers import OpenSource, Signing
 from pwcat.readers import wire
+from pwcat.reuse import forget_address
 from pwcat.shards import ShardTask, make_shard
 
 COLLECTION = "s2-l2a-synthetic"
@@ -93,6 +97,7 @@ class Archive:
 
     def tell(self, *, oldest: int = 0, **faults: int) -> None:
         """Answer paths that hold a word (``__`` for a slash) by a status, and tokens before the oldest by 403."""
+        forget_address(self.url)  # tiles that were read before would not be asked for again
         told = {name.replace("__", "/"): status for name, status in faults.items()}
         part = self.control.with_suffix(".part")
         part.write_text(json.dumps({"faults": told, "oldest": oldest, "log": str(self.log)}))
@@ -193,6 +198,26 @@ def test_another_source_stands_in_for_what_one_cannot_serve(status, first, secon
 
 
 SIGN = OpenSource.sign
+
+
+def test_cube_and_items_name_the_scene_that_stood_in(first, second, planned):
+    scenes = [scenes[0] for scenes in read_plan(planned).table["scene_ids"].to_pylist()]
+    lost = sorted(set(scenes))[:2]
+    first.tell(**{f"{word(name)}__B05": 404 for name in lost})
+    twins = replace(second.source, provider="stac", allow_private=True)
+    build_cube(planned, source=first.source, fallback=[twins])
+    describe(planned)
+    served = [f"TWIN_{name}" if name in lost else name for name in scenes]
+    with xr.open_zarr(planned / "cube.zarr") as cube:
+        assert cube["scene_id"].dims == ("sample", "time")
+        assert cube["scene_id"].values[:, 0].tolist() == served
+    items = pq.read_table(planned / "items.parquet")
+    assert items["pwcat:scene_ids"].to_pylist() == [[name] for name in served]
+    collection = json.loads((planned / "collection.json").read_text())
+    assert collection["pwcat:sources"] == [f"archive/{COLLECTION}", f"stac/{COLLECTION}"]
+    build_cube(planned, source=first.source)  # there is nothing left to do, and the names stay
+    with xr.open_zarr(planned / "cube.zarr") as cube:
+        assert cube["scene_id"].values[:, 0].tolist() == served
 
 
 def test_what_no_source_serves_fails_with_the_reason_of_each(first, second, task_of, planned):
@@ -340,6 +365,9 @@ def test_a_ledger_of_an_earlier_version_is_read_and_kept(first, task_of, planned
     assert read_ledger(planned).select(early).to_pylist() == table.to_pylist()
     assert read_ledger(planned).schema.names == before.schema.names
     assert read_ledger(planned)["item"].null_count == 16
+    assert served_scenes(read_ledger(planned), [row["scene_ids"] for row in task.rows]) == [
+        row["scene_ids"] for row in task.rows
+    ]
     assert flagged_scenes(read_ledger(planned)) == {}
     result = make_shard(task)
     assert result.read == []  # all was settled
