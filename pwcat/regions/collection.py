@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
 
-from pwcat.errors import RegionError
+from pwcat.errors import RegionError, SourceError
 from pwcat.gdal import GDAL_OPTIONS
-from pwcat.providers import OpenSource, ask
+from pwcat.providers import OpenSource
+from pwcat.providers.redaction import unsign
 from pwcat.regions.raster import RasterFile, RasterLayer, pixel_metres
+from pwcat.search import ask
 
 __all__ = ["AskedFiles", "open_collection"]
 
@@ -90,10 +93,25 @@ class AskedFiles:
         return asset
 
     def read_from(self, href: str) -> str:
-        """Where to read what the API names."""
+        """Where to read what the API names, unsigned."""
         if self.moved is not None and href.startswith(self.moved[0]):
             return self.moved[1] + href.removeprefix(self.moved[0])
-        return href
+        return self.source.freeze(href)
+
+    def readable(self, href: str) -> str:
+        """The href as it can be read right now, signed where it needs that. Not to be kept.
+
+        Raises:
+            SourceError: it leads to this computer or its network, and neither to the API's own server nor to where files were
+                moved; or no token can be had.
+        """
+        if self.moved is not None and href.startswith(self.moved[1]):
+            return href
+        own = _server(href) == _server(self.source.url)
+        try:
+            return (replace(self.source, allow_private=True) if own else self.source).sign(href)
+        except SourceError as exc:
+            raise SourceError(f"regions.{self.name}: {exc}") from exc
 
 
 def open_collection(
@@ -109,7 +127,7 @@ def open_collection(
 
     Raises:
         RegionError: the collection is empty, or says nothing about its classes.
-        SourceError: the API does not answer.
+        SourceError: the API does not answer, or names an address that is refused.
     """
     if legend is None or pixel_m is None:
         item = files.first()
@@ -127,10 +145,15 @@ def open_collection(
 
 def _pixel_m(files: AskedFiles, href: str) -> float:
     try:
-        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(href) as raster:
+        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(files.readable(href)) as raster:
             return pixel_metres(raster)
     except rasterio.errors.RasterioError as exc:
-        raise RegionError(f"regions.{files.name}: {href} cannot be read: {exc}") from exc
+        raise RegionError(f"regions.{files.name}: {href} cannot be read: {unsign(str(exc))}") from exc
+
+
+def _server(href: str) -> tuple[str, str]:
+    parts = urlsplit(href)
+    return parts.scheme, parts.netloc
 
 
 def _name_of(entry: Mapping[str, Any]) -> str:

@@ -174,7 +174,9 @@ def _open_stac(dataset: Dataset, *, name: str, url: str | None) -> RasterLayer:
 def _open_collection(name: str, layer: Layer, source: OpenSource | None) -> RasterLayer:
     assert layer.collection is not None
     if layer.url is not None:
-        source = OpenSource(provider="stac", url=layer.url.rstrip("/"), collection=layer.collection)
+        trusted = source is not None and source.allow_private
+        url = layer.url.rstrip("/")
+        source = OpenSource(provider="stac", url=url, collection=layer.collection, allow_private=trusted)
     if source is None:
         raise RegionError(f"regions.{name}: a collection needs a `url` here, where there is no recipe with a source")
     files = AskedFiles(

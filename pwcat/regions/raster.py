@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from pwcat.errors import RegionError
 from pwcat.gdal import GDAL_OPTIONS
 from pwcat.geo.antimeridian import within_reach
+from pwcat.providers.redaction import unsign
 from pwcat.regions.cells import grow
 from pwcat.regions.coverage import cells_under
 from pwcat.regions.layer import NONE, named
@@ -40,7 +41,7 @@ WORLD = shapely.box(-180, -90, 180, 90)
 
 @dataclass(frozen=True, kw_only=True)
 class RasterFile:
-    """One class raster: where it can be read now, and where on Earth it lies at most (EPSG:4326)."""
+    """One class raster: where it can be read, unsigned, and where on Earth it lies at most (EPSG:4326)."""
 
     href: str
     footprint: shapely.Geometry
@@ -72,6 +73,10 @@ class Files(Protocol):
         """Polygons that hold every file, EPSG:4326; none where there is no file."""
         ...
 
+    def readable(self, href: str) -> str:
+        """A file's href as it can be read right now; not to be kept."""
+        ...
+
 
 @dataclass(frozen=True)
 class FixedFiles:
@@ -86,6 +91,10 @@ class FixedFiles:
     def outline(self) -> Sequence[shapely.Geometry]:
         """The footprint of each."""
         return [file.footprint for file in self.files]
+
+    def readable(self, href: str) -> str:
+        """The href as it is."""
+        return href
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,6 +127,7 @@ class RasterLayer:
 
         Raises:
             RegionError: a file cannot be read.
+            SourceError: a file's address is refused, or cannot be signed.
         """
         if not lonlat.size:
             return np.full(lonlat.shape[:-1], NONE, dtype=np.int16)
@@ -238,10 +248,10 @@ class RasterLayer:
         # beside a file on disk may lie others that belong to it
         options = {} if self.local else GDAL_OPTIONS
         try:
-            with rasterio.Env(**options), rasterio.open(href) as raster:
+            with rasterio.Env(**options), rasterio.open(self.files.readable(href)) as raster:
                 yield raster
         except rasterio.errors.RasterioError as exc:
-            raise RegionError(f"regions.{self.name}: {href} cannot be read: {exc}") from exc
+            raise RegionError(f"regions.{self.name}: {href} cannot be read: {unsign(str(exc))}") from exc
 
 
 def _by_file(

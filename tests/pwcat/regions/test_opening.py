@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ import rasterio
 from pydantic import ValidationError
 from pyproj import Transformer
 
-from pwcat.errors import RegionError
+from pwcat.errors import RegionError, SourceError
 from pwcat.landcover import LEGENDS
 from pwcat.layers import Layer, RegionLayers
-from pwcat.providers import open_source
+from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Source
 from pwcat.regions import Regions, open_layer, open_regions, require_class, shares
 from pwcat.regions.cells import cell_of
@@ -98,6 +99,49 @@ def test_a_collection_may_be_dated_and_its_files_read_from_elsewhere(archive, ar
     )
     with pytest.raises(RegionError, match="collection 'landcover-synthetic' of stac has no item"):
         open_layer("landcover", never, base_dir=Path())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Signed(OpenSource):
+    """Its files want a token, and it says which it signed."""
+
+    asked: list[str] = dataclasses.field(default_factory=list)
+
+    def sign(self, href: str) -> str:
+        self.asked.append(href)
+        return f"{super().sign(href)}?sig=SECRET"
+
+
+def test_files_of_a_collection_are_signed_when_they_are_read_and_the_signature_is_kept_nowhere(
+    archive, archive_dir, tile
+):
+    lonlat, values = tile
+    source = Signed(provider="archive", url=archive.url, collection=archive.collection)
+    layers = RegionLayers.model_validate({"landcover": {"collection": "landcover-synthetic"}})
+    layer = open_regions(layers, base_dir=archive_dir, source=source).require("landcover")
+    source.asked.clear()
+    assert layer.label(lonlat[:9]).tolist() == [layer.legend[int(v)] for v in values[:9]]
+    assert len(source.asked) == 1  # that of the file which is read, not of all
+    assert all(file.href.startswith("archive:landcover-synthetic/") for file in layer.files._files.values())
+    for name, file in list(layer.files._files.items()):
+        layer.files._files[name] = dataclasses.replace(file, href=f"{file.href}.gone")
+    with pytest.raises(RegionError, match=r"archive:landcover-synthetic/\S+\.gone cannot be read") as caught:
+        layer.label(lonlat[:9])
+    assert "SECRET" not in str(caught.value)
+
+
+def test_an_api_cannot_have_files_of_this_computer_or_its_network_read(archive, archive_dir, tile):
+    lonlat, _ = tile
+    elsewhere = Layer(collection="landcover-synthetic", url=archive.url)
+    layer = open_layer("cover", elsewhere, base_dir=Path(), source=archive)
+    assert layer.label(lonlat[:1])[0] is not None  # the very server that the recipe names
+    for href in (str(archive_dir / "map.tif"), "/vsicurl/http://10.0.0.1/map.tif", "http://127.0.0.1:1/map.tif"):
+        for name, file in list(layer.files._files.items()):
+            layer.files._files[name] = dataclasses.replace(file, href=href)
+        with pytest.raises(SourceError, match=r"^regions\.cover: refused to read .*say `allow_private: true`"):
+            layer.label(lonlat[:1])
+    trusted = open_layer("cover", elsewhere, base_dir=Path(), source=dataclasses.replace(archive, allow_private=True))
+    assert trusted.files.readable("http://127.0.0.1:1/map.tif") == "http://127.0.0.1:1/map.tif"
 
 
 def test_worldcover_is_read_from_its_makers_bucket_without_a_signature():
