@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,14 @@ settings.register_profile("pwcat", deadline=None)  # how long an example takes i
 settings.load_profile("pwcat")
 
 BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
+
+
+@pytest.fixture(autouse=True)
+def _kept_tiles_are_of_one_test() -> Iterator[None]:
+    """A server that is told to fail must be asked: what another test read of it is forgotten."""
+    yield
+    if kept := sys.modules.get("pwcat.readers.kept"):
+        kept.KEPT.forget("http")
 
 
 @pytest.fixture(scope="session")
