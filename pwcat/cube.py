@@ -23,6 +23,7 @@ One chip is one chunk, and a power of two of chips one shard. A shard is written
 from __future__ import annotations
 
 import asyncio
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,7 @@ NODATA = 0
 SCALE = 0.0001
 OFFSET = 0.0
 READ_THREADS = 4
+ZARRS_PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 
 # Centre wavelength (nm, Sentinel-2A) and native ground sampling (m): ESA, Sentinel-2 MSI spatial and spectral resolutions.
 SENTINEL2_BANDS: Mapping[str, tuple[float, float]] = {
@@ -127,11 +129,15 @@ def _no_spec_warning() -> Iterator[None]:
 def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) -> None:
     """Write the empty store: metadata only, no pixels. The chips come last: where they are, all is.
 
+    Only one process may do so at a time: what zarr left half-written is taken for that of a killed one, and removed.
+
     Args:
         path: the store; existing metadata is replaced by the same.
         spec: shape and layout.
         attributes: recipe hash, versions, licence and what else belongs to the whole; scale, offset and nodata are added.
     """
+    for leftover in _half_written(path):
+        leftover.unlink()
     group = zarr.open_group(path, mode="a", zarr_format=3, use_consolidated=False)
     group.attrs.update({"scale": SCALE, "offset": OFFSET, "nodata": NODATA, **attributes})
     known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in spec.bands]
@@ -141,6 +147,16 @@ def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) ->
     if "chips" not in group:
         zarr.create_array(store=path, name="chips", **spec.layout(spec.num_samples))
     group["chips"].attrs.update({"long_name": "surface reflectance, scaled", "units": "1e-4", "coordinates": "lon lat"})
+
+
+def _half_written(path: Path) -> list[Path]:
+    """What zarr writes beside a file before it takes that file's place; shards are written otherwise."""
+    if not path.is_dir():
+        return []
+    arrays = [entry for entry in path.iterdir() if entry.is_dir() and entry.name != "chips"]
+    files = [*path.glob("*.partial"), *path.glob("chips/*.partial")]
+    files += [file for array in arrays for file in array.rglob("*.partial")]
+    return [file for file in files if ZARRS_PARTIAL.fullmatch(file.name)]
 
 
 def shard_path(path: Path, shard: int) -> Path:
