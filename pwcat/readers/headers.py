@@ -71,15 +71,19 @@ async def open_header(address: Address) -> Header:
         ForbiddenError: the server refuses.
         RuntimeError: it cannot be read.
     """
-    task = _known.get(address.key)
+    base, task = _known.get(address.key, (address.base, None))
     if task is None or (task.done() and _unkept(task)):
-        task = _known[address.key] = asyncio.ensure_future(_read(address))
+        base, task = _known[address.key] = address.base, asyncio.ensure_future(_read(address))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, even if nobody waits any more
     _known.move_to_end(address.key)
     while len(_known) > KEPT:
         _known.popitem(last=False)
     try:
         return await asyncio.shield(task)
+    except ForbiddenError:
+        if base == address.base:
+            raise
+        return await open_header(address)  # what was refused is another's signature, an older one
     except UnsuitedError as exc:
         raise UnsuitedError(f"{address.name}: {exc}") from None
 
@@ -95,7 +99,8 @@ def _forget_under(url: str) -> None:
         _known.pop(key, None)
 
 
-_known: OrderedDict[str, asyncio.Task[Header]] = OrderedDict()
+# With the server and signature that each was asked for with.
+_known: OrderedDict[str, tuple[str, asyncio.Task[Header]]] = OrderedDict()
 
 
 def _unkept(task: asyncio.Task[Header]) -> bool:

@@ -6,6 +6,9 @@ import multiprocessing
 import os
 import re
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -221,6 +224,27 @@ def _chain(exc):
     while exc is not None:
         yield exc
         exc = None if exc.__suppress_context__ and exc.__cause__ is None else exc.__cause__ or exc.__context__
+
+
+def test_a_refusal_of_an_older_signature_is_not_that_of_a_newer(server, source, make_scene, corner):
+    """A header that is still under way with the one is not waited for with the other."""
+    scene, reached = make_scene("older", B02={}), threading.Event()
+    old, new = (make_scene("older", query=f"?token={token}", B02={}) for token in ("old", "new"))
+
+    def refuse_the_old_slowly(path, number, body):
+        if "token=old" not in server.asked[number - 1][0]:
+            return None
+        reached.set()
+        time.sleep(0.2)
+        return 403
+
+    expected = read(scene, source, [corner(0, 0)], reader="stackstac")
+    server.fault = refuse_the_old_slowly
+    with ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(read, old, source, [corner(0, 0)])
+        assert reached.wait(10)
+        np.testing.assert_array_equal(read(new, source, [corner(0, 0)]), expected)
+        assert isinstance(refused.exception(), ForbiddenError)
 
 
 def test_a_file_that_ends_before_its_tiles_is_an_error(server, source, make_scene, corner):
