@@ -1,9 +1,14 @@
 """The errors a user can meet. The command line prints a :class:`PwcatError` as one line and exits with 2."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 __all__ = [
     "ArchiveError",
     "CatalogError",
     "CubeError",
+    "DamagedError",
     "ForbiddenError",
     "PublishError",
     "PwcatError",
@@ -51,6 +56,23 @@ class TrainingError(PwcatError):
 
 class PublishError(PwcatError):
     """A publication cannot be built, pushed, verified or loaded."""
+
+
+class DamagedError(RuntimeError):
+    """Tiles of a scene are damaged, and come with the same bytes when they are asked for again.
+
+    Not for users: who asked for chips asks again for those that touch none of these tiles.
+
+    Attributes:
+        reasons: which tile it is, in words, by the corner of each chip that touches one: easting and northing.
+    """
+
+    def __init__(self, reasons: Mapping[tuple[float, float], str]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return "; ".join(dict.fromkeys(self.reasons.values()))
 
 
 class ForbiddenError(RuntimeError):

@@ -1,7 +1,8 @@
 """Chips of a scene from whoever can serve them: with patience, signed anew after a refusal, in the end from another source.
 
-A scene's chips are read together. Where that fails because of the file itself, they are read in ever smaller parts, so that
-a damaged tile costs only its own chips; where it fails because of the server, the parts would fail likewise.
+A scene's chips are read together. A tile that is damaged costs the chips that touch it; the others are read without it. Where
+a read fails because of the file and does not say which tile it is, they are read in ever smaller parts; where it fails because
+of the server, the parts would fail likewise.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pwcat.errors import ForbiddenError, SourceError
+from pwcat.errors import DamagedError, ForbiddenError, SourceError
 from pwcat.fallback import OtherGridError, find_counterpart
 from pwcat.providers import OpenSource
 from pwcat.quality import clear_pixels, read_quality, unusable
@@ -188,8 +189,12 @@ class _Attempt:
     repeated: bool
 
     def read(self, corners: Mapping[int, tuple[float, float]], attempts: int) -> Iterator[Served | Failed]:
-        """All at once; in halves where that fails because of the file."""
-        outcome = self._patiently(corners, attempts)
+        """All at once; without those of damaged tiles; in halves where it fails because of the file, and does not say where."""
+        try:
+            outcome = self._patiently(corners, attempts)
+        except DamagedError as exc:
+            yield from self._around(exc.reasons, corners)
+            return
         if isinstance(outcome, Served) or len(corners) == 1 or outcome.cause not in OF_THE_FILE:
             yield outcome
             return
@@ -197,8 +202,23 @@ class _Attempt:
         for half in (members[: len(members) // 2], members[len(members) // 2 :]):
             yield from self.read({member: corners[member] for member in half}, 1)
 
+    def _around(
+        self, damaged: Mapping[tuple[float, float], str], corners: Mapping[int, tuple[float, float]]
+    ) -> Iterator[Served | Failed]:
+        """The chips that touch no damaged tile; the others are not asked for again: the same bytes came twice."""
+        for reason in dict.fromkeys(damaged.values()):
+            touching = {member: corner for member, corner in corners.items() if damaged.get(corner) == reason}
+            yield self._failed(touching, RuntimeError(reason))
+        rest = {member: corner for member, corner in corners.items() if corner not in damaged}
+        if rest:
+            yield from self.read(rest, ATTEMPTS)
+
     def _patiently(self, corners: Mapping[int, tuple[float, float]], attempts: int) -> Served | Failed:
-        """The chips, or why they cannot be had: after some attempts, and one more with a new signature."""
+        """The chips, or why they cannot be had: after some attempts, and one more with a new signature.
+
+        Raises:
+            DamagedError: some of them cannot be had, whatever the attempts.
+        """
         failures, refused = 0, False
         while True:
             signed: dict[str, str] = {}
@@ -210,6 +230,8 @@ class _Attempt:
                     return self._failed(corners, exc, f"{exc.href}: the server refuses it (403), signed anew as well")
                 refused = True
                 self.source.forget(signed.get(exc.href, exc.href))
+            except DamagedError:
+                raise
             except SourceError as exc:
                 return self._failed(corners, exc)
             except RuntimeError as exc:

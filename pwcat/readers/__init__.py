@@ -57,6 +57,7 @@ def read_chips(
         reader: ``tiles`` or ``stackstac``; ``auto`` takes tiles where they can read every asset of the bands.
 
     Raises:
+        DamagedError: tiles are damaged, asked for twice; says which chips touch them.
         ForbiddenError: a server refuses an asset.
         RuntimeError: an asset cannot be opened or read; the message holds its address, unsigned.
     """

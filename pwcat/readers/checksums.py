@@ -17,9 +17,11 @@ import rasterio
 from rasterio.enums import Compression
 
 from pwcat.gdal import GDAL_OPTIONS, loaded_gdal
+from pwcat.readers import counting, wire
 from pwcat.readers.codecs import COMPRESSIONS
+from pwcat.readers.wire import Address
 
-__all__ = ["check_tiles"]
+__all__ = ["DamagedTileError", "PassingError", "check_tiles"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,22 @@ SEEK_SET = 0
 
 # The cache of one open file would round ranges up to 32 KiB, and ask for what GDAL did not.
 OPTIONS = {**GDAL_OPTIONS, "VSI_CACHE": False}
+
+
+class DamagedTileError(RuntimeError):
+    """A tile is damaged, and so it is where it is asked for again."""
+
+
+class PassingError(RuntimeError):
+    """A tile is damaged in GDAL's cache alone; reading the file again, without that, may help.
+
+    Attributes:
+        href: of the file.
+    """
+
+    def __init__(self, text: str, href: str) -> None:
+        super().__init__(text)
+        self.href = href
 
 
 def check_tiles(href: str, *, top: int, left: int, side: int) -> None:
@@ -40,7 +58,9 @@ def check_tiles(href: str, *, top: int, left: int, side: int) -> None:
         side: rows and columns; those beyond the file do not count.
 
     Raises:
-        RuntimeError: a tile is damaged; or its bytes cannot be read.
+        DamagedTileError: a tile is damaged, and came with the same bytes once more.
+        PassingError: a tile is damaged, and came with other bytes.
+        RuntimeError: a tile is damaged and cannot be asked for again.
     """
     gdal = _file_functions()
     if gdal is None:
@@ -53,11 +73,12 @@ def check_tiles(href: str, *, top: int, left: int, side: int) -> None:
             offset, size = (int(number or 0) for number in where)
             if not size:  # left out of the file: without data
                 continue
+            data = _bytes_of(gdal, raster.files[0], offset, size)
             try:
-                _check(_bytes_of(gdal, raster.files[0], offset, size), _sizes_due(raster, row))
+                _check(data, _sizes_due(raster, row))
             except ValueError as exc:
                 text = f"Error reading {href}: tile in row {row}, column {column} is damaged: {exc}"
-                raise RuntimeError(text) from exc
+                raise _asked_again(href, offset, data, text) from exc
 
 
 def _tiles(raster: rasterio.DatasetReader, *, top: int, left: int, side: int) -> Iterator[tuple[int, int]]:
@@ -82,20 +103,30 @@ def _check(data: bytes, due: tuple[int, int]) -> None:
         raise ValueError(f"{size} bytes of pixels where {due[0]} are due")
 
 
+def _asked_again(href: str, offset: int, before: bytes, text: str) -> RuntimeError:
+    """What a damaged tile is, by the bytes that come past GDAL's cache."""
+    address = Address.of(href, name=href)
+    if address is None or not wire.usable():
+        return RuntimeError(text)
+    counting.add(retries=1)
+    answer = wire.run(wire.fetch(address, offset, offset + len(before)))
+    return DamagedTileError(text) if answer.data == before else PassingError(text, href)
+
+
 def _bytes_of(gdal: ctypes.CDLL, path: str, offset: int, size: int) -> bytes:
     """A range of a file through GDAL, which has it in its cache.
 
     Raises:
-        ValueError: the file ends before.
+        RuntimeError: the file cannot be opened, or ends before.
     """
     file = gdal.VSIFOpenL(path.encode(), b"rb")
     if not file:
-        raise ValueError("its bytes cannot be read")
+        raise RuntimeError(f"Error reading {path}: it cannot be opened")
     try:
         buffer = ctypes.create_string_buffer(size)
         gdal.VSIFSeekL(file, offset, SEEK_SET)
         if gdal.VSIFReadL(buffer, 1, size, file) != size:
-            raise ValueError("its bytes cannot be read")
+            raise RuntimeError(f"Error reading {path}: it ends before its tiles do")
         return buffer.raw
     finally:
         gdal.VSIFCloseL(file)

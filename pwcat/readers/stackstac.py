@@ -23,16 +23,17 @@ from numpy.typing import NDArray
 from rasterio.enums import MaskFlags, Resampling
 from stackstac.rio_env import LayeredEnv
 
-from pwcat.errors import ForbiddenError
+from pwcat.errors import DamagedError, ForbiddenError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
 from pwcat.limits import Limit, limit_of
 from pwcat.providers import OpenSource
 from pwcat.providers.redaction import redact_logs
 from pwcat.readers import wire
-from pwcat.readers.checksums import check_tiles
+from pwcat.readers.checksums import DamagedTileError, PassingError, check_tiles
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Grid, place
 from pwcat.readers.wire import Address
+from pwcat.reasons import cause_of
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 
@@ -56,8 +57,16 @@ class Stackstac:
     ) -> NDArray[np.uint16]:
         """Chips of one scene, ``(n, band, y, x)``; see :func:`pwcat.readers.read_chips`."""
         item = _signed(scene, source)
+        read = partial(_read, item, scene, corners, chip=chip, source=source, threads=threads)
         try:
-            return _read(item, scene, corners, chip=chip, source=source, threads=threads)
+            try:
+                return read()
+            except PassingError as exc:
+                forget_files(exc.href)
+                return read()
+        except DamagedError as exc:
+            unsigned = {asset["href"]: scene.item["assets"][key]["href"] for key, asset in item["assets"].items()}
+            raise DamagedError({corner: _unsigned(why, unsigned) for corner, why in exc.reasons.items()}) from None
         except RuntimeError as exc:
             raise _in_our_words(exc, item["assets"], scene.item["assets"]) from None
 
@@ -81,6 +90,7 @@ def _read(
         stacks.setdefault(_own_grid(header, scene, corners, chip), []).append(number)
     out = np.zeros((len(corners), len(assets), chip.size_px, chip.size_px), dtype=np.uint16)
     work: list[Delayed] = []
+    checks: list[tuple[Cuts, str, int]] = []
     finish: list[tuple[Cuts, NDArray[np.uint16], NDArray[np.uint16]]] = []
     for own, members in stacks.items():
         finest = min((headers[number] for number in members), key=lambda header: header.gsd)
@@ -93,15 +103,56 @@ def _read(
         # Files that are warped are not looked at again: their chunks are not their tiles
         hrefs = [item["assets"][assets[number]]["href"] if own else None for number in members]
         work += _cutting(stack, cuts, list(zip(targets, hrefs, strict=True)), chunk)
+        checks += [(cuts, href, chunk) for href in hrefs if href is not None]
         finish += [(cuts, target, out[:, number]) for target, number in zip(targets, members, strict=True)]
+    try:
+        _compute(work, threads, limit)
+    except PassingError:
+        raise
+    except RuntimeError as exc:
+        damaged = _damaged(checks, threads, limit) if cause_of(exc) == "corrupt data" else ()
+        if reasons := {corners[chip]: why for chip, why in damaged}:
+            raise DamagedError(reasons) from None
+        raise
+    for cuts, target, chips in finish:
+        cuts.finish(target, chips)
+    return out
+
+
+def _compute(work: Sequence[Delayed], threads: int, limit: Limit) -> None:
     at_once = threads if limit.per_second else max(1, len(work))
     for start in range(0, len(work), at_once):
         part = work[start : start + at_once]
         limit.wait(len(part))
         dask.compute(*part, scheduler="threads", pool=_pool(threads))
-    for cuts, target, chips in finish:
-        cuts.finish(target, chips)
-    return out
+
+
+def _damaged(checks: Sequence[tuple[Cuts, str, int]], threads: int, limit: Limit) -> Iterator[tuple[int, str]]:
+    """Chips that touch damaged tiles, and why, after a read that failed: what is read for it is there for the next.
+
+    Raises:
+        RuntimeError: a tile cannot be read.
+    """
+    chunks = [(cuts, href, chunk, tile) for cuts, href, chunk in checks for tile in sorted(cuts.of_tile)]
+
+    def look(place: tuple[Cuts, str, int, int]) -> str | None:
+        cuts, href, chunk, tile = place
+        limit.wait(1)
+        try:
+            _check(cuts, tile, chunk, href)
+        except DamagedTileError as exc:
+            return str(exc)
+        return None
+
+    for (cuts, _, _, tile), why in zip(chunks, _pool(threads).map(look, chunks), strict=True):
+        if why is not None:
+            yield from ((cut.chip, why) for cut in cuts.of_tile[tile])
+
+
+def _check(cuts: Cuts, tile: int, chunk: int, href: str) -> None:
+    """Compare the checksums of a chunk of a file."""
+    row, column = divmod(tile, -(-cuts.grid.width // chunk))
+    check_tiles(href, top=row * chunk, left=column * chunk, side=chunk)
 
 
 def _own_grid(header: _Header, scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip) -> Grid | None:
@@ -180,8 +231,7 @@ def _cut(
     cuts: Cuts, tile: int, chunk: int, into: NDArray[np.uint16], href: str | None, block: NDArray[np.uint16]
 ) -> None:
     if href is not None:
-        row, column = divmod(tile, -(-cuts.grid.width // chunk))
-        check_tiles(href, top=row * chunk, left=column * chunk, side=chunk)
+        _check(cuts, tile, chunk, href)
     cuts.cut(tile, block[0], into=into)
 
 
@@ -196,6 +246,12 @@ def _in_our_words(exc: RuntimeError, signed: Mapping[str, Any], frozen: Mapping[
                 return ForbiddenError(name)
             text = text.replace(href, name)
     return RuntimeError(text)
+
+
+def _unsigned(text: str, names: Mapping[str, str]) -> str:
+    for href in sorted(names, key=len, reverse=True):
+        text = text.replace(href, names[href])
+    return text
 
 
 def _refused(href: str, name: str) -> bool:

@@ -11,16 +11,17 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pwcat.errors import DamagedError
 from pwcat.limits import limit_of
 from pwcat.providers import OpenSource
-from pwcat.readers import wire
+from pwcat.readers import counting, wire
 from pwcat.readers.codecs import decode_tile
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Placement, place
@@ -51,6 +52,7 @@ class Tiles:
         """Chips of one scene, ``(n, band, y, x)``; see :func:`pwcat.readers.read_chips`. ``threads`` is not used.
 
         Raises:
+            DamagedError: tiles are damaged; all others have been read, and are kept.
             UnsuitedError: an asset is not of the kind that is read here; says which and why.
         """
         files = _addresses(scene, chip, source)
@@ -90,6 +92,7 @@ class _Band:
     Attributes:
         target: what tiles are cut into, ``(n, rows, columns)``: the chips themselves, or windows to be interpolated.
         chips: the chips, ``(n, y, x)``.
+        damaged: tiles that are, and why, in words.
     """
 
     address: Address
@@ -97,6 +100,7 @@ class _Band:
     cuts: Cuts
     target: NDArray[np.uint16]
     chips: NDArray[np.uint16]
+    damaged: dict[int, str] = field(default_factory=dict)
 
     def key(self, tile: int) -> Key:
         """What a tile is kept by."""
@@ -116,6 +120,11 @@ async def _read(
         cuts, chips = known[key], out[:, number]
         bands.append(_Band(address=file, header=header, cuts=cuts, target=cuts.target(chips), chips=chips))
     await _each(_read_band(band) for band in bands)
+    damaged = (
+        (cut.chip, why) for band in bands for tile, why in band.damaged.items() for cut in band.cuts.of_tile[tile]
+    )
+    if reasons := {corners[chip]: why for chip, why in damaged}:
+        raise DamagedError(reasons)
     return out
 
 
@@ -165,48 +174,71 @@ def _runs(header: Header, wanted: Sequence[int]) -> Iterator[list[int]]:
 
 
 async def _read_run(band: _Band, run: Sequence[int]) -> None:
-    header = band.header
-    start, end = int(header.offsets[run[0]]), int(header.offsets[run[-1]] + header.sizes[run[-1]])
     async with _in_flight():
-        answer = await wire.fetch(band.address, start, end)
-        if answer.version != header.version:
-            forget(band.address)
-            raise ChangedError(f"Error reading {band.address.name}: the file has changed while it was read")
-        if len(answer.data) != end - start:
-            raise RuntimeError(f"Error reading {band.address.name}: it ends before its tiles do, at byte {answer.size}")
-        await _in_thread(_cut_run, band, run, answer.data)
+        data = await _fetch(band, run)
+        for tile, compressed in await _in_thread(_cut_run, band, run, data):
+            await _read_again(band, tile, compressed)
 
 
-def _cut_run(band: _Band, run: Sequence[int], data: memoryview) -> None:
-    """Tiles of one request cut into chips, and kept once they are found whole."""
-    header = band.header
+async def _read_again(band: _Band, tile: int, before: bytes) -> None:
+    """A tile that was found damaged: read alone, unless the file is so.
+
+    Raises:
+        RuntimeError: it is damaged in another way.
+    """
+    counting.add(retries=1)
+    data = await _fetch(band, [tile])
+    if not await _in_thread(_cut_run, band, [tile], data):
+        del band.damaged[tile]
+    elif data != before:
+        raise RuntimeError(band.damaged[tile])
+
+
+async def _fetch(band: _Band, run: Sequence[int]) -> memoryview:
+    """The bytes from the first of some tiles to the last."""
+    header, name = band.header, band.address.name
+    start, end = int(header.offsets[run[0]]), int(header.offsets[run[-1]] + header.sizes[run[-1]])
+    answer = await wire.fetch(band.address, start, end)
+    if answer.version != header.version:
+        forget(band.address)
+        raise ChangedError(f"Error reading {name}: the file has changed while it was read")
+    if len(answer.data) != end - start:
+        raise RuntimeError(f"Error reading {name}: it ends before its tiles do, at byte {answer.size}")
+    return answer.data
+
+
+def _cut_run(band: _Band, run: Sequence[int], data: memoryview) -> list[tuple[int, bytes]]:
+    """Tiles of one request cut into chips, and kept once they are found whole; those that are damaged."""
+    header, damaged = band.header, []
     for tile in run:
         start = int(header.offsets[tile] - header.offsets[run[0]])
         compressed = bytes(data[start : start + int(header.sizes[tile])])
-        _cut(band, tile, compressed)
-        KEPT.keep(band.key(tile), compressed)
+        try:
+            _cut(band, tile, compressed)
+        except ValueError as exc:
+            row, column = divmod(tile, header.across)
+            where = f"tile in row {row}, column {column}"
+            band.damaged[tile] = f"Error reading {band.address.name}: {where} is damaged: {exc}"
+            damaged.append((tile, compressed))
+        else:
+            KEPT.keep(band.key(tile), compressed)
+    return damaged
 
 
 def _cut(band: _Band, tile: int, compressed: bytes) -> None:
     """One tile cut into chips.
 
     Raises:
-        RuntimeError: the bytes are not those of a tile.
+        ValueError: the bytes are not those of a tile.
     """
     header = band.header
-    try:
-        pixels = decode_tile(
-            memoryview(compressed),
-            compression=header.compression,
-            predictor=header.predictor,
-            shape=header.tile,
-            dtype=header.dtype,
-        )
-    except ValueError as exc:
-        row, column = divmod(tile, header.across)
-        raise RuntimeError(
-            f"Error reading {band.address.name}: tile in row {row}, column {column} is damaged: {exc}"
-        ) from exc
+    pixels = decode_tile(
+        memoryview(compressed),
+        compression=header.compression,
+        predictor=header.predictor,
+        shape=header.tile,
+        dtype=header.dtype,
+    )
     band.cuts.cut(tile, pixels, into=band.target)
 
 
