@@ -202,7 +202,8 @@ def write_item(directory: Path, item: pystac.Item) -> None:
     """Write an item into its collection's folder; its files are there already, and it says how large they are."""
     path = directory / str(item.collection_id) / item.id / f"{item.id}.json"
     for asset in item.assets.values():
-        asset.extra_fields["file:size"] = (path.parent / asset.href).stat().st_size
+        if (file := path.parent / asset.href).is_file():
+            asset.extra_fields["file:size"] = file.stat().st_size
     item.stac_extensions = list(dict.fromkeys([*item.stac_extensions, EXTENSIONS["file"]]))
     _write_json(path, item.to_dict(include_self_link=False, transform_hrefs=False))
 
