@@ -1,8 +1,10 @@
 """Looking for the scenes of many sites: requests, items and seconds of bulk questions against simpler ways.
 
 A static archive of items alone, 110 km tiles over the globe's land latitudes with some dates each, is served as the embedded
-archive is. Run: ``python benchmarks/search.py [--sites 10000] [--one-by-one 500]``. Site by site is measured on a part and
-scaled, since it is what takes hours.
+archive is. Site by site is measured on a part and scaled, since it is what takes hours. That hundreds and bulk find the same
+scenes is asserted.
+
+    python benchmarks/search.py [--sites 10000] [--one-by-one 200] [--out benchmarks/results/search.json]
 """
 
 from __future__ import annotations
@@ -11,9 +13,13 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from measured import RESULTS, keep
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from pwcat.archive import serve_archive
 from pwcat.providers import OpenSource
@@ -22,6 +28,30 @@ from pwcat.search.questions import Question
 
 TILE_DEG = 1.0
 WORLD = (-180.0, -56.0, 180.0, 76.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one way took; of a part, scaled to all sites.
+
+    Attributes:
+        sent: items, repeated ones and those that hold no site included.
+        wanted: items that hold a site; none is told of a part.
+    """
+
+    sites: str
+    way: str
+    questions: int
+    requests: int
+    sent: int
+    wanted: int | None
+    seconds: float
+
+    @classmethod
+    def of(cls, sites: str, way: str, answer: Answer, seconds: float, *, scale: float = 1) -> Row:
+        sent = answer.items + answer.repeated + answer.beside
+        counts = (round(count * scale) for count in (answer.questions, answer.requests, sent))
+        return cls(sites, way, *counts, answer.items if scale == 1 else None, seconds * scale)
 
 
 def write_archive(folder: Path, *, dates: int, seed: int) -> int:
@@ -79,46 +109,54 @@ def measure(source: OpenSource, questions: list[Question]) -> tuple[Answer, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sites", type=int, default=10_000)
-    parser.add_argument("--one-by-one", type=int, default=500)
+    parser.add_argument("--one-by-one", type=int, default=200)
     parser.add_argument("--dates", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULTS / "search.json")
     options = parser.parse_args()
     rng = np.random.default_rng(1)
     sites = rng.uniform(WORLD[:2], WORLD[2:], (options.sites, 2))
-    crowd = rng.uniform(WORLD[:2], WORLD[2:], (options.sites // 500, 1, 2)) + rng.normal(
-        0, 0.4, (options.sites // 500, 500, 2)
-    )
+    crowds = options.sites // 500
+    crowd = rng.uniform(WORLD[:2], WORLD[2:], (crowds, 1, 2)) + rng.normal(0, 0.4, (crowds, 500, 2))
     crowd = rng.permutation(np.clip(crowd.reshape(-1, 2), WORLD[:2], WORLD[2:]))
     with tempfile.TemporaryDirectory() as folder:
         items = write_archive(Path(folder), dates=options.dates, seed=0)
         with serve_archive(folder) as url:
             source = OpenSource(provider="archive", url=url, collection="s2")
-            print(f"{items} items, {options.sites} sites, pages of {source.profile.page_size}")
-            print(
-                "| sites | way | questions | requests | items sent | items wanted | s |\n|---|---|---|---|---|---|---|"
-            )
-            for name, places in (("over the world", sites), ("in crowds", crowd)):
-                compare(source, name, places, options.one_by_one)
+            rows = [
+                *compare(source, "over the world", sites, options.one_by_one),
+                *compare(source, f"{crowds} crowds of 500", crowd, options.one_by_one),
+            ]
+    told = f"{options.sites:,} sites, {items:,} items, pages of {source.profile.page_size}."
+    keep(options.out, [as_table(rows), told], sites=options.sites, items=items, rows=[asdict(row) for row in rows])
 
 
-def compare(source: OpenSource, name: str, sites: np.ndarray, one_by_one: int) -> None:
+def compare(source: OpenSource, name: str, sites: np.ndarray, one_by_one: int) -> list[Row]:
     part = sites[:one_by_one]
-    scale = len(sites) / len(part)
     answer, seconds, _ = measure(source, [Question(sites=site[None]) for site in part])
-    show(f"{name} | one by one (x{scale:g})", answer, seconds, scale)
+    alone = Row.of(name, f"one by one (from {len(part)})", answer, seconds, scale=len(sites) / len(part))
     hundreds = [Question(sites=sites[k : k + 100]) for k in range(0, len(sites), 100)]
     answer, seconds, wanted = measure(source, hundreds)
-    show(f"{name} | hundreds, as they come", answer, seconds)
+    few = Row.of(name, "hundreds, as they come", answer, seconds)
     answer, start = Answer(), time.perf_counter()
     found = {item["id"] for item in find_items(source, sites=sites, answer=answer)}
-    assert found == wanted
-    show(f"{name} | in bulk", answer, time.perf_counter() - start)
+    assert found == wanted, "the ways find different scenes"
+    return [alone, few, Row.of(name, "in bulk", answer, time.perf_counter() - start)]
 
 
-def show(name: str, answer: Answer, seconds: float, scale: float = 1) -> None:
-    sent = answer.items + answer.repeated + answer.beside
-    numbers = (answer.questions * scale, answer.requests * scale, sent * scale)
-    wanted = answer.items if scale == 1 else ""
-    print(f"| {name} | {' | '.join(f'{number:.0f}' for number in numbers)} | {wanted} | {seconds * scale:.1f} |")
+def as_table(rows: list[Row]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("sites", "way", "questions", "requests", "sent", "wanted", "s"):
+        table.add_column(name, justify="left" if name in ("sites", "way") else "right")
+    for row in rows:
+        wanted = "" if row.wanted is None else f"{row.wanted:,}"
+        table.add_row(
+            row.sites,
+            row.way,
+            *(f"{n:,}" for n in (row.questions, row.requests, row.sent)),
+            wanted,
+            f"{row.seconds:.1f}",
+        )
+    return table
 
 
 if __name__ == "__main__":
