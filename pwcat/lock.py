@@ -146,4 +146,6 @@ def holder_of(path: Path) -> str | None:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _said_in(file)
+        except OSError:  # a file system without locks
+            return None
     return None

@@ -28,7 +28,7 @@ class Estimate(Design):
     Attributes:
         scenes: how many are read.
         shards: of the cube.
-        requests: two for each file, one for each tile.
+        requests: one for the header of each file, one for each run of tiles.
         download_bytes: of the files' headers and the tiles, compressed.
         cube_bytes: of the chips, uncompressed.
         hours: at the stated rate.

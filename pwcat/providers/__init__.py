@@ -1,8 +1,5 @@
 """Who serves scenes, and what is peculiar about each: one small record a provider and collection."""
 
-from collections.abc import Iterator
-from typing import Any
-
 from pwcat.providers.records import Band, Bits, Classes, Collection, Offset, Provider
 from pwcat.providers.register import PROVIDERS
 from pwcat.providers.signing import Signing
@@ -18,14 +15,6 @@ __all__ = [
     "OpenSource",
     "Provider",
     "Signing",
-    "ask",
     "open_fallback",
     "open_source",
 ]
-
-
-def ask(source: OpenSource, *, collection: str | None = None, **query: Any) -> Iterator[dict[str, Any]]:
-    """See :func:`pwcat.search.ask`."""
-    from pwcat.search import ask
-
-    return ask(source, collection=collection, **query)

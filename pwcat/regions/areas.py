@@ -6,10 +6,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-__all__ = ["EARTH_RADIUS_KM", "band_km2", "polygons_km2"]
+__all__ = ["EARTH_RADIUS_KM", "METRES_PER_DEGREE", "band_km2", "polygons_km2"]
 
 # The authalic radius of WGS84: the sphere of the same area as the ellipsoid.
 EARTH_RADIUS_KM = 6371.0072
+
+METRES_PER_DEGREE = 111_320.0  # along a meridian, on the sphere of the equator's radius
 
 
 def polygons_km2(polygons: NDArray[np.object_]) -> NDArray[np.float64]:

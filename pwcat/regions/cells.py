@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CELL_DEG", "SHAPE", "cell_of", "draw_in_cells", "grow", "row_weights"]
+__all__ = ["CELL_DEG", "SHAPE", "cell_of", "grow", "row_weights"]
 
 CELL_DEG = 0.05
 SHAPE = (3600, 7200)
@@ -32,35 +32,6 @@ def row_weights() -> NDArray[np.float64]:
     """Area of one cell of each row on the unit sphere, ``(3600,)``."""
     edges = np.sin(np.deg2rad(90 - CELL_DEG * np.arange(SHAPE[0] + 1)))
     return np.asarray((edges[:-1] - edges[1:]) * np.deg2rad(CELL_DEG))
-
-
-def draw_in_cells(cells: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """``(n, 2)`` points, uniform by area on the sphere over the given cells.
-
-    A row is drawn by the area of its cells, a cell of it uniformly, and the point uniformly in longitude and in the sine
-    of latitude, in which equal intervals are equal areas (Archimedes' hat-box theorem).
-
-    Args:
-        cells: flat indices, at least one; sorted ones are not sorted again. A cell named twice counts twice.
-        n: how many.
-        rng: source of all randomness.
-    """
-    cells = np.asarray(cells, dtype=np.int64)
-    if not len(cells):
-        raise ValueError("there are no cells to draw from")
-    if np.any(cells[1:] < cells[:-1]):
-        cells = np.sort(cells)
-    starts = np.searchsorted(cells, SHAPE[1] * np.arange(SHAPE[0] + 1))
-    counts = np.diff(starts)
-    cumulated = np.cumsum(counts * row_weights())
-    rows = np.searchsorted(cumulated, rng.random(n) * cumulated[-1], side="right")
-    rows = np.minimum(rows, int(np.flatnonzero(counts)[-1]))  # a product may round up to the total
-    within = np.minimum((rng.random(n) * counts[rows]).astype(np.int64), counts[rows] - 1)
-    columns = cells[starts[rows] + within] % SHAPE[1]
-    lon = np.minimum(-180 + (columns + rng.random(n)) * CELL_DEG, 180.0)
-    north, south = (np.sin(np.deg2rad(90 - (rows + edge) * CELL_DEG)) for edge in (0, 1))
-    lat = np.rad2deg(np.arcsin(np.clip(south + rng.random(n) * (north - south), -1, 1)))
-    return np.column_stack([lon, lat])
 
 
 def grow(mask: NDArray[np.bool_], km: float) -> NDArray[np.bool_]:

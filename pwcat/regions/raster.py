@@ -21,6 +21,7 @@ from pwcat.errors import RegionError
 from pwcat.gdal import GDAL_OPTIONS
 from pwcat.geo.antimeridian import within_reach
 from pwcat.providers.redaction import unsign
+from pwcat.regions.areas import METRES_PER_DEGREE
 from pwcat.regions.cells import grow
 from pwcat.regions.coverage import cells_under
 from pwcat.regions.layer import NONE, named
@@ -34,7 +35,6 @@ WHOLE_RASTER_PIXELS = 64_000_000
 # Side of the squares of pixels that a larger raster is read in: what lies in one is read at once.
 READ_PX = 1024
 
-METRES_PER_DEGREE = 111_320.0  # along a meridian, on the sphere of the equator's radius
 
 WORLD = shapely.box(-180, -90, 180, 90)
 

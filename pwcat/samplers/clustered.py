@@ -46,8 +46,10 @@ class Around(Document):
         None, description="instead: a dataset of points in the cache"
     )
     weight: str | None = Field(None, description="attribute in proportion to which places get sites; none: all alike")
-    lon: str | None = Field(None, description="tables: the column of longitudes; by default `lon` or `longitude`")
-    lat: str | None = Field(None, description="tables: the column of latitudes; by default `lat` or `latitude`")
+    lon: str | None = Field(
+        None, description="tables: the column of longitudes; by default `lon`, `longitude`, `x` or the like"
+    )
+    lat: str | None = Field(None, description="tables: the column of latitudes; by default `lat`, `latitude` or `y`")
 
     @field_validator("dataset")
     @classmethod

@@ -27,8 +27,10 @@ class Points(SamplerDocument):
 
     strategy: Literal["points"]
     path: str = Field(min_length=1, description="vector file, Parquet or CSV, relative to the recipe")
-    lon: str | None = Field(None, description="tables: the column of longitudes; by default `lon` or `longitude`")
-    lat: str | None = Field(None, description="tables: the column of latitudes; by default `lat` or `latitude`")
+    lon: str | None = Field(
+        None, description="tables: the column of longitudes; by default `lon`, `longitude`, `x` or the like"
+    )
+    lat: str | None = Field(None, description="tables: the column of latitudes; by default `lat`, `latitude` or `y`")
     order: Literal["random", "file"] = Field("random", description="the order in which places are taken")
 
     @field_validator("lat")

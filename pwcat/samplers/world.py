@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pwcat.errors import RegionError
 from pwcat.regions import Regions, require_class
+from pwcat.regions.areas import METRES_PER_DEGREE
 from pwcat.regions.cells import CELL_DEG, SHAPE
 from pwcat.samplers.sphere import WORLD, AreaSampler, CellSampler, PartSampler
 from pwcat.samplers.strata import Candidates, Domain
@@ -28,7 +29,6 @@ SHARE_POINTS_SCENES = 200_000
 SHARE_PLACES_REMOTE = 4_096
 POINTS_A_SIDE, PIXELS_APART = 8, 16
 
-METRES_PER_DEGREE = 111_320.0  # along a meridian, on the sphere of the equator's radius
 
 # Cells are drawn from, rather than footprints, where they have less than this share of the footprints' area.
 SMALL_MASK = 0.25

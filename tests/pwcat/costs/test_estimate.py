@@ -22,6 +22,7 @@ from pwcat.costs.expected import class_codes, expected_diversity, site_distances
 from pwcat.costs.reads import COMPRESSED, HEADER_BYTES, KEPT_BYTES, OVERVIEWS, RUN_BYTES, TILE_PX, estimate_reads
 from pwcat.errors import PwcatError
 from pwcat.plan import PLAN_SCHEMA
+from pwcat.readers import headers, kept, tiles
 from pwcat.recipe import Recipe
 from pwcat.scenes import Scene
 
@@ -122,6 +123,10 @@ def slow_grids(scene, recipe):
         grids[grid] += 1
         sizes[grid] = asset.get("file:size", grid[3] * grid[4] * 2 * COMPRESSED * OVERVIEWS)
     return grids, sizes
+
+
+def test_what_is_assumed_of_the_tile_reader_is_what_it_does():
+    assert (HEADER_BYTES, RUN_BYTES, KEPT_BYTES) == (headers.HEADER_BYTES, tiles.RUN_BYTES, kept.KEPT_BYTES)
 
 
 @st.composite

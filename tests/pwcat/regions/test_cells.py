@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from pyproj import Geod
 from scipy.stats import chisquare
 
-from pwcat.regions.cells import CELL_DEG, SHAPE, cell_of, draw_in_cells, grow, row_weights
+from pwcat.errors import RegionError
+from pwcat.regions.cells import CELL_DEG, SHAPE, cell_of, grow, row_weights
+from pwcat.samplers.sphere import CellSampler
 
 GEOD = Geod(ellps="WGS84")
 
@@ -20,6 +22,14 @@ def test_cells_are_counted_from_the_north_west_and_edges_stay_on_the_grid():
 
 def test_the_cells_of_the_grid_have_the_area_of_the_sphere():
     assert row_weights().sum() * SHAPE[1] == pytest.approx(4 * np.pi, rel=1e-12)
+
+
+def draw_in_cells(cells, n, rng):
+    stream = CellSampler(cells.astype(np.int32), SHAPE)(rng)
+    drawn = np.empty((0, 2))
+    while len(drawn) < n:
+        drawn = np.concatenate([drawn, next(stream)])
+    return drawn[:n]
 
 
 def test_points_are_drawn_from_the_cells_uniformly_by_area():
@@ -44,12 +54,12 @@ def test_points_are_drawn_from_the_cells_uniformly_by_area():
     assert chisquare(np.histogram(within, 10, (0, 1))[0]).pvalue > 1e-3
 
 
-def test_the_same_cells_in_any_order_and_the_same_seed_give_the_same_points():
-    cells = np.array([5, 2_000_000, 77, 10_000_000])
-    draws = [draw_in_cells(order, 50, np.random.default_rng(3)) for order in (cells, np.sort(cells), cells[::-1])]
-    assert np.array_equal(draws[0], draws[1])
-    assert np.array_equal(draws[0], draws[2])
-    with pytest.raises(ValueError, match="no cells to draw from"):
+def test_the_same_cells_and_the_same_seed_give_the_same_points_and_no_cells_none():
+    cells = np.array([5, 77, 2_000_000, 10_000_000])
+    first, again, other = (draw_in_cells(cells, 50, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    with pytest.raises(RegionError, match="no cell of the grid is left"):
         draw_in_cells(np.array([], dtype=int), 1, np.random.default_rng(0))
 
 
