@@ -11,6 +11,7 @@ import rasterio
 from pwcat.readers import counting, read_chips
 from pwcat.readers.kept import KeptTiles
 from pwcat.recipe import Chip
+from pwcat.reuse import forget_address
 
 READERS = ("tiles", "stackstac")
 
@@ -116,6 +117,16 @@ def test_each_tile_is_fetched_once_and_neighbours_together(server, source, make_
     assert len(server.asked) == 2  # headers are kept
     size = (server.folder / "once" / "B02.tif").stat().st_size
     assert server.sent < size
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_at_an_address_that_is_forgotten_is_read_on_its_own_grid(server, source, make_scene, corner, reader):
+    coarse = make_scene(f"another-{reader}", B02={"gsd": 20.0})
+    read(coarse, [corner(0, 0)], source, reader=reader, size_px=32)
+    fine = make_scene(f"another-{reader}", B02={})
+    forget_address(server.url)
+    chips = read(fine, [corner(40, 60)], source, reader=reader, size_px=32)
+    np.testing.assert_array_equal(chips[0, 0], stored(server, fine, "B02")[40:72, 60:92])
 
 
 def test_shards_that_want_a_header_at_once_share_it(server, source, make_scene, corner):
