@@ -19,7 +19,7 @@ from pwcat.sites.columns import Sites, rank_within
 from pwcat.sites.exclusion import open_exclusions
 from pwcat.sites.filling import LEAST_A_ROUND, Filling, target_of
 from pwcat.sites.judging import Judge
-from pwcat.sites.placing import Placements
+from pwcat.sites.placing import Located
 from pwcat.sites.shortfall import Circumstances
 
 __all__ = ["Drawn", "Locator", "OnDrawn", "accept_in_order", "choose_sites", "draw_candidates", "unheard"]
@@ -70,11 +70,11 @@ class Locator(Protocol):
         """Which sites have dates, ``(n,)``; only these are to be placed."""
         ...
 
-    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
+    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Located:
         """Placements of those of the sites that can be placed; scene numbers, of those to avoid too, are the locator's own."""
         ...
 
-    def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Placements:
+    def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Located:
         """Placements of those of the sites that lie whole in these very scenes, one a date."""
         ...
 
@@ -178,13 +178,11 @@ def _draw(filling: Filling, *, regions: Regions, locator: Locator, base_dir: Pat
     while working := [part for part in filling.parts if part.open]:
         lonlat = [part.next_round(max(LEAST_A_ROUND, MOST_A_ROUND // len(working))) for part in working]
         stratum = np.repeat([part.number for part in working], [len(lot) for lot in lonlat])
-        full = filling.full_scenes()
         sites = judge.judge(
             np.concatenate(lonlat),
             stratum,
-            partial(locator.locate, avoid=full),
+            partial(locator.locate, avoid=filling.full_scenes()),
             free=filling.far_from_accepted,
-            unplaced="full" if full else "scene",
         )
         if filling.limits.min_sites_per_scene > 1:
             _fill_scenes(filling, sites, judge, locator)

@@ -13,7 +13,7 @@ from pwcat.regions import Regions, majority, shares
 from pwcat.samplers.strata import Stratum
 from pwcat.sites.columns import Sites
 from pwcat.sites.exclusion import Zones
-from pwcat.sites.placing import Placements, chip_points
+from pwcat.sites.placing import Located, Placements, chip_points
 from pwcat.sites.shortfall import Reason
 
 __all__ = ["Drop", "Judge"]
@@ -78,10 +78,9 @@ class Judge:
         self,
         lonlat: NDArray[np.float64],
         stratum: NDArray[np.int64],
-        locate: Callable[[NDArray[np.float64]], Placements],
+        locate: Callable[[NDArray[np.float64]], Located],
         *,
         free: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
-        unplaced: Reason = "scene",
     ) -> Sites:
         """Those candidates that hold, in order.
 
@@ -90,7 +89,6 @@ class Judge:
             stratum: ``(n,)`` number of each candidate's.
             locate: finds the chips of places.
             free: whether a place is still free, ``(n,)``: asked early, for in a crowded stratum few are.
-            unplaced: what is said of those that cannot be located.
         """
         lonlat, stratum, codes = self._label(lonlat, stratum)
         keep = free(lonlat)
@@ -103,8 +101,10 @@ class Judge:
         keep = self._dated(lonlat)
         self._drop("dates", stratum[~keep])
         lonlat, stratum, codes = _some(keep, lonlat, stratum, codes)
-        placements = locate(lonlat)
-        self._drop(unplaced, np.delete(stratum, placements.site))
+        located = locate(lonlat)
+        placements = located.placements
+        self._drop("full", stratum[located.full])
+        self._drop("scene", np.delete(stratum, np.concatenate([placements.site, located.full])))
         lonlat, stratum, codes = _some(placements.site, lonlat, stratum, codes)
         none = np.empty((len(lonlat), 0), dtype=np.float32)
         sites = Sites(lonlat=lonlat, stratum=stratum, codes=codes, landcover_shares=none, placements=placements)

@@ -18,7 +18,7 @@ from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe
 from pwcat.samplers.sphere import AreaSampler
 from pwcat.scenes import Scene, search_scenes
-from pwcat.sites.placing import Placements, Placer, place_nominally, room_km
+from pwcat.sites.placing import Located, Placer, place_nominally, room_km
 from pwcat.sites.shortfall import Circumstances
 
 __all__ = ["NominalLocator", "SceneLocator"]
@@ -76,16 +76,17 @@ class SceneLocator:
         """Which sites have dates, ``(n,)``."""
         return _dated(self._dates, lonlat)
 
-    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
+    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Located:
         """Placements of those of the sites that can be placed, in scenes other than those to avoid."""
         if self._placer is not None:
-            return self._placer.place(lonlat, avoid=avoid)
+            return self._placer.locate(lonlat, avoid=avoid)
         found = search_scenes(
             self._source, self._recipe.when, bands=self._recipe.chip.bands, sites=lonlat, folder=self._pages
         )
         numbers = self._remember(found)
         here = np.flatnonzero(np.isin(numbers, list(avoid))).tolist()
-        return self._placer_in(found).place(lonlat, avoid=here).renumbered(numbers)
+        located = self._placer_in(found).locate(lonlat, avoid=here)
+        return replace(located, placements=located.placements.renumbered(numbers))
 
     def _remember(self, found: Sequence[Scene]) -> NDArray[np.int64]:
         for scene in found:
@@ -94,10 +95,10 @@ class SceneLocator:
                 self.scenes.append(scene)
         return np.array([self._number[scene.id] for scene in found], dtype=np.int64)
 
-    def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Placements:
+    def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Located:
         """Placements of those of the sites that lie whole in these very scenes."""
         few = self._placer_in([self.scenes[number] for number in scenes])
-        return few.place_in(lonlat, np.arange(len(scenes))).renumbered(scenes)
+        return Located(placements=few.place_in(lonlat, np.arange(len(scenes))).renumbered(scenes))
 
     def inside(self, scenes: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """``(n, 2)`` points in the footprint that the scenes share."""
@@ -122,11 +123,11 @@ class NominalLocator:
         """Which sites have dates, ``(n,)``."""
         return _dated(self._dates, lonlat)
 
-    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
+    def locate(self, lonlat: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Located:
         """Placements of all sites; their scenes are -1."""
-        return place_nominally(lonlat, self._recipe.chip, dates=self._recipe.when.num_dates)
+        return Located(placements=place_nominally(lonlat, self._recipe.chip, dates=self._recipe.when.num_dates))
 
-    def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Placements:
+    def group(self, lonlat: NDArray[np.float64], scenes: NDArray[np.int64]) -> Located:
         """Never asked: without scenes there are no groups."""
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,7 +16,7 @@ from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 from pwcat.sites.offers import Offer, Offers, choose, orders_of
 
-__all__ = ["Placements", "Placer", "chip_points", "place_nominally", "room_km"]
+__all__ = ["Located", "Placements", "Placer", "chip_points", "place_nominally", "room_km"]
 
 # How far a footprint, kept in degrees and rounded by its provider, may fall short of the pixels it stands for.
 FOOTPRINT_TOLERANCE_PX = 1.0
@@ -69,6 +69,19 @@ class Placements:
         return Placements(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """What was found for some sites.
+
+    Attributes:
+        placements: of those that could be placed.
+        full: ``(k,)`` rows of the sites that could be placed only in scenes to be avoided, ascending; the others have none.
+    """
+
+    placements: Placements
+    full: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+
 @lru_cache(maxsize=256)
 def _to_grid(epsg: int) -> Transformer:
     return Transformer.from_crs("EPSG:4326", f"EPSG:{epsg}", always_xy=True)
@@ -108,6 +121,14 @@ class Placer:
         starts = range(0, max(len(sites), 1), BATCH)
         parts = [self._place(sites[start : start + BATCH], start, wanted) for start in starts]
         return Placements.concat(parts)
+
+    def locate(self, sites: NDArray[np.float64], *, avoid: Collection[int]) -> Located:
+        """Placements as :meth:`place` gives them, and which of the other sites only the scenes to be avoided could hold."""
+        placements = self.place(sites, avoid=avoid)
+        if not len(avoid):
+            return Located(placements=placements)
+        others = np.delete(np.arange(len(sites)), placements.site)
+        return Located(placements=placements, full=others[self.place(sites[others]).site])
 
     def place_in(self, sites: NDArray[np.float64], scenes: NDArray[np.int64]) -> Placements:
         """Placements of the sites that lie whole in these very scenes, one a date window."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,6 +12,7 @@ from pwcat.errors import RegionError, SourceError
 from pwcat.plan import make_plan
 from pwcat.recipe import Recipe
 from pwcat.regions import Regions
+from pwcat.sites.locators import SceneLocator
 from pwcat.sites.shortfall import Circumstances, Shortfall, unmet_error
 
 ABOUT = Circumstances(chip_km=0.96, dates=2, clouds=20.0, scenes=12)
@@ -115,15 +117,39 @@ def test_a_chip_larger_than_every_scene_is_told_as_that(recipe, source, small):
         make_plan(Recipe.model_validate(document), base_dir=small.parent, source=source)
 
 
-def test_a_source_with_nothing_there_is_not_asked_without_end(recipe, source, small):
-    document = {**recipe.model_dump(mode="json"), "num_samples": 50}
-    document["sampler"] = {"strategy": "uniform", "domain": "globe"}
+@pytest.mark.parametrize("most", [None, 1])
+def test_a_source_with_nothing_there_is_not_asked_without_end(recipe, source, small, tmp_path, most):
+    middles = make_plan(recipe, base_dir=small.parent, source=source).table.select(["lon", "lat"]).to_pandas()
+    middles[:1].to_csv(tmp_path / "place.csv", index=False)
+    parts = [
+        {"weight": 1, "sampler": {"strategy": "points", "path": str(tmp_path / "place.csv")}},  # its scene is full then
+        {"weight": 49, "sampler": {"strategy": "uniform", "domain": "globe"}},
+    ]
+    document = {**recipe.model_dump(mode="json"), "num_samples": 50, "sampler": {"strategy": "mixture", "parts": parts}}
+    document["constraints"] = {"max_sites_per_scene": most}
     with pytest.raises(
-        SourceError, match=r"uniform: \d of 50; of ([\d,]+) places tried.* or take the domain `scenes`"
+        SourceError,
+        match=r"only 1 of 50 .*: 0 of 49; of ([\d,]+) places tried, \1 had no scene that .* or take the domain `scenes`",
     ) as raised:
         make_plan(Recipe.model_validate(document), base_dir=small.parent, source=source)
-    tried = int(str(raised.value).split("of 50; of ")[1].split(" ")[0].replace(",", ""))
+    tried = int(str(raised.value).split("of 49; of ")[1].split(" ")[0].replace(",", ""))
     assert tried < 10_000  # a question a hundred; it was a hundred thousand
+
+
+def test_a_place_in_full_scenes_is_told_apart_from_one_in_none(recipe, source, small):
+    here = make_plan(recipe, base_dir=small.parent, source=source).table.select(["lon", "lat"]).to_pandas()
+    lonlat = np.concatenate([here.to_numpy(), [[0.0, 0.0]]])
+    searched = SceneLocator(recipe, source, scenes=None, base_dir=small.parent)
+    assert searched.locate(lonlat).full.tolist() == []
+    known = SceneLocator(recipe, source, scenes=searched.scenes, base_dir=small.parent)
+    own = known.locate(lonlat[:1], avoid=range(0)).placements.scene[0].tolist()
+    for locator in (searched, known):
+        every = locator.locate(lonlat, avoid=range(len(searched.scenes)))
+        assert len(every.placements) == 0
+        assert every.full.tolist() == [*range(len(here))]
+        some = locator.locate(lonlat, avoid=own)
+        assert own[0] not in some.placements.scene
+        assert sorted([*some.placements.site.tolist(), *some.full.tolist()]) == [*range(len(here))]
 
 
 def test_a_place_is_taken_once_by_whatever_part_names_it(boxes, chosen, tmp_path):
