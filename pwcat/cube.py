@@ -150,12 +150,8 @@ def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) ->
 
 
 def _half_written(path: Path) -> list[Path]:
-    """What zarr writes beside a file before it takes that file's place; shards are written otherwise."""
-    if not path.is_dir():
-        return []
-    arrays = [entry for entry in path.iterdir() if entry.is_dir() and entry.name != "chips"]
+    """What zarr writes beside a file before it takes that file's place; shards and other arrays are written otherwise."""
     files = [*path.glob("*.partial"), *path.glob("chips/*.partial")]
-    files += [file for array in arrays for file in array.rglob("*.partial")]
     return [file for file in files if ZARRS_PARTIAL.fullmatch(file.name)]
 
 

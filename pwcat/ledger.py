@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,13 @@ __all__ = [
     "UNUSABLE",
     "Status",
     "damaged_shards",
+    "digest_of",
     "flagged_scenes",
+    "join_ledgers",
     "ledger_path",
     "ledger_settles",
     "read_ledger",
+    "read_one",
     "read_shard_ledger",
     "served_scenes",
     "write_ledger",
@@ -83,8 +86,22 @@ def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]], *, plan_hash: st
 def read_ledger(folder: Path) -> pa.Table:
     """The ledgers of all shards in a collection's folder, in cube order; columns that an older one has not are null."""
     paths = sorted((folder / "ledger").glob("shard-*.parquet"))
-    tables = [_completed(_read(path)).replace_schema_metadata(None) for path in paths]
-    return pa.concat_tables(tables) if tables else LEDGER_SCHEMA.empty_table()
+    return join_ledgers(read_one(path) for path in paths)
+
+
+def join_ledgers(tables: Iterable[pa.Table]) -> pa.Table:
+    """Ledgers of several shards as one table, without their notes."""
+    plain = [table.replace_schema_metadata(None) for table in tables]
+    return pa.concat_tables(plain) if plain else LEDGER_SCHEMA.empty_table()
+
+
+def read_one(path: Path) -> pa.Table:
+    """The ledger of one shard; columns that an older one has not are null.
+
+    Raises:
+        CubeError: it cannot be read.
+    """
+    return _completed(_read(path))
 
 
 def _completed(table: pa.Table) -> pa.Table:
@@ -150,12 +167,13 @@ def damaged_shards(folder: Path) -> list[Path]:
     for ledger in sorted((folder / "ledger").glob("shard-*.parquet")):
         shard = shard_path(folder / "cube.zarr", int(ledger.stem.removeprefix("shard-")))
         recorded = (pq.read_schema(ledger).metadata or {}).get(b"pwcat:shard_sha256", b"").decode()
-        if not shard.is_file() or _digest(shard) != recorded:
+        if not shard.is_file() or digest_of(shard) != recorded:
             damaged.append(shard)
     return damaged
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, as a ledger keeps it of its shard."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 

@@ -6,7 +6,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from pwcat.atomic import find_leftovers
 from pwcat.cube import CubeSpec, shard_path
 from pwcat.doctor.findings import Diagnosis, Finding
 from pwcat.errors import CubeError, PwcatError, RecipeError
-from pwcat.ledger import LEDGER_SCHEMA, UNUSABLE, ledger_path
+from pwcat.ledger import UNUSABLE, digest_of, join_ledgers, ledger_path, read_one
 from pwcat.lock import holder_of
 from pwcat.losses import count_losses
 from pwcat.materialize import require_same_cube, spec_of
@@ -202,9 +201,7 @@ class _Case:
             return "older plan"
         if table["id"].to_pylist() != ids:
             return "older samples"
-        with path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-        return "whole" if digest == notes.get(b"pwcat:shard_sha256", b"").decode() else "damaged"
+        return "whole" if digest_of(path) == notes.get(b"pwcat:shard_sha256", b"").decode() else "damaged"
 
     def _mend(self, kind: str, shards: list[int]) -> str:
         if kind == "damaged":
@@ -215,8 +212,9 @@ class _Case:
 
     def ledger(self, state: dict[int, str]) -> pa.Table:
         """What is known of samples in shards that are whole."""
-        tables = [pq.read_table(ledger_path(self.folder, shard)) for shard, what in state.items() if what == "whole"]
-        return pa.concat_tables(tables, promote_options="default") if tables else LEDGER_SCHEMA.empty_table()
+        return join_ledgers(
+            read_one(ledger_path(self.folder, shard)) for shard, what in state.items() if what == "whole"
+        )
 
     def samples(self, plan: FrozenPlan, ledger: pa.Table) -> Iterator[Finding]:
         """Samples without pixels, by cause."""

@@ -51,6 +51,15 @@ def test_a_dataset_that_is_whole_is_well(dataset):
     assert (diagnosis.counts, diagnosis.shards) == ({"written": 16}, 8)
 
 
+def test_ledgers_of_an_older_pwcat_are_read_as_they_were_written(dataset):
+    for path in (dataset / "ledger").glob("shard-*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(
+            table.drop_columns(["cause", "retries", "source", "item", "cloud_fraction", "offset_flag"]), path
+        )
+    assert examine(dataset).is_well
+
+
 def lose_shard(folder):
     shard_path(folder / "cube.zarr", 3).unlink()
 
