@@ -27,7 +27,7 @@ LEAST_A_ROUND = 64
 # Sites that are held against each other at once: spacing looks at pairs, and of crowded sites there are many.
 TOGETHER = 16_384
 
-# What a group that fails has cost, in questions to a source.
+# Places without a scene that a group that fails counts for.
 COST_OF_GROUP = 20
 
 
@@ -73,7 +73,7 @@ class Part:
         return taken
 
     def end_round(self, *, asks: bool) -> None:
-        """See whether it gets on; ``asks``: places without a scene have cost a question."""
+        """See whether it gets on; ``asks``: a source was asked about places without a scene."""
         dear = COST_OF_GROUP * self.dropped["group"] + (self.dropped["scene"] if asks else 0)
         now = Tally(tried=self.tried, dear=dear, placed=self.placed)
         self.rate = (now.placed - self.before.placed + 1) / (now.tried - self.before.tried + 1)

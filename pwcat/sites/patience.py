@@ -14,7 +14,8 @@ LEAST_TRIED, LEAST_TRIED_A_SITE = 32_768, 32
 # Where fewer candidates are taken than five in a hundred thousand, no more are drawn.
 LEAST_RATE = 5e-5
 
-# Where a candidate is dear (a question to a source, a whole group), so many are tried, and one in a thousand must be taken.
+# Dear are places for which a source was asked and had no scene, and groups that failed. Whenever there are so many more of them,
+# the sites taken meanwhile are looked at: none of 2,000 is the end, and of more, what with luck is not over one in a thousand.
 DEAR_TRIED, LEAST_DEAR_RATE = 2_000, 1e-3
 
 # A crowded plane takes in each doubling of the tries 2 ** -0.5 = .71 times as many sites as in the one before: the free area
@@ -28,7 +29,7 @@ class Tally:
 
     Attributes:
         tried: candidates.
-        dear: what those that failed have cost, in questions to a source.
+        dear: places that a source was asked about and had no scene for; a group that failed counts as several.
         placed: sites.
     """
 
@@ -63,7 +64,7 @@ class Patience:
         if paid < DEAR_TRIED:
             return False
         placed, self._paid = now.placed - self._paid.placed, now
-        return _likely(placed) < LEAST_DEAR_RATE * paid
+        return _likely(placed) <= LEAST_DEAR_RATE * paid
 
     def _too_slow(self, now: Tally, missing: int) -> bool:
         if now.tried < self._next:

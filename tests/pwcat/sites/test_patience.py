@@ -53,6 +53,24 @@ def test_where_a_try_is_a_question_less_is_tried():
     assert tries_until_over(lambda tried: 0.01 * tried, 1_000, dear=lambda tried: tried) is None
 
 
+@pytest.mark.parametrize("step", [64, 500, 1_000, 2_000])
+def test_two_thousand_places_without_a_scene_are_the_end_in_whatever_steps_they_come(step):
+    patience, tried = Patience(first=100, endless=False), 0
+    while tried < 20_000:
+        tried += step
+        if patience.is_over(Tally(tried=tried, dear=tried), missing=10):
+            break
+    assert tried == -(-2_000 // step) * step
+
+
+def test_one_site_among_two_thousand_places_without_a_scene_is_waited_for():
+    patience = Patience(first=100, endless=False)
+    told = [
+        patience.is_over(Tally(tried=n, dear=n, placed=n // 2_000), missing=99) for n in range(1_000, 40_001, 1_000)
+    ]
+    assert not any(told)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_tight_quota_that_can_be_met_is_met(boxes, chosen, seed):
     """Discs thrown at random jam at .547 of the area (Feinberg et al. 1991), .6966 a square of the spacing: 98 % of that."""
