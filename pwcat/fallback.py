@@ -26,7 +26,6 @@ import shapely
 
 from pwcat.atomic import replacing
 from pwcat.errors import SourceError
-from pwcat.limits import limit_of
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
@@ -97,7 +96,6 @@ def _key(scene: Scene, fallback: OpenSource) -> str:
 
 def _ask(scene: Scene, fallback: OpenSource) -> dict[str, Any]:
     """The item of the same acquisition; of several, the one whose footprint is most alike, then the nearest in time, by id."""
-    limit_of(fallback, "api").wait()
     point = scene.footprint.representative_point()
     span = "/".join((scene.time + step).strftime("%Y-%m-%dT%H:%M:%SZ") for step in (-SEARCHED, SEARCHED))
     asked = find_items(replace(fallback, search="api"), datetime=span, sites=np.array([[point.x, point.y]]))

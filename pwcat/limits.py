@@ -1,4 +1,4 @@
-"""How many requests a second a provider's files are asked for: over all threads of a process, whose share of the rate it has.
+"""How many requests a second a provider is sent for files, and by searches: over all threads of a process.
 
 A cluster keeps the provider's rate without talking: each of its processes has an equal share.
 """

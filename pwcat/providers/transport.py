@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +12,7 @@ from urllib3 import Retry
 
 from pwcat.providers.addresses import check_address
 
-__all__ = ["Pace", "Patience", "make_session", "origin_of"]
+__all__ = ["Patience", "make_session", "origin_of"]
 
 # Answers after which the same question is asked again. 502 and 504 are told apart where pages can be made smaller.
 TRANSIENT = (429, 500, 502, 503, 504)
@@ -53,25 +51,6 @@ class Patience:
             retry_after_max=int(self.most_s),
             raise_on_status=False,
         )
-
-
-class Pace:
-    """At most so many requests a second, over all threads of this process."""
-
-    def __init__(self, per_second: float | None) -> None:
-        self.gap_s = 1 / per_second if per_second else 0.0
-        self._lock = threading.Lock()
-        self._next = 0.0
-
-    def wait(self) -> None:
-        """Sleep until the next request may go out."""
-        if not self.gap_s:
-            return
-        with self._lock:
-            now = time.monotonic()
-            mine = max(now, self._next)
-            self._next = mine + self.gap_s
-        time.sleep(mine - now)
 
 
 class _GuardedAdapter(HTTPAdapter):

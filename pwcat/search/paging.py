@@ -8,7 +8,6 @@ they give an empty page with a link to a next one; their links carry the whole q
 
 from __future__ import annotations
 
-import functools
 import json
 import random
 import time
@@ -22,9 +21,10 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from pwcat.errors import SourceError
+from pwcat.limits import limit_of
 from pwcat.providers.redaction import unsign
 from pwcat.providers.source import OpenSource
-from pwcat.providers.transport import Pace, Patience, mount
+from pwcat.providers.transport import Patience, mount
 
 __all__ = ["Api", "Page", "Refused"]
 
@@ -73,7 +73,6 @@ class Api:
     def __init__(self, source: OpenSource, *, patience: Patience | None = None) -> None:
         self._source = source
         self._patience = patience or Patience()
-        self._pace = _pace_of(source.url, source.profile.requests_per_s)
         self._io = StacApiIO(max_retries=None, timeout=self._patience.timeout_s)
         self._known = False
         self._limit = source.profile.page_size
@@ -143,7 +142,7 @@ class Api:
         return {"href": urljoin(f"{self._source.url}/", methods[method]["href"]), "method": method}
 
     def _ask(self, link: Link) -> dict[str, Any]:
-        self._pace.wait()
+        limit_of(self._source, "api").wait()
         self.requests += 1
         try:
             text = self._io.request(
@@ -178,11 +177,6 @@ class Api:
 
 # Stands for an answer that broke off or is no JSON.
 _BROKEN = -1
-
-
-@functools.cache
-def _pace_of(url: str, per_second: float | None) -> Pace:
-    return Pace(per_second)
 
 
 def _read_page(document: Mapping[str, Any], asked: Link) -> Page:

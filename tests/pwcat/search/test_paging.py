@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pwcat.errors import SourceError
+from pwcat.limits import BURST_S, share_limits
 from pwcat.search import Answer, find_items
 from pwcat.search.items import ask
 
@@ -55,6 +56,34 @@ def test_retry_after_is_honoured_and_bounded(api, many, soon):
     start = time.monotonic()
     assert len(list(find_items(api.source, patience=soon))) == 3
     assert time.monotonic() - start < 60
+
+
+class Clock:
+    """Time that only sleep passes."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_all_searches_of_a_process_keep_its_share_of_the_rate(api, many, soon, monkeypatch):
+    api.items = many
+    clock = Clock()
+    monkeypatch.setattr("pwcat.limits.time", clock)
+    source = replace(api.source, provider="earth-search")
+    share_limits(source, 1 / 4)
+    requests = 0
+    for _ in range(2):
+        answer = Answer()
+        list(find_items(source, patience=soon, answer=answer))
+        requests += answer.requests
+    assert requests >= 2 * 3  # the landing page and two pages, twice
+    gap_s = 4 / source.profile.requests_per_s
+    assert clock.now - Clock.now == pytest.approx((requests - 1) * gap_s - BURST_S)
 
 
 def test_patience_ends(api, many, soon):
