@@ -221,11 +221,7 @@ class _Cluster:
         self._ended: SimpleQueue[Future] = SimpleQueue()
         self._asked = self._had_workers = time.monotonic()
         self._workers: dict[str, int] = {}
-        self._ask()
-        if not self._workers:
-            raise SourceError(
-                f"the Dask scheduler at {address} has no workers; start some with `dask worker {address}`"
-            )
+        self._await_workers()
 
     @property
     def room(self) -> int:
@@ -282,12 +278,15 @@ class _Cluster:
             return exc
 
     def _await_workers(self) -> None:
+        """Wait for the first worker: those that were started just before take some seconds."""
         try:
             self._client.wait_for_workers(1, timeout=SCHEDULER_TIMEOUT_S)
         except TimeoutError as exc:
             raise SourceError(
                 f"the Dask scheduler at {self._address} has no workers; start some with `dask worker {self._address}`"
             ) from exc
+        except (OSError, RuntimeError, ValueError) as exc:
+            raise self._lost() from exc
         self._ask()
 
     def _ask(self) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from itertools import islice
-from threading import Event
+from threading import Event, Timer
 from threading import enumerate as all_threads
 
 import cloudpickle
@@ -290,6 +290,18 @@ def test_a_scheduler_that_is_killed_is_one_line(task):
                 list(results)
         finally:
             process.kill()
+
+
+def test_workers_that_are_still_starting_are_waited_for(task):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=0, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp"
+    ) as late:
+        joining = Timer(0.5, late.scale, (1,))
+        joining.start()
+        assert run(made, tasks(task, 3), scheduler=late.scheduler_address) == ([0, 1, 2], None)
+        joining.join()
 
 
 def test_a_cluster_without_workers_is_told(task, monkeypatch):
