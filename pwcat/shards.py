@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -88,21 +87,17 @@ class ShardResult:
     Attributes:
         shard: its number.
         samples: in the shard.
-        counts: of them, by status.
         bytes: of pixels that were made now, uncompressed.
         read: rows of the shard that were read now; the others had been settled.
         retries: reads of a scene's chips that repeat one which failed; requests that repeat one are in the traffic.
-        flagged: items whose pixels contradict the offset that they state, with what was seen; of what was read now.
         traffic: that reading took, shared with shards that the process made at the same time.
     """
 
     shard: int
     samples: int
-    counts: dict[str, int]
     bytes: int
     read: list[int]
     retries: int
-    flagged: dict[str, str]
     traffic: Traffic
 
 
@@ -121,11 +116,9 @@ def make_shard(task: ShardTask) -> ShardResult:
     return ShardResult(
         shard=task.shard,
         samples=len(task.rows),
-        counts=dict(Counter(entry.status for entry in shard.entries)),
         bytes=sum(entry.bytes for entry in made),
         read=shard.made,
         retries=sum(entry.effort.retries for entry in made),
-        flagged=shard.flagged,
         traffic=traffic,
     )
 
@@ -140,7 +133,6 @@ class _Shard:
         entries: of the ledger.
         made: rows that are read now.
         stacks: scenes of dates that are medians, until all are there.
-        flagged: items whose pixels contradict their offset.
     """
 
     task: ShardTask
@@ -149,7 +141,6 @@ class _Shard:
     entries: list[_Entry]
     made: list[int]
     stacks: Stacks
-    flagged: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, task: ShardTask) -> _Shard:
@@ -240,10 +231,7 @@ class _Shard:
         if not self.task.chip.harmonise:
             return None
         check = offset_check(served.dn, served.scene, chip=self.task.chip, source=served.source)
-        if check is None or not check.suspect:
-            return None
-        self.flagged[served.scene.id] = str(check)
-        return str(check)
+        return None if check is None or not check.suspect else str(check)
 
     def write(self) -> None:
         """Write the ledger, then the shard."""

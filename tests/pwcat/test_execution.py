@@ -54,11 +54,9 @@ def made(task):
     return ShardResult(
         shard=task.shard,
         samples=1,
-        counts={"written": 1},
         bytes=round(1 / task.share),
         read=[0],
         retries=0,
-        flagged={},
         traffic=Traffic(),
     )
 
