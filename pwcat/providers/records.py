@@ -31,8 +31,8 @@ class Band:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classes:
-    """A quality band whose values are classes: which of them mean what. Classes that are not listed are clear."""
+class _Quality:
+    """A quality band: which of its values or bits mean what."""
 
     asset: str
     nodata: tuple[int, ...]
@@ -41,15 +41,12 @@ class Classes:
     snow: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bits:
-    """A quality band whose values are flags: which bits, from 0, mean what."""
+class Classes(_Quality):
+    """A quality band whose values are classes. Those that are not listed are clear."""
 
-    asset: str
-    nodata: tuple[int, ...]
-    cloud: tuple[int, ...]
-    shadow: tuple[int, ...]
-    snow: tuple[int, ...] = ()
+
+class Bits(_Quality):
+    """A quality band whose values are flags: bits from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
