@@ -286,7 +286,7 @@ def _unreachable(document: Mapping[str, Any]) -> list[str]:
     faults = [f"{why} needs the layer `regions.{layer}`{_hint(layer)}" for layer, why in reversed(missing.items())]
     chip = document.get("chip")
     if isinstance(sampler, Spectral) and isinstance(chip, Mapping):
-        faults += _unscorable(sampler, chip, constraints)
+        faults += _unscorable(sampler, chip, document.get("when"), constraints)
     return faults + _unjudged(document) + _ungrouped(document.get("when"), constraints)
 
 
@@ -326,7 +326,7 @@ def _hint(layer: str) -> str:
     return f", such as `{layer}: {dataset}`" if dataset else ""
 
 
-def _unscorable(sampler: Spectral, chip: Mapping[str, Any], constraints: Mapping[str, Any]) -> list[str]:
+def _unscorable(sampler: Spectral, chip: Mapping[str, Any], when: Any, constraints: Mapping[str, Any]) -> list[str]:
     """What a choice by spectra cannot do."""
     faults, size, bands = [], chip.get("size_px"), chip.get("bands")
     if isinstance(size, int) and size // sampler.factor < LEAST_SCORED_PX:
@@ -339,5 +339,10 @@ def _unscorable(sampler: Spectral, chip: Mapping[str, Any], constraints: Mapping
     if isinstance(least := constraints.get("min_sites_per_scene", 1), int) and least > 1:
         faults.append(
             "constraints.min_sites_per_scene: a choice by spectra takes sites one by one, and cannot keep groups"
+        )
+    if isinstance(when, Mapping) and when.get("composite") == "median":
+        faults.append(
+            "when.composite: a choice by spectra scores the one scene nearest to each date, which tells nothing of a `median` "
+            "of several; take `nearest`, or another strategy"
         )
     return faults

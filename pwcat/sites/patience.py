@@ -14,8 +14,8 @@ LEAST_TRIED, LEAST_TRIED_A_SITE = 32_768, 32
 # Where fewer candidates are taken than five in a hundred thousand, no more are drawn.
 LEAST_RATE = 5e-5
 
-# Dear are places for which a source was asked and had no scene, and groups that failed. Whenever there are so many more of them,
-# the sites taken meanwhile are looked at: none of 2,000 is the end, and of more, what with luck is not over one in a thousand.
+# Dear are places for which a source was asked and had no scene, and groups that failed. Whenever there are so many more, the
+# sites taken meanwhile are looked at: none in 2,000 is the end, and in more, what with luck is not over one in a thousand.
 DEAR_TRIED, LEAST_DEAR_RATE = 2_000, 1e-3
 
 # A crowded plane takes in each doubling of the tries 2 ** -0.5 = .71 times as many sites as in the one before: the free area

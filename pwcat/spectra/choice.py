@@ -19,6 +19,7 @@ from pwcat.recipe import Recipe
 from pwcat.regions import Regions
 from pwcat.samplers.spectral import Spectral, Target
 from pwcat.samplers.strata import Stratum
+from pwcat.sharding import shard_size
 from pwcat.sites.columns import Sites, hilbert_order
 from pwcat.sites.drawing import OnDrawn, accept_in_order, draw_candidates, unheard
 from pwcat.sites.locators import SceneLocator
@@ -29,9 +30,6 @@ from pwcat.spectra.selection import Calibration, calibrate, choice_order
 __all__ = ["SpectralChoice", "choose_by_spectrum"]
 
 log = logging.getLogger(__name__)
-
-# Candidates a shard, were all of them built.
-FULL_SHARD = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +150,10 @@ def _bins(
 def _bytes_in_full(recipe: Recipe, candidates: Sites, locator: SceneLocator) -> int:
     """Bytes of reading every candidate as a dataset of its own would."""
     ordered = candidates.take(hilbert_order(candidates.lonlat)).placements
+    together = shard_size(recipe.model_copy(update={"num_samples": len(ordered)}))
     ids = np.array([scene.id for scene in locator.scenes], dtype=object)
     rows = {
-        "shard": np.arange(len(ordered)) // FULL_SHARD,
+        "shard": np.arange(len(ordered)) // together,
         "scene_ids": ids[ordered.scene].tolist(),
         "x0": ordered.x0,
         "y0": ordered.y0,

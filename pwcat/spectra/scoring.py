@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.windows import from_bounds
+from rasterio.windows import Window, from_bounds
 
 from pwcat.entropy import spectral_entropy
 from pwcat.gdal import GDAL_OPTIONS
+from pwcat.limits import Limit, limit_of
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 READ_THREADS = 8
 ATTEMPTS = 3
 CHIPS_AT_ONCE = 256
+
+# A HEAD, and the start of the file.
+REQUESTS_TO_OPEN = 2
 
 
 def coarser(chip: Chip, *, factor: int, bands: Sequence[str] | None) -> Chip:
@@ -88,17 +93,35 @@ def _read_decimated(
     """Chips ``(n, band, y, x)`` at the chip's resolution, from the overview that GDAL finds next to it.
 
     A warped read, as stackstac makes it, would fetch the tiles of full resolution. At full resolution the two are the same.
+    A permit of the source's rate is taken for each request that GDAL is expected to send.
     """
     assets = scene.item["assets"]
     hrefs = [source.sign(assets[source.band_asset(band, assets)]["href"]) for band in chip.bands]
+    limit = limit_of(source)
     with ThreadPoolExecutor(min(READ_THREADS, len(hrefs))) as executor:
-        bands = list(executor.map(lambda href: _read_band(href, corners, chip), hrefs))
+        bands = list(executor.map(lambda href: _read_band(href, corners, chip, limit), hrefs))
     return np.stack(bands, axis=1)
 
 
-def _read_band(href: str, corners: Sequence[tuple[float, float]], chip: Chip) -> NDArray[np.uint16]:
+def _read_band(href: str, corners: Sequence[tuple[float, float]], chip: Chip, limit: Limit) -> NDArray[np.uint16]:
     side = chip.size_px * chip.resolution_m
+    shape, how = (chip.size_px, chip.size_px), Resampling[chip.resampling]
+    chips, asked = [], set[tuple[int, int]]()
+    limit.wait(REQUESTS_TO_OPEN)
     with rasterio.Env(**GDAL_OPTIONS), rasterio.open(href) as raster:
-        windows = (from_bounds(x, y - side, x + side, y, raster.transform) for x, y in corners)
-        shape, how = (chip.size_px, chip.size_px), Resampling[chip.resampling]
-        return np.stack([raster.read(1, window=window, out_shape=shape, resampling=how) for window in windows])
+        for x, y in corners:
+            window = from_bounds(x, y - side, x + side, y, raster.transform)
+            tiles = {*_tiles(raster, window, size_px=chip.size_px)}
+            limit.wait(len({row for row, _ in tiles - asked}))  # neighbours in a row of tiles come in one request
+            asked |= tiles
+            chips.append(raster.read(1, window=window, out_shape=shape, resampling=how))
+    return np.stack(chips)
+
+
+def _tiles(raster: rasterio.DatasetReader, window: Window, *, size_px: int) -> Iterator[tuple[int, int]]:
+    """Rows and columns of the tiles that hold a window, in the overview that serves it in so many pixels a side."""
+    scale = max((factor for factor in raster.overviews(1) if factor <= window.width / size_px), default=1)
+    height, width = (scale * side for side in raster.block_shapes[0])
+    rows = range(int(window.row_off // height), int(np.ceil((window.row_off + window.height) / height)))
+    columns = range(int(window.col_off // width), int(np.ceil((window.col_off + window.width) / width)))
+    return product(rows, columns)

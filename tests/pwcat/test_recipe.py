@@ -629,6 +629,16 @@ def test_the_page_shows_the_faults_as_they_are_told(tmp_path, monkeypatch):
     assert f"pwcat: {caught.value}\n" == told
 
 
+def test_a_choice_by_spectra_cannot_score_medians(tmp_path):
+    sampler = {"strategy": "spectral", "base": {"strategy": "uniform"}}
+    median = {**GOOD, "when": {**GOOD["when"], "composite": "median"}}
+    assert load(tmp_path, median).when.composite == "median"
+    assert faults_of(tmp_path, {**median, "sampler": sampler}) == [
+        "when.composite: a choice by spectra scores the one scene nearest to each date, which tells nothing of a `median` of "
+        "several; take `nearest`, or another strategy"
+    ]
+
+
 def test_a_choice_by_spectra_cannot_keep_groups(tmp_path):
     sampler = {"strategy": "spectral", "base": {"strategy": "uniform"}}
     document = {**GOOD, "sampler": sampler, "constraints": {"min_sites_per_scene": 4}}

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from pwcat.costs.reads import estimate_reads
 from pwcat.plan import make_plan, read_plan, write_plan
 from pwcat.recipe import Recipe
 from pwcat.samplers.spectral import Target
@@ -54,18 +55,23 @@ def spectral(recipe, small, source):
     return plan_of(recipe, small, source, sampler={"strategy": "spectral", "base": BASE, "candidates": TIMES})
 
 
-def test_mean_entropy_rises_at_equal_counts_nearly_to_the_best_choice(recipe, small, source, at_random, spectral):
+@pytest.fixture(scope="module")
+def every(recipe, small, source):
+    """The very same candidates, for a draw hangs on the seed alone; all of them built."""
+    return plan_of(recipe, small, source, sampler=BASE, num_samples=WANTED * TIMES)
+
+
+def test_mean_entropy_rises_at_equal_counts_nearly_to_the_best_choice(source, at_random, spectral, every):
     counts = Counter(spectral.table["continent"].to_pylist())
     assert counts == Counter(at_random.table["continent"].to_pylist())
     assert set(counts.values()) == {10}
-    # the best: the very same candidates (a draw hangs on the seed alone), all of them read in full
-    every = plan_of(recipe, small, source, sampler=BASE, num_samples=WANTED * TIMES)
+    # the best: all candidates read in full
     truth, continent = true_entropies(every, source), np.array(every.table["continent"].to_pylist())
     best = np.mean([np.sort(truth[continent == name])[-10:].mean() for name in counts])
     chance, chosen = true_entropies(at_random, source).mean(), true_entropies(spectral, source).mean()
     gained = (chosen - chance) / (best - chance)
-    assert chosen > chance + 0.5  # nats; measured .87
-    assert 0.95 < gained <= 1  # of what the best choice gains; measured .997
+    assert chosen > chance + 0.9  # nats; measured 1.18
+    assert 0.95 < gained <= 1  # of what the best choice gains; measured .996
 
 
 def test_the_plan_tells_the_calibration_and_the_bytes(spectral, source, at_random, tmp_path):
@@ -83,6 +89,10 @@ def test_the_plan_tells_the_calibration_and_the_bytes(spectral, source, at_rando
     assert read_plan(tmp_path).spectral == choice.to_dict()
     write_plan(at_random, tmp_path)
     assert read_plan(tmp_path).spectral is None
+
+
+def test_reading_all_in_full_is_estimated_as_a_dataset_of_all(spectral, every):
+    assert spectral.spectral.full_bytes == round(estimate_reads(every.recipe, every.table, every.scenes).bytes)
 
 
 def test_it_is_the_same_choice_every_time(recipe, small, source, spectral):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from pwcat.costs.traffic import metered
 from pwcat.entropy import spectral_entropy
+from pwcat.limits import limit_of
 from pwcat.plan import make_plan
 from pwcat.providers import open_source
 from pwcat.readers import read_chips
@@ -93,3 +96,17 @@ def test_in_full_the_score_is_the_entropy_of_the_chip_that_a_build_reads(archive
             built = spectral_entropy(np.where(raw > offset, raw - offset, 0).astype(np.uint16)[:, None])[0]
             # bilinear: a DN apart where GDAL rounds the weights of 60 m pixels another way
             assert score == pytest.approx(built, abs=0 if resampling == "nearest" else 0.01)
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_a_permit_of_the_sources_rate_is_taken_for_each_request(wide_archive, recipe, factor, monkeypatch):
+    limited = recipe_over(wide_archive, recipe, chip={"size_px": 96, "bands": ["B04", "B08"]}, num_samples=60)
+    plan = make_plan(limited, base_dir=wide_archive)
+    chip = coarser(plan.recipe.chip, factor=factor, bands=None)
+    # A clock that stands still: what the next permit is due at tells how many were taken
+    monkeypatch.setattr("pwcat.limits.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda seconds: None))
+    with open_source(plan.recipe.source, base_dir=wide_archive) as opened, metered() as traffic:
+        limit_of(opened).per_second = 10
+        score_chips(placements_of(plan), plan.scenes, chip=chip, source=opened)
+        permits = round(10 * limit_of(opened).reserve())
+    assert traffic.requests <= permits < 1.5 * traffic.requests  # measured 1.21 and 1
