@@ -34,9 +34,10 @@ from measured import RESULTS, keep, run_python
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pwcat.assignments import ScenePack, assign_shard
+from pwcat.building.assignments import ScenePack, assign_shard
+from pwcat.building.execution import LOCAL_SHARDS, run_shards
+from pwcat.building.shards import ShardResult, ShardTask
 from pwcat.costs.traffic import Traffic
-from pwcat.execution import LOCAL_SHARDS, run_shards
 from pwcat.materialize import build_cube, spec_of
 from pwcat.plan import PLAN_SCHEMA, Plan, read_plan, write_plan
 from pwcat.providers import OpenSource
@@ -44,7 +45,6 @@ from pwcat.readers import read_chips
 from pwcat.recipe import Recipe
 from pwcat.reserve import plan_hash
 from pwcat.scenes import Scene
-from pwcat.shards import ShardResult, ShardTask
 
 DELAY_S = 0.03
 TARGETS = {

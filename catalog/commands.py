@@ -20,9 +20,9 @@ from catalog.query import open_catalog
 from catalog.store import Built
 from catalog.store import build as build_collection
 from catalog.subset import Subset, load_subset
-from pwcat.build_progress import show_build
+from pwcat.building.ledger import UNUSABLE
+from pwcat.building.progress import show_build
 from pwcat.commands import DEFAULT_CATALOG
-from pwcat.ledger import UNUSABLE
 from pwcat.materialize import BuildReport
 from pwcat.readers import ReaderName
 from pwcat.signals import terminable

@@ -16,8 +16,8 @@ from pyproj import Transformer
 from catalog.extension import SCHEMA_URI
 from catalog.spectral import spectral_entropy
 from pwcat.atomic import replacing
+from pwcat.building.ledger import served_scenes
 from pwcat.cube import Cube
-from pwcat.ledger import served_scenes
 from pwcat.plan import FRACTIONS, FrozenPlan
 
 __all__ = ["ITEM_SCHEMA", "make_items", "write_items"]

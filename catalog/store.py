@@ -15,15 +15,15 @@ import pystac
 from catalog.extension import CLASS_LAYERS, SCHEMA_URI, statistics_of
 from catalog.items import PROJECTION_URI, STAC_VERSION, make_items, write_items
 from pwcat.atomic import replacing
+from pwcat.building.ledger import read_ledger
+from pwcat.building.standing import OnStanding, Standing, untold
 from pwcat.cube import Cube, open_cube
 from pwcat.errors import CatalogError
-from pwcat.ledger import read_ledger
 from pwcat.materialize import BuildReport, build_cube
 from pwcat.plan import FrozenPlan, freeze_plan, read_plan
 from pwcat.providers import open_fallback, open_source
 from pwcat.readers import ReaderName
 from pwcat.recipe import load_recipe
-from pwcat.standing import OnStanding, Standing, untold
 
 __all__ = ["Built", "build", "describe", "write_catalog"]
 

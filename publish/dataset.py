@@ -21,8 +21,8 @@ from publish.manifest import FileRecord, write_manifest
 from publish.publication import Publication, building, check_destination, deliver, is_built
 from publish.shards import CHIP_SCHEMA, DEFAULT_LAYOUT, Layout, Shard, plan_shards, write_shards
 from publish.stac import stac_collection
+from pwcat.building.ledger import damaged_shards
 from pwcat.errors import PublishError
-from pwcat.ledger import damaged_shards
 
 __all__ = ["build_dataset_folder", "publish_dataset"]
 

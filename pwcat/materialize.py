@@ -18,23 +18,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pwcat.assignments import ScenePack, assign_shard, names_in, shard_rows
 from pwcat.atomic import remove_leftovers
+from pwcat.building.assignments import ScenePack, assign_shard, names_in, shard_rows
+from pwcat.building.execution import run_shards
+from pwcat.building.ledger import UNUSABLE, flagged_scenes, ledger_path, ledger_settles, read_ledger, served_scenes
+from pwcat.building.losses import Loss, count_losses
+from pwcat.building.shards import ShardResult, ShardTask, make_shard
+from pwcat.building.standing import OnStanding, Standing, untold
 from pwcat.costs.comparison import RunCost, compare_costs, keep_costs
 from pwcat.costs.traffic import Traffic
 from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path, write_coordinates
 from pwcat.errors import CubeError
-from pwcat.execution import run_shards
-from pwcat.ledger import UNUSABLE, flagged_scenes, ledger_path, ledger_settles, read_ledger, served_scenes
 from pwcat.lock import locked
-from pwcat.losses import Loss, count_losses
 from pwcat.plan import FrozenPlan, read_plan, require_plan
 from pwcat.providers import OpenSource
 from pwcat.readers import ReaderName
 from pwcat.reserve import Choice, choose_replacements, plan_hash, read_replacements, write_replacements
 from pwcat.sharding import shard_size
-from pwcat.shards import ShardResult, ShardTask, make_shard
-from pwcat.standing import OnStanding, Standing, untold
 
 __all__ = ["BuildReport", "build_cube", "require_same_cube", "spec_of"]
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pwcat.composites import scenes_by_row
 from pwcat.errors import PwcatError
+from pwcat.pixels.composites import scenes_by_row
 from pwcat.providers import PROVIDERS
 from pwcat.recipe import Recipe
 from pwcat.scenes import Scene

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pwcat.atomic import find_leftovers
+from pwcat.building.ledger import UNUSABLE, digest_of, join_ledgers, ledger_path, read_one
+from pwcat.building.losses import count_losses
 from pwcat.cube import CubeSpec, shard_path
 from pwcat.doctor.findings import Diagnosis, Finding
 from pwcat.errors import CubeError, PwcatError, RecipeError
-from pwcat.ledger import UNUSABLE, digest_of, join_ledgers, ledger_path, read_one
 from pwcat.lock import holder_of
-from pwcat.losses import count_losses
 from pwcat.materialize import require_same_cube, spec_of
 from pwcat.plan import FrozenPlan, read_plan
 from pwcat.recipe import Recipe, load_recipe

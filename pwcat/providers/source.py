@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pwcat.errors import SourceError
-from pwcat.harmonise import boa_offset
+from pwcat.pixels.harmonise import boa_offset
 from pwcat.providers.addresses import check_address
 from pwcat.providers.records import Collection, Provider, asset_of_item
 from pwcat.providers.redaction import strip_signature, unsign
 from pwcat.providers.register import PROVIDERS
+from pwcat.providers.reuse import forget_address
 from pwcat.providers.signing import Signing, tokens_of
-from pwcat.reuse import forget_address
 
 if TYPE_CHECKING:
     from pwcat.recipe import Source
@@ -127,7 +127,7 @@ class OpenSource:
         return quality.asset
 
     def boa_offset(self, properties: Mapping[str, Any]) -> int:
-        """DN to subtract so that reflectance is DN / 10000; see :func:`pwcat.harmonise.boa_offset`."""
+        """DN to subtract so that reflectance is DN / 10000; see :func:`pwcat.pixels.harmonise.boa_offset`."""
         rule = self.record.offset
         return 0 if rule is None else boa_offset(properties, baseline=rule.baseline, applied=rule.applied)
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from threading import Lock
 from typing import Any
 
-from pwcat.reuse import forgets
+from pwcat.providers.reuse import forgets
 
 __all__ = ["KEPT", "KeptTiles", "Key"]
 

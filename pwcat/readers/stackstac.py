@@ -21,23 +21,23 @@ import rasterio
 import stackstac
 from dask.delayed import Delayed
 from numpy.typing import NDArray
+from pwcat.errors import DamagedError, ForbiddenError
+from pwcat.gdal import GDAL_OPTIONS, forget_files
+from pwcat.pixels.reasons import cause_of
+from pwcat.providers import OpenSource
+from pwcat.providers.limits import Limit, limit_of
+from pwcat.providers.redaction import redact_logs
+from pwcat.providers.reuse import forgets
+from pwcat.readers.cutting import Cuts
+from pwcat.readers.grid import Grid, place
+from pwcat.recipe import Chip
+from pwcat.scenes import Scene
 from rasterio.enums import MaskFlags, Resampling
 from stackstac.rio_env import LayeredEnv
 
-from pwcat.errors import DamagedError, ForbiddenError
-from pwcat.gdal import GDAL_OPTIONS, forget_files
-from pwcat.limits import Limit, limit_of
-from pwcat.providers import OpenSource
-from pwcat.providers.redaction import redact_logs
 from pwcat.readers import wire
 from pwcat.readers.checksums import DamagedTileError, PassingError, check_tiles
-from pwcat.readers.cutting import Cuts
-from pwcat.readers.grid import Grid, place
 from pwcat.readers.wire import Address
-from pwcat.reasons import cause_of
-from pwcat.recipe import Chip
-from pwcat.reuse import forgets
-from pwcat.scenes import Scene
 
 __all__ = ["Stackstac"]
 

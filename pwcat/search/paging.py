@@ -21,7 +21,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from pwcat.errors import SourceError
-from pwcat.limits import limit_of
+from pwcat.providers.limits import limit_of
 from pwcat.providers.redaction import unsign
 from pwcat.providers.source import OpenSource
 from pwcat.providers.transport import Patience, mount

@@ -15,8 +15,8 @@ from rasterio.windows import Window, from_bounds
 
 from pwcat.entropy import spectral_entropy
 from pwcat.gdal import GDAL_OPTIONS
-from pwcat.limits import Limit, limit_of
 from pwcat.providers import OpenSource
+from pwcat.providers.limits import Limit, limit_of
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 from pwcat.sites.placing import Placements

@@ -21,9 +21,9 @@ from catalog.extension import SCHEMA_URI, diversity_schema
 from catalog.items import _bboxes, _outlines
 from catalog.spectral import spectral_entropy
 from catalog.store import _extent, build, describe
+from pwcat.building.ledger import read_ledger, write_ledger
 from pwcat.cube import open_cube
 from pwcat.errors import CatalogError
-from pwcat.ledger import read_ledger, write_ledger
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pwcat import serving
+from pwcat.building.ledger import damaged_shards, read_ledger
 from pwcat.cube import open_cube
 from pwcat.gdal import GDAL_OPTIONS
-from pwcat.ledger import damaged_shards, read_ledger
 from pwcat.materialize import build_cube
+from pwcat.pixels import serving
 from pwcat.plan import FrozenPlan, freeze_plan, read_plan
 from pwcat.providers import OpenSource, open_source
 from pwcat.providers.signing import Signing, tokens_of

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
+from pwcat.building.ledger import read_ledger
 from pwcat.errors import SourceError
-from pwcat.ledger import read_ledger
 from pwcat.materialize import build_cube
 from pwcat.plan import freeze_plan
 from pwcat.providers import OpenSource

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pwcat.building.ledger import read_ledger
 from pwcat.cube import shard_path
 from pwcat.errors import SourceError
-from pwcat.ledger import read_ledger
 from pwcat.materialize import build_cube
 
 HERE = Path(__file__).parent

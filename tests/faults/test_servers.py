@@ -7,8 +7,8 @@ import re
 import pytest
 import rasterio
 
+from pwcat.building.ledger import read_ledger
 from pwcat.errors import PwcatError
-from pwcat.ledger import read_ledger
 from pwcat.materialize import build_cube
 from pwcat.plan import freeze_plan
 

@@ -12,9 +12,9 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pwcat.building.ledger import damaged_shards
 from pwcat.cube import DIMS, CubeSpec, create_cube, encode_shard, open_cube, shard_path, write_shard
 from pwcat.errors import CubeError
-from pwcat.ledger import damaged_shards
 from pwcat.materialize import build_cube
 from pwcat.plan import Plan, read_plan, write_plan
 from pwcat.recipe import Recipe

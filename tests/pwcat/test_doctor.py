@@ -13,12 +13,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from pwcat.building.ledger import ledger_path, write_ledger
 from pwcat.cli import cli
 from pwcat.cube import shard_path
 from pwcat.doctor import examine
 from pwcat.doctor.commands import doctor
 from pwcat.errors import PwcatError
-from pwcat.ledger import ledger_path, write_ledger
 from pwcat.lock import locked
 from pwcat.search.journal import Journal
 from pwcat.search.paging import Page

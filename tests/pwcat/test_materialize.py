@@ -13,11 +13,11 @@ import pytest
 import rasterio
 import yaml
 
-from pwcat import execution
 from pwcat.atomic import remove_leftovers, replacing
+from pwcat.building import execution
+from pwcat.building.ledger import ledger_path, read_ledger, write_ledger
 from pwcat.cube import open_cube, shard_path
 from pwcat.errors import CubeError, SourceError
-from pwcat.ledger import ledger_path, read_ledger, write_ledger
 from pwcat.materialize import build_cube
 from pwcat.plan import Plan, read_plan, write_plan
 from pwcat.providers import OpenSource, open_source

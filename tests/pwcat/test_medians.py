@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 import rasterio
 
+from pwcat.building.ledger import read_ledger
 from pwcat.costs.estimate import estimate_plan
 from pwcat.costs.reads import estimate_reads
 from pwcat.cube import open_cube
 from pwcat.errors import RegionError
-from pwcat.ledger import read_ledger
 from pwcat.materialize import build_cube
 from pwcat.plan import freeze_plan, make_plan, read_plan
+from pwcat.providers.reuse import forget_address
 from pwcat.recipe import Recipe
-from pwcat.reuse import forget_address
 
 EVER = {"start": "2021-01-01", "end": "2024-12-31", "max_cloud_cover": 100}
 UNCLEAR = (0, 1, 3, 8, 9, 10)  # of the scene classification: no data, saturated, shadow, clouds, cirrus

@@ -22,8 +22,8 @@ from pwcat.errors import PwcatError, RecipeError, RegionError, SourceError
 from pwcat.materialize import build_cube
 from pwcat.plan import PLAN_SCHEMA, draw_sites, freeze_plan, make_plan, read_plan, write_plan
 from pwcat.providers import OpenSource
+from pwcat.providers.reuse import forget_address
 from pwcat.recipe import Recipe, load_recipe
-from pwcat.reuse import forget_address
 from pwcat.scenes import Scene, search_scenes
 from pwcat.sharding import shard_size
 from pwcat.splits import EARTH_RADIUS_KM

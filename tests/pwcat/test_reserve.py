@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.store import describe
+from pwcat.building.ledger import ledger_path, read_ledger
 from pwcat.cube import open_cube, shard_path
 from pwcat.errors import PwcatError
-from pwcat.ledger import ledger_path, read_ledger
 from pwcat.materialize import build_cube
 from pwcat.plan import freeze_plan, read_plan
 from pwcat.providers import open_source
@@ -241,7 +241,7 @@ def test_the_dataset_is_whole_and_the_ledger_says_why(reserved, poor, tmp_path, 
 
 
 def test_two_builds_are_the_same_bytes_whichever_shards_come_first(reserved, poor, tmp_path, bytes_of, monkeypatch):
-    from pwcat import execution
+    from pwcat.building import execution
 
     archive, _, _ = poor
     one, two = copy_of(reserved, tmp_path / "one"), copy_of(reserved, tmp_path / "two")

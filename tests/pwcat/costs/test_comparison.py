@@ -27,8 +27,8 @@ from pwcat.gdal import GDAL_OPTIONS, open_library
 from pwcat.materialize import build_cube
 from pwcat.plan import freeze_plan, read_plan
 from pwcat.providers import OpenSource
+from pwcat.providers.reuse import forget_address
 from pwcat.recipe import load_recipe
-from pwcat.reuse import forget_address
 
 ONE_OF_EACH = ["B02", "B05", "B01"]  # bands of 10, 20 and 60 m
 ALL = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pwcat.errors import SourceError
-from pwcat.limits import BURST_S, share_limits
+from pwcat.providers.limits import BURST_S, share_limits
 from pwcat.search import Answer, find_items
 from pwcat.search.items import ask
 
@@ -73,7 +73,7 @@ class Clock:
 def test_all_searches_of_a_process_keep_its_share_of_the_rate(api, many, soon, monkeypatch):
     api.items = many
     clock = Clock()
-    monkeypatch.setattr("pwcat.limits.time", clock)
+    monkeypatch.setattr("pwcat.providers.limits.time", clock)
     source = replace(api.source, provider="earth-search")
     share_limits(source, 1 / 4)
     requests = 0

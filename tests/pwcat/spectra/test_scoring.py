@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 
 from pwcat.costs.traffic import metered
 from pwcat.entropy import spectral_entropy
-from pwcat.limits import limit_of
 from pwcat.plan import make_plan
 from pwcat.providers import open_source
+from pwcat.providers.limits import limit_of
 from pwcat.readers import read_chips
 from pwcat.recipe import Recipe
 from pwcat.sites.placing import Placements
@@ -104,7 +104,9 @@ def test_a_permit_of_the_sources_rate_is_taken_for_each_request(wide_archive, re
     plan = make_plan(limited, base_dir=wide_archive)
     chip = coarser(plan.recipe.chip, factor=factor, bands=None)
     # A clock that stands still: what the next permit is due at tells how many were taken
-    monkeypatch.setattr("pwcat.limits.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda seconds: None))
+    monkeypatch.setattr(
+        "pwcat.providers.limits.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda seconds: None)
+    )
     with open_source(plan.recipe.source, base_dir=wide_archive) as opened, metered() as traffic:
         limit_of(opened).per_second = 10
         score_chips(placements_of(plan), plan.scenes, chip=chip, source=opened)

@@ -13,8 +13,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from pwcat.limits import BURST_S, Limit, limit_of, share_limits
 from pwcat.providers import PROVIDERS, OpenSource
+from pwcat.providers.limits import BURST_S, Limit, limit_of, share_limits
 from pwcat.readers import wire
 from pwcat.readers.wire import Address
 
@@ -75,7 +75,7 @@ def test_threads_share_the_rate(server):
 WORKER = """
 import sys
 from urllib.request import urlopen
-from pwcat.limits import limit_of, share_limits
+from pwcat.providers.limits import limit_of, share_limits
 from pwcat.providers import OpenSource
 
 url, rate, share, times = sys.argv[1], *map(float, sys.argv[2:])

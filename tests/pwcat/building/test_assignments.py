@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from pwcat.assignments import ScenePack, assign_shard, cut_item
+from pwcat.building.assignments import ScenePack, assign_shard, cut_item
 from pwcat.cube import CubeSpec
 from pwcat.errors import PwcatError
 from pwcat.plan import read_plan

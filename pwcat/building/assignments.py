@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import stac_geoparquet.arrow
 
+from pwcat.building.shards import ShardTask
 from pwcat.cube import CubeSpec
 from pwcat.errors import PwcatError
 from pwcat.plan import FrozenPlan
 from pwcat.providers import OpenSource
 from pwcat.scenes import Scene
-from pwcat.shards import ShardTask
 
 __all__ = ["ScenePack", "assign_shard", "names_in", "shard_rows"]
 

@@ -22,16 +22,16 @@ import rasterio
 import xarray as xr
 
 from catalog.store import describe
-from pwcat import serving
+from pwcat.building.ledger import UNUSABLE, flagged_scenes, read_ledger, served_scenes
+from pwcat.building.shards import ShardTask, make_shard
 from pwcat.cube import CubeSpec, create_cube, open_cube
 from pwcat.gdal import forget_files
-from pwcat.ledger import UNUSABLE, flagged_scenes, read_ledger, served_scenes
 from pwcat.materialize import build_cube
+from pwcat.pixels import serving
 from pwcat.plan import read_plan
 from pwcat.providers import OpenSource, Signing
+from pwcat.providers.reuse import forget_address
 from pwcat.readers import wire
-from pwcat.reuse import forget_address
-from pwcat.shards import ShardTask, make_shard
 
 COLLECTION = "s2-l2a-synthetic"
 BANDS = ("B02", "B05", "B01")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pwcat.harmonise import OFFSET, boa_offset, check_offset
+from pwcat.pixels.harmonise import OFFSET, boa_offset, check_offset
 
 BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
 WITH_OFFSET = {"57755", "766272"}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pwcat.fallback import Acquisition
+from pwcat.pixels.fallback import Acquisition
 
 
 def item(name, *, time="2024-04-22T17:53:02Z", square=(0, 1), **properties):

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from pwcat.standing import Standing
+from pwcat.building.standing import Standing
 
 __all__ = ["BuildProgress", "show_build"]
 

@@ -18,8 +18,8 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pwcat.atomic import droppable
+from pwcat.building.shards import ShardResult, ShardTask
 from pwcat.errors import CubeError, PwcatError, SourceError
-from pwcat.shards import ShardResult, ShardTask
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pwcat.pixels.quality import unusable
+from pwcat.pixels.reasons import cause_of
 from pwcat.providers import PROVIDERS
-from pwcat.quality import unusable
-from pwcat.reasons import cause_of
 
 
 def test_classes_and_flags_are_counted_by_their_record():

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pwcat.composites import Stacks, scenes_by_date, usable
+from pwcat.building.ledger import Status, ledger_path, read_shard_ledger, write_ledger
 from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import CubeSpec, encode_shard, open_cube, shard_path, write_shard
-from pwcat.ledger import Status, ledger_path, read_shard_ledger, write_ledger
-from pwcat.limits import share_limits
+from pwcat.pixels.composites import Stacks, scenes_by_date, usable
+from pwcat.pixels.quality import offset_check
+from pwcat.pixels.reasons import Cause
+from pwcat.pixels.serving import Desk, Effort, Failed, Served
 from pwcat.providers import OpenSource
-from pwcat.quality import offset_check
+from pwcat.providers.limits import share_limits
 from pwcat.readers import ReaderName
-from pwcat.reasons import Cause
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
-from pwcat.serving import Desk, Effort, Failed, Served
 
 __all__ = ["ShardResult", "ShardTask", "make_shard"]
 

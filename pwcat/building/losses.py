@@ -38,7 +38,7 @@ def count_losses(ledger: pa.Table) -> list[Loss]:
     """Losses by status and cause, the largest first.
 
     Args:
-        ledger: :data:`pwcat.ledger.LEDGER_SCHEMA`.
+        ledger: :data:`pwcat.building.ledger.LEDGER_SCHEMA`.
     """
     lost = ledger.filter(pc.not_equal(ledger["status"], "written")).select(["status", "cause", "reason"])
     reasons: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)

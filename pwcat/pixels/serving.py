@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwcat.errors import DamagedError, ForbiddenError, SourceError
-from pwcat.fallback import OtherGridError, find_counterpart
+from pwcat.pixels.fallback import OtherGridError, find_counterpart
+from pwcat.pixels.quality import clear_pixels, read_quality, unusable
+from pwcat.pixels.reasons import Cause, cause_of
 from pwcat.providers import OpenSource
-from pwcat.quality import clear_pixels, read_quality, unusable
 from pwcat.readers import ReaderName, read_chips
-from pwcat.reasons import Cause, cause_of
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 

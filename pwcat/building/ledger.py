@@ -42,7 +42,7 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("id", pa.string()),
         pa.field("status", pa.string()),
         pa.field("reason", pa.string()),
-        pa.field("cause", pa.string()),  # the reason in a word or two, of pwcat.reasons
+        pa.field("cause", pa.string()),  # the reason in a word or two, of pwcat.pixels.reasons
         pa.field("attempts", pa.int32()),
         pa.field("retries", pa.int32()),
         pa.field("bytes", pa.int64()),

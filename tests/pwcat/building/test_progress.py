@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from pwcat.build_progress import numbers_of, show_build
-from pwcat.standing import Standing
+from pwcat.building.progress import numbers_of, show_build
+from pwcat.building.standing import Standing
 
 
 def standing(samples, **more):

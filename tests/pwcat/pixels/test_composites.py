@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pwcat.composites import Stacks, columns_to_read, median, scenes_by_date, scenes_by_row, usable
+from pwcat.pixels.composites import Stacks, columns_to_read, median, scenes_by_date, scenes_by_row, usable
 
 PIXELS = st.sampled_from([0, 0, 1, 2, 3, 1000, 65_534, 65_535])
 

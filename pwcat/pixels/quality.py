@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pwcat.harmonise import OffsetCheck, check_offset
+from pwcat.pixels.harmonise import OffsetCheck, check_offset
 from pwcat.providers import Bits, Classes, OpenSource
 from pwcat.readers import ReaderName, read_chips
 from pwcat.recipe import Chip

@@ -16,15 +16,15 @@ from threading import enumerate as all_threads
 import cloudpickle
 import pytest
 
-from pwcat import execution
 from pwcat.atomic import replacing
+from pwcat.building import execution
+from pwcat.building.execution import run_shards
+from pwcat.building.shards import ShardResult, ShardTask
 from pwcat.costs.traffic import Traffic
 from pwcat.cube import CubeSpec
 from pwcat.errors import CubeError, SourceError
-from pwcat.execution import run_shards
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip
-from pwcat.shards import ShardResult, ShardTask
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
 

@@ -1,0 +1,1 @@
+"""From a plan to a cube: shards handed out, run, and accounted for."""

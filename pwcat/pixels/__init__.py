@@ -1,0 +1,1 @@
+"""From read pixels to chips: fail-over, harmonising, composites, quality."""
