@@ -14,11 +14,11 @@ from itertools import product
 
 import numpy as np
 import rasterio
-from pwcat.gdal import GDAL_OPTIONS, loaded_gdal
-from pwcat.readers.codecs import COMPRESSIONS
 from rasterio.enums import Compression
 
+from pwcat.gdal import GDAL_OPTIONS, loaded_gdal
 from pwcat.readers import counting, wire
+from pwcat.readers.codecs import COMPRESSIONS
 from pwcat.readers.wire import Address
 
 __all__ = ["DamagedTileError", "PassingError", "check_tiles"]

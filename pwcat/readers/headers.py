@@ -13,11 +13,11 @@ from async_geotiff import GeoTIFF
 from async_tiff import TIFF
 from async_tiff.enums import Endianness, PlanarConfiguration, Predictor
 from numpy.typing import NDArray
+
 from pwcat.errors import ForbiddenError
 from pwcat.providers.reuse import forgets
 from pwcat.readers.codecs import COMPRESSIONS
 from pwcat.readers.grid import Grid
-
 from pwcat.readers.wire import Address, fetch
 
 __all__ = ["Header", "UnsuitedError", "forget", "open_header"]

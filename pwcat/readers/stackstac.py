@@ -21,6 +21,9 @@ import rasterio
 import stackstac
 from dask.delayed import Delayed
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags, Resampling
+from stackstac.rio_env import LayeredEnv
+
 from pwcat.errors import DamagedError, ForbiddenError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
 from pwcat.pixels.reasons import cause_of
@@ -28,16 +31,13 @@ from pwcat.providers import OpenSource
 from pwcat.providers.limits import Limit, limit_of
 from pwcat.providers.redaction import redact_logs
 from pwcat.providers.reuse import forgets
-from pwcat.readers.cutting import Cuts
-from pwcat.readers.grid import Grid, place
-from pwcat.recipe import Chip
-from pwcat.scenes import Scene
-from rasterio.enums import MaskFlags, Resampling
-from stackstac.rio_env import LayeredEnv
-
 from pwcat.readers import wire
 from pwcat.readers.checksums import DamagedTileError, PassingError, check_tiles
+from pwcat.readers.cutting import Cuts
+from pwcat.readers.grid import Grid, place
 from pwcat.readers.wire import Address
+from pwcat.recipe import Chip
+from pwcat.scenes import Scene
 
 __all__ = ["Stackstac"]
 

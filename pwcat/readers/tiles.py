@@ -17,19 +17,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pwcat.errors import DamagedError
 from pwcat.providers import OpenSource
 from pwcat.providers.limits import limit_of
+from pwcat.readers import counting, wire
 from pwcat.readers.codecs import decode_tile
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Placement, place
-from pwcat.recipe import Chip
-from pwcat.scenes import Scene
-
-from pwcat.readers import counting, wire
 from pwcat.readers.headers import Header, UnsuitedError, forget, open_header
 from pwcat.readers.kept import KEPT, Key
 from pwcat.readers.wire import Address
+from pwcat.recipe import Chip
+from pwcat.scenes import Scene
 
 __all__ = ["Tiles"]
 

@@ -21,9 +21,9 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import HTTPStore
+
 from pwcat.errors import ForbiddenError
 from pwcat.providers.limits import Limit
-
 from pwcat.readers import counting
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+
 from pwcat.errors import DamagedError
 from pwcat.pixels import serving
 from pwcat.pixels.serving import Desk, Effort, Failed, Served
-from pwcat.recipe import Chip
-
 from pwcat.readers import read_chips
+from pwcat.recipe import Chip
 
 READERS = ("tiles", "stackstac")
 EXTENT, TILE = 1280, 256

@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 import rasterio
-from pwcat.providers.reuse import forget_address
-from pwcat.recipe import Chip
 
+from pwcat.providers.reuse import forget_address
 from pwcat.readers import counting, read_chips
 from pwcat.readers.kept import KeptTiles
+from pwcat.recipe import Chip
 
 READERS = ("tiles", "stackstac")
 
