@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -18,6 +17,7 @@ from pwcat.costs.estimate import RATE_MB_S, estimate_plan
 from pwcat.costs.tables import cost_facts, design_facts, show_design, show_facts, spectral_facts
 from pwcat.errors import PwcatError
 from pwcat.geo.tables import POINT_FORMATS, write_points
+from pwcat.outputs import require_output
 from pwcat.plan import draw_sites, freeze_plan, read_plan
 from pwcat.progress import show_drawing
 from pwcat.providers import open_source
@@ -65,7 +65,7 @@ def sites(
 
     Where a scene is wanted as well, `pwcat plan` goes on drawing until one holds each site; so its places are others.
     """
-    _require_format(out, POINT_FORMATS, "--out")
+    require_output(out, POINT_FORMATS, "--out")
     loaded = load_recipe(recipe)
     _require_map(map_file, map_by, loaded)
     with show_drawing(Console(stderr=True)) as progress:
@@ -97,7 +97,7 @@ def _draw(recipe: Recipe, base_dir: Path, progress: OnDrawn) -> pa.Table:
 
 def _require_map(path: Path | None, by: str | None, recipe: Recipe) -> None:
     """See that a map can be drawn as asked before anything else is done."""
-    _require_format(path, MAP_FORMATS, "--map")
+    require_output(path, MAP_FORMATS, "--map")
     if by is None:
         return
     if path is None:
@@ -105,20 +105,6 @@ def _require_map(path: Path | None, by: str | None, recipe: Recipe) -> None:
     known = [*recipe.regions.given(), "stratum", "split"]
     if by not in known:
         raise PwcatError(f"--map-by {by}: the recipe has no such layer; it has {', '.join(known)}")
-
-
-def _require_format(path: Path | None, formats: Sequence[str], option: str) -> None:
-    """See that a file can be written, and in which format, before anything else is done; its folder is made."""
-    if path is None:
-        return
-    if path.suffix.lower() not in formats:
-        raise PwcatError(f"{option} {path}: the file must end in {', '.join(formats)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise PwcatError(f"{option} {path}: its folder cannot be made ({exc.strerror}); name another") from exc
-    if not os.access(path.parent, os.W_OK):
-        raise PwcatError(f"{option} {path}: nothing can be written into its folder; name another")
 
 
 def _write_sites(path: Path, table: pa.Table) -> None:

@@ -15,22 +15,12 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from pwcat.atomic import replacing_by_name
 from pwcat.errors import PwcatError
 
-__all__ = ["POINT_FORMATS", "require_point_format", "write_points"]
+__all__ = ["POINT_FORMATS", "write_points"]
 
 # GDAL's driver of each ending that GDAL writes.
 _DRIVERS: Final = {".geojson": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
 
 POINT_FORMATS: Final = (".csv", ".parquet", *_DRIVERS)
-
-
-def require_point_format(path: Path) -> None:
-    """See that a name ends in a format that is written, in any case.
-
-    Raises:
-        PwcatError: it does not.
-    """
-    if path.suffix.lower() not in POINT_FORMATS:
-        raise PwcatError(f"{path}: points are written as {', '.join(POINT_FORMATS)}; name a file that ends so")
 
 
 def write_points(path: Path, table: pd.DataFrame, *, layer: str) -> None:
@@ -46,7 +36,8 @@ def write_points(path: Path, table: pd.DataFrame, *, layer: str) -> None:
     Raises:
         PwcatError: the name ends otherwise, or the file cannot be written there.
     """
-    require_point_format(path)
+    if path.suffix.lower() not in POINT_FORMATS:
+        raise PwcatError(f"{path}: points are written as {', '.join(POINT_FORMATS)}; name a file that ends so")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing_by_name(path) as temporary:

@@ -16,8 +16,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from pwcat.errors import RegionError
-from pwcat.geo.tables import POINT_FORMATS, require_point_format, write_points
+from pwcat.geo.tables import POINT_FORMATS, write_points
 from pwcat.layers import Layer, RegionLayers
+from pwcat.outputs import require_output
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import load_recipe
 from pwcat.regions.cache import (
@@ -251,8 +252,7 @@ def label(
     from pwcat.regions.inspection import label_points, read_points
     from pwcat.regions.tables import show_labels, sources_line
 
-    if out is not None:
-        require_point_format(out)
+    require_output(out, POINT_FORMATS, "-o")
     if (lon is None) != (lat is None):
         raise RegionError("give both --lon and --lat, or neither")
     table = read_points(points, lon=lon, lat=lat)

@@ -171,9 +171,17 @@ def test_label_tells_what_is_wrong_with_points(run, tmp_path):
 @pytest.mark.kit
 def test_label_refuses_to_write_other_files(run, kit, tmp_path):
     run("fetch", "landcover", "--from", kit / IGBP)
-    with pytest.raises(PwcatError, match=r"out\.xlsx: points are written as \.csv, \.parquet, \.geojson"):
+    with pytest.raises(PwcatError, match=r"-o .*out\.xlsx: the file must end in \.csv, \.parquet, \.geojson"):
         run("label", "1,2", "-o", tmp_path / "out.xlsx")
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.kit
+def test_label_sees_that_it_can_write_before_it_labels(run, kit, tmp_path):
+    run("fetch", "landcover", "--from", kit / IGBP)
+    (tmp_path / "out.csv").mkdir()
+    with pytest.raises(PwcatError, match=r"-o .*out\.csv: a folder of this name is there; name another"):
+        run("label", tmp_path / "no-such-points.csv", "-o", tmp_path / "out.csv")
 
 
 POINTS = {"note": ["a", "b", "c"], "size": [1, 2, 3], "lon": [-60.1, 0.0, 10.7], "lat": [-10.3, -50.0, 50.2]}
