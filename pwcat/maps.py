@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from pwcat.costs.expected import NO_LAYERS, class_codes, is_text
+from pwcat.costs.expected import class_codes, layers_of
 from pwcat.errors import PwcatError
 
 if TYPE_CHECKING:
@@ -134,9 +134,9 @@ class _Group:
 
 def _groups(table: pa.Table, layer: str) -> list[_Group]:
     """The classes by frequency, and those without a class."""
-    layers = [field.name for field in table.schema if is_text(field.type) and field.name not in NO_LAYERS - {"stratum"}]
-    if layer not in {*layers, "split"}:
-        raise PwcatError(f"the plan has no layer {layer!r} to colour by; it has {', '.join([*layers, 'split'])}")
+    known = [*layers_of(table), *(name for name in ("stratum", "split") if name in table.column_names)]
+    if layer not in known:
+        raise PwcatError(f"the plan has no layer {layer!r} to colour by; it has {', '.join(known)}")
     codes, names = class_codes(table[layer])
     counts = np.bincount(codes + 1, minlength=len(names) + 1)
     rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])  # those without a class first

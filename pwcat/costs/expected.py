@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pwcat.entropy import shannon_entropy
 from pwcat.geo.geodesy import SiteIndex, geodesic_km
 
-__all__ = ["Distances", "Diversity", "class_codes", "expected_diversity", "is_text", "layers_of", "site_distances"]
+__all__ = ["Distances", "Diversity", "class_codes", "expected_diversity", "layers_of", "site_distances"]
 
 # Columns of text in a plan that are no region layer.
 NO_LAYERS = frozenset({"id", "stratum", "split"})
