@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -18,8 +19,10 @@ from pwcat.errors import RecipeError
 from pwcat.faults import describe_faults
 from pwcat.layers import RegionLayers
 from pwcat.providers import PROVIDERS
+from pwcat.providers.document import Source
 from pwcat.regions.datasets import DEFAULTS
 from pwcat.samplers import AnySampler, Spectral
+from pwcat.sensors.document import SENSOR_NAME, Sensor, sensor_faults
 
 __all__ = ["Chip", "Phenology", "Recipe", "Source", "Split", "When", "load_recipe"]
 
@@ -31,61 +34,6 @@ MOST_SCENES = 5
 LEAST_SCORED_PX = 4
 
 _SAMPLER: TypeAdapter[Any] = TypeAdapter(AnySampler)
-
-
-class Source(Document):
-    """Where scenes come from: a provider by name, and one collection of it."""
-
-    provider: str = Field(description=f"one of {', '.join(PROVIDERS)}")
-    collection: str = Field(min_length=1)
-    url: str | None = Field(None, description="the STAC API; needed for `stac`, known for the others")
-    path: str | None = Field(
-        None, description="`archive` only: the folder, relative to the recipe; it is served while needed"
-    )
-    search: Literal["auto", "api", "snapshot"] = Field(
-        "auto",
-        description="where scenes are looked for: the API, the collection's GeoParquet, or what the provider prefers",
-    )
-    allow_private: bool = Field(
-        False, description="whether its files may be on this computer or its network, as no public source's are"
-    )
-    requests_per_s: float | None = Field(
-        None,
-        gt=0,
-        description="that its files are asked for, by all workers together; what is known to be borne otherwise",
-    )
-    fallback: list[Source] = Field(
-        default_factory=list,
-        description="sources of the same acquisitions, tried in this order where it cannot serve one",
-    )
-
-    @field_validator("fallback")
-    @classmethod
-    def _side_by_side(cls, fallback: list[Source]) -> list[Source]:
-        if any(other.fallback for other in fallback):
-            raise ValueError("a source of `fallback` has a `fallback` of its own: list them all side by side")
-        return fallback
-
-    @field_validator("provider")
-    @classmethod
-    def _known(cls, provider: str) -> str:
-        if provider not in PROVIDERS:
-            raise ValueError(f"unknown provider {provider!r}: choose one of {', '.join(PROVIDERS)}")
-        return provider
-
-    @field_validator("path")
-    @classmethod
-    def _found_somewhere(cls, path: str | None, info: ValidationInfo) -> str | None:
-        if not {"provider", "url"} <= info.data.keys():
-            return path
-        provider, url = info.data["provider"], info.data["url"]
-        if provider == "archive" and (url is None) == (path is None):
-            raise ValueError("an archive needs either `path` (a folder) or `url` (where it is served)")
-        if provider != "archive" and path is not None:
-            raise ValueError("`path` is for the provider `archive`")
-        if url is None and path is None and PROVIDERS[provider].url is None:
-            raise ValueError(f"provider {provider!r} needs a `url`")
-        return path
 
 
 class Phenology(Document):
@@ -225,6 +173,11 @@ class Recipe(Document):
     chip: Chip
     regions: RegionLayers = RegionLayers()
     split: Split = Split()
+    sensors: dict[Annotated[str, Field(pattern=SENSOR_NAME)], Sensor] = Field(
+        default_factory=dict,
+        exclude_if=operator.not_,  # a recipe without them keeps the hash that it had before there were any
+        description="sources beside the main one whose bands stand behind the chip's, on the same pixels",
+    )
 
     @model_validator(mode="after")
     def _reachable(self) -> Recipe:
@@ -239,9 +192,17 @@ class Recipe(Document):
         return self.chip.size_px * self.chip.resolution_m / 1000
 
     @property
+    def bands(self) -> list[str]:
+        """All bands of the cube, in its order: the chip's, then each sensor's."""
+        return [*self.chip.bands, *(band for sensor in self.sensors.values() for band in sensor.bands)]
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the canonical JSON of this recipe, defaults included; in every artefact made from it."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        document = self.model_dump(mode="json")
+        if self.sensors:  # their order is that of the cube's bands
+            document["sensors"] = list(document["sensors"].items())
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_yaml(self) -> str:
@@ -287,7 +248,8 @@ def _unreachable(document: Mapping[str, Any]) -> list[str]:
     chip = document.get("chip")
     if isinstance(sampler, Spectral) and isinstance(chip, Mapping):
         faults += _unscorable(sampler, chip, document.get("when"), constraints)
-    return faults + _unjudged(document) + _ungrouped(document.get("when"), constraints)
+    faults += _unjudged(document) + _ungrouped(document.get("when"), constraints)
+    return faults + sensor_faults(document)
 
 
 def _unjudged(document: Mapping[str, Any]) -> list[str]:

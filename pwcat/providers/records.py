@@ -8,7 +8,27 @@ from typing import Any, Literal
 
 from pwcat.providers.signing import Signing
 
-__all__ = ["Band", "Bits", "Classes", "Collection", "Offset", "Provider", "asset_of_item"]
+__all__ = ["Band", "Bits", "Classes", "Collection", "Encoding", "Offset", "Provider", "asset_of_item"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How numbers of any kind become the cube's uint16, where 0 is no data.
+
+    stored = round((value - offset) / scale), clipped to 1..65535; so value = stored * scale + offset, to half a ``scale``.
+
+    Attributes:
+        scale: of one step, in ``unit``; above 0.
+        offset: the value that 0 would stand for: one ``scale`` below the least that can be kept.
+        unit: of the value.
+        transform: what is done with a number first: nothing, or ten times its decimal logarithm, where numbers that are not
+            above 0 are no data.
+    """
+
+    scale: float
+    offset: float
+    unit: str
+    transform: Literal["linear", "decibel"] = "linear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +41,8 @@ class Band:
         gsd_m: native sampling, metres; ``None`` where it differs from file to file.
         alias: another name that a recipe may use, ``blue``.
         index: of the band in the asset's file, from 1.
+        encoding: how its numbers become the cube's where it is a sensor's beside the main source; ``None`` where they stay as
+            they are.
     """
 
     name: str
@@ -28,6 +50,7 @@ class Band:
     gsd_m: float | None
     alias: str | None = None
     index: int = 1
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,19 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pwcat.errors import SourceError
 from pwcat.pixels.harmonise import boa_offset
 from pwcat.providers.addresses import check_address
+from pwcat.providers.document import Source
 from pwcat.providers.records import Collection, Provider, asset_of_item
 from pwcat.providers.redaction import strip_signature, unsign
 from pwcat.providers.register import PROVIDERS
 from pwcat.providers.reuse import forget_address
 from pwcat.providers.signing import Signing, tokens_of
-
-if TYPE_CHECKING:
-    from pwcat.recipe import Source
 
 __all__ = ["OpenSource", "open_fallback", "open_source"]
 

@@ -19,6 +19,7 @@ from pwcat.errors import RecipeError
 from pwcat.layers import Layer, RegionLayers
 from pwcat.recipe import Chip, Recipe, Source, Split, When, load_recipe
 from pwcat.samplers import STRATEGIES, SamplerDocument
+from pwcat.sensors.document import Encode, Sensor
 
 PAGE = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text(encoding="utf-8")
 
@@ -591,6 +592,8 @@ SECTIONS = {
     "**`constraints`**": Constraints,
     "A layer is one of": Layer,
     "**`split`**": Split,
+    "**`sensors`**": Sensor,
+    "An entry of `encode`": Encode,
 }
 
 

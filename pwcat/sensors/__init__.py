@@ -1,0 +1,1 @@
+"""Sensors beside the main source: more bands on the very same pixels, from other collections."""
