@@ -1,0 +1,246 @@
+"""Files of a sensor brought onto chips' grids by GDAL's warp: with patience, and signed anew after a refusal."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.errors import RasterioError
+from rasterio.warp import reproject, transform_bounds
+
+from pwcat.errors import ForbiddenError, SourceError
+from pwcat.gdal import GDAL_OPTIONS, forget_files
+from pwcat.pixels.reasons import Cause, cause_of
+from pwcat.providers import OpenSource
+from pwcat.providers.limits import Limit, limit_of
+from pwcat.providers.redaction import redact_logs
+from pwcat.readers import wire
+from pwcat.readers.wire import Address
+from pwcat.sensors.grids import PixelGrid
+
+__all__ = ["Asset", "Unread", "read_asset"]
+
+log = logging.getLogger(__name__)
+
+redact_logs("rasterio")
+
+ATTEMPTS = 3
+RETRY_DELAY_S = 0.5
+
+# A HEAD, and the start of the file.
+REQUESTS_TO_OPEN = 2
+
+# GDAL's cache over all files holds what is wanted twice; the one of an open file would copy it, and round ranges up.
+OPTIONS: Mapping[str, Any] = {**GDAL_OPTIONS, "VSI_CACHE": False, "GDAL_INGESTED_BYTES_AT_OPEN": 16384}
+
+# Failures that may be of some pixels alone.
+OF_THE_FILE: frozenset[Cause] = frozenset({"corrupt data", "other"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """A file of an item, and which of its bands are wanted.
+
+    Attributes:
+        href: as the plan keeps it, unsigned.
+        indexes: of the bands in the file, from 1.
+        nodata: number that stands for no data where the file names none.
+        unencoded: names of bands of which only whole numbers from 0 to 65535 can be kept: nothing says how others become these.
+        resampling: onto other grids.
+    """
+
+    href: str
+    indexes: tuple[int, ...]
+    nodata: float | None
+    unencoded: tuple[str, ...]
+    resampling: Resampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """Pixels that cannot be had.
+
+    Attributes:
+        cause: in a word or two.
+        reason: in words, without secrets.
+    """
+
+    cause: Cause
+    reason: str
+
+
+def read_asset(
+    asset: Asset, grids: Sequence[PixelGrid], *, source: OpenSource
+) -> Iterator[tuple[int, NDArray[np.float32] | Unread]]:
+    """Its bands on each of some grids, ``(band, y, x)``, NaN where there is no data; or why they cannot be had.
+
+    The file is opened once, unless reading fails. What a server refuses is signed anew, and asked for once more; what fails for
+    other reasons is asked for three times. A failure of some pixels costs the grids that hold them, one of the server or the
+    whole file all grids.
+
+    Args:
+        asset: of an item of the source.
+        grids: each comes once, by its place in this sequence.
+        source: signs the href, says how often its files may be asked for.
+    """
+    reading = _Reading(asset=asset, grids=grids, source=source, waiting=list(range(len(grids))))
+    yield from reading.patiently()
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    """Grids of a file that still want to be read, the next one first."""
+
+    asset: Asset
+    grids: Sequence[PixelGrid]
+    source: OpenSource
+    waiting: list[int]
+
+    def patiently(self) -> Iterator[tuple[int, NDArray[np.float32] | Unread]]:
+        failures, attempts, refused = 0, ATTEMPTS, False
+        while self.waiting:
+            href, before = self.asset.href, len(self.waiting)
+            try:
+                href = self.source.sign(self.asset.href)
+                yield from self._read(href)
+            except SourceError as exc:
+                yield from self._give_up(exc, href, len(self.waiting))
+            except (RasterioError, OSError, RuntimeError) as exc:
+                forget_files(href)  # GDAL would give the same bytes, or the same refusal, the next time
+                if len(self.waiting) < before:
+                    failures = 0
+                if _is_refusal(exc, href):
+                    if refused:
+                        told = f"{self.asset.href}: the server refuses it (403), signed anew as well"
+                        yield from self._give_up(ForbiddenError(self.asset.href), href, len(self.waiting), told)
+                    refused = True
+                    self.source.forget(href)
+                    continue
+                failures += 1
+                if failures < attempts:
+                    time.sleep(RETRY_DELAY_S * 2 ** (failures - 1))
+                    continue
+                alone = isinstance(exc, _OfPixelsError) and cause_of(_words(exc)) in OF_THE_FILE
+                yield from self._give_up(exc, href, 1 if alone else len(self.waiting))
+                failures, attempts = 0, 1  # patience was had with this file
+
+    def _read(self, href: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        limit = limit_of(self.source)
+        with rasterio.Env(**OPTIONS):
+            limit.wait(REQUESTS_TO_OPEN)
+            with rasterio.open(href) as raster:
+                self._require_fit(raster)
+                while self.waiting:
+                    try:
+                        pixels = _warp(raster, self.asset, self.grids[self.waiting[0]], limit)
+                    except (RasterioError, OSError, RuntimeError) as exc:
+                        raise _OfPixelsError(str(exc)) from exc
+                    yield self.waiting.pop(0), pixels
+
+    def _require_fit(self, raster: rasterio.DatasetReader) -> None:
+        """See that the file has the bands, and that their numbers can be kept."""
+        if raster.crs is None:
+            raise SourceError(f"{self.asset.href}: it has no CRS")
+        for index in self.asset.indexes:
+            if index > raster.count:
+                raise SourceError(f"{self.asset.href}: it has {raster.count} band(s), band {index} is wanted")
+            dtype = np.dtype(raster.dtypes[index - 1])
+            if self.asset.unencoded and dtype not in (np.uint8, np.uint16):
+                said = ", ".join(f"{band}: {{scale: ..., offset: ...}}" for band in self.asset.unencoded)
+                raise SourceError(f"{self.asset.href}: {dtype} cannot be kept as uint16; say `encode: {{{said}}}`")
+
+    def _give_up(self, exc: Exception, href: str, count: int, text: str | None = None) -> Iterator[tuple[int, Unread]]:
+        words = self.source.unsign((text or _words(exc)).replace(href, self.asset.href))
+        cause = cause_of(exc if isinstance(exc, ForbiddenError | SourceError) else words)
+        if self.asset.href not in words:
+            words = f"{self.asset.href}: {words}"
+        log.info("%s", words)
+        for _ in range(count):
+            yield self.waiting.pop(0), Unread(cause=cause, reason=words)
+
+
+class _OfPixelsError(RuntimeError):
+    """The file opens; these pixels of it cannot be read."""
+
+
+def _warp(raster: rasterio.DatasetReader, asset: Asset, grid: PixelGrid, limit: Limit) -> NDArray[np.float32]:
+    """Bands on a grid, ``(band, y, x)``. One by one: GDAL takes pixels for data that only some of several bands have."""
+    out = np.full((len(asset.indexes), *grid.shape), np.nan, dtype=np.float32)
+    rows = _block_rows(raster, grid)
+    if not rows:
+        return out
+    for number, index in enumerate(asset.indexes):
+        limit.wait(rows)
+        reproject(
+            rasterio.band(raster, index),
+            out[number],
+            src_nodata=_nodata(raster, index, asset.nodata),
+            dst_nodata=np.nan,
+            dst_transform=grid.transform,
+            dst_crs=f"EPSG:{grid.epsg}",
+            resampling=asset.resampling,
+            init_dest_nodata=False,
+        )
+    return out
+
+
+def _nodata(raster: rasterio.DatasetReader, index: int, known: float | None) -> float | None:
+    """What stands for no data in a band: what the file says, else what is known, else NaN where it can be there."""
+    if (said := raster.nodatavals[index - 1]) is not None:
+        return float(said)
+    if raster.mask_flag_enums[index - 1] != [MaskFlags.all_valid]:
+        return None  # a mask of its own
+    floating = np.issubdtype(np.dtype(raster.dtypes[index - 1]), np.floating)
+    if known is not None and (floating or 0 <= known <= np.iinfo(raster.dtypes[index - 1]).max):
+        return known
+    return math.nan if floating else None
+
+
+def _block_rows(raster: rasterio.DatasetReader, grid: PixelGrid) -> int:
+    """Rows of the file's blocks that a grid touches, each about one request; none where the file is elsewhere."""
+    west, south, east, north = transform_bounds(f"EPSG:{grid.epsg}", raster.crs, *grid.bounds)
+    if east < west:  # across the antimeridian
+        west, east = raster.bounds.left, raster.bounds.right
+    inverse = ~raster.transform
+    corners = [inverse @ (x, y) for x in (west, east) for y in (south, north)]
+    columns, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
+    # One pixel more on each side, for the interpolation
+    if max(columns) < -1 or min(columns) > raster.width + 1 or max(rows) < -1 or min(rows) > raster.height + 1:
+        return 0
+    side = raster.block_shapes[0][0]
+    first, last = (min(max(value, 0), raster.height - 1) // side for value in (min(rows) - 1, max(rows) + 1))
+    return int(last - first) + 1
+
+
+def _words(exc: BaseException) -> str:
+    """What failed in the end: the innermost of what GDAL says, and the outermost where that names what was done."""
+    texts, inner = [str(exc)], exc
+    while (deeper := inner.__cause__) is not None:
+        inner = deeper
+        texts.append(str(inner))
+    said = list(dict.fromkeys(" ".join(text.split()) for text in texts if text))
+    return ": ".join(said[:1] + said[-1:] if len(said) > 1 else said)
+
+
+def _is_refusal(exc: Exception, href: str) -> bool:
+    """Whether the server refuses a file; GDAL does not always say, where it has opened it."""
+    if isinstance(exc, ForbiddenError) or cause_of(_words(exc)) == "forbidden":
+        return True
+    address = Address.of(href, name=href)
+    if address is None or not isinstance(exc, _OfPixelsError) or not wire.usable():
+        return False
+    with suppress(RuntimeError):
+        try:
+            wire.run(wire.fetch(address, 0, 1, retries=0))
+        except ForbiddenError:
+            return True
+    return False

@@ -1,0 +1,32 @@
+"""Sources of sensors, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pwcat.providers import OpenSource, open_source
+from pwcat.sensors.document import Sensor
+
+__all__ = ["open_sensors"]
+
+
+@contextmanager
+def open_sensors(sensors: Mapping[str, Sensor], *, base_dir: Path) -> Iterator[dict[str, OpenSource]]:
+    """The sources of sensors, ready to answer, by name; one that several share is opened once.
+
+    Args:
+        sensors: of the recipe.
+        base_dir: the folder that a relative ``path`` starts from.
+
+    Raises:
+        SourceError: an archive's folder does not exist.
+    """
+    with ExitStack() as stack:
+        opened: dict[str, OpenSource] = {}
+        for sensor in sensors.values():
+            said = sensor.source.model_dump_json()
+            if said not in opened:
+                opened[said] = stack.enter_context(open_source(sensor.source, base_dir=base_dir))
+        yield {name: opened[sensor.source.model_dump_json()] for name, sensor in sensors.items()}
