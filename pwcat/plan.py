@@ -26,6 +26,8 @@ from pwcat.samplers import Spectral, Stratum
 from pwcat.samplers.world import World
 from pwcat.scenes import Scene, read_scenes, search_scenes, write_scenes
 from pwcat.search import Refused
+from pwcat.sensors.choice import SensorChoice, choose_sensors
+from pwcat.sensors.frozen import PLAN_NOTE, remove_sensors, write_sensors
 from pwcat.sharding import shard_size
 from pwcat.sites.columns import Sites, hilbert_order
 from pwcat.sites.drawing import OnDrawn, choose_sites, unheard
@@ -85,6 +87,7 @@ class Plan:
         scenes: those that the tables name, by id.
         layers: source of each region layer.
         spectral: what a choice by spectra looked at; ``None`` for other strategies.
+        sensors: what sensors beside the source have; ``None`` where the recipe names none.
     """
 
     recipe: Recipe
@@ -93,6 +96,7 @@ class Plan:
     scenes: list[Scene]
     layers: dict[str, str]
     spectral: SpectralChoice | None = None
+    sensors: SensorChoice | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -152,6 +156,7 @@ def _plan(recipe: Recipe, base_dir: Path, source: OpenSource, pages: Path | None
         scenes=sorted((locator.scenes[number] for number in used[used >= 0]), key=lambda scene: scene.id),
         layers=regions.sources(),
         spectral=choice,
+        sensors=choose_sensors(recipe, table, extra, base_dir=base_dir, pages=pages),
     )
 
 
@@ -307,7 +312,7 @@ def _fractions(shares_NK: NDArray[np.float32], classes: Sequence[str]) -> pa.Arr
 
 
 def write_plan(plan: Plan, folder: Path) -> None:
-    """Write ``plan.parquet``, ``reserve.parquet``, ``scenes.parquet``, ``recipe.yaml``; the plan last: where it is, all are."""
+    """Write ``plan.parquet`` and all that belongs to it; the plan last: where it is, all are."""
     folder.mkdir(parents=True, exist_ok=True)
     notes = {"pwcat:recipe_hash": plan.recipe.hash, "pwcat:layers": json.dumps(plan.layers, sort_keys=True)}
     if plan.spectral is not None:
@@ -321,6 +326,10 @@ def write_plan(plan: Plan, folder: Path) -> None:
     if len(plan.reserve):
         with replacing(folder / "reserve.parquet") as temporary:
             pq.write_table(plan.reserve, temporary, compression="zstd")
+    remove_sensors(folder)
+    if plan.sensors is not None:
+        found, tallies = plan.sensors, {name: vars(tally) for name, tally in plan.sensors.tallies.items()}
+        notes[PLAN_NOTE] = write_sensors(folder, found.tables(), found.items, tallies=tallies)
     with replacing(folder / "plan.parquet") as temporary:
         pq.write_table(plan.table.replace_schema_metadata(notes), temporary, compression="zstd")
 

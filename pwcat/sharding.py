@@ -19,7 +19,7 @@ def shard_size(recipe: Recipe) -> int:
     """Samples a shard, a power of two."""
     # A median holds all scenes of one date beside the chips
     layers = recipe.when.num_dates + (recipe.when.most_scenes or 0)
-    chip_bytes = 2 * layers * len(recipe.chip.bands) * recipe.chip.size_px**2
+    chip_bytes = 2 * layers * len(recipe.bands) * recipe.chip.size_px**2
     wanted = min(max(SHARD_CHIPS[0], recipe.num_samples // NUM_SHARDS[1]), SHARD_CHIPS[1])
     most = max(1, min(wanted, SHARD_BYTES // chip_bytes, recipe.num_samples // NUM_SHARDS[0]))
     return int(2 ** math.floor(math.log2(most)))

@@ -67,7 +67,7 @@ def estimate_plan(
         shards=-(-len(table) // shard_size(recipe)),
         requests=reads.requests,
         download_bytes=round(reads.bytes),
-        cube_bytes=len(table) * times * len(chip.bands) * chip.size_px**2 * 2,
+        cube_bytes=len(table) * times * len(recipe.bands) * chip.size_px**2 * 2,
         hours=estimate_seconds(reads, rate_mb_s=rate_mb_s) / 3600,
         rate_mb_s=rate_mb_s,
     )

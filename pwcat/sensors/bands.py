@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from pwcat.errors import SourceError
 from pwcat.providers.source import OpenSource
 from pwcat.sensors.document import ELEVATION, SLOPE
 
-__all__ = ["assets_of", "stored_band"]
+__all__ = ["assets_of", "data_type", "stored_band"]
 
 
 def stored_band(source: OpenSource, band: str, assets: Mapping[str, Any]) -> str:
@@ -30,3 +31,23 @@ def assets_of(source: OpenSource, bands: Sequence[str], assets: Mapping[str, Any
         SourceError: the item has none for a band; lists those it has.
     """
     return {band: source.band_asset(stored_band(source, band, assets), assets) for band in bands}
+
+
+def data_type(source: OpenSource, band: str, asset: Mapping[str, Any]) -> str | None:
+    """What numbers an asset says a band has, ``float32``; else what is known of the collection; ``None`` without either."""
+    entries = _entries(asset)
+    known = source.record.band(band)
+    index = known.index - 1 if known is not None else 0
+    named = [entry for entry in entries if band in (entry.get("name"), entry.get("common_name"))]
+    entry = named[0] if named else entries[index] if index < len(entries) else {}
+    said = entry.get("data_type") or asset.get("data_type") or source.record.dtype
+    return None if said is None else str(said)
+
+
+def _entries(asset: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What an asset says of its bands, in their order, whichever version it is written in."""
+    lists = [asset.get(name) or [] for name in ("bands", "eo:bands", "raster:bands")]
+    return [
+        {key: value for entry in entries for key, value in entry.items()}
+        for entries in zip_longest(*lists, fillvalue={})
+    ]

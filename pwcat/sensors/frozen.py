@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import file_digest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,16 @@ import stac_geoparquet.arrow
 from pwcat.atomic import replacing
 from pwcat.errors import PwcatError
 
-__all__ = ["EVERY_DATE", "SENSORS_SCHEMA", "FrozenSensors", "Key", "read_sensors", "remove_sensors", "write_sensors"]
+__all__ = [
+    "EVERY_DATE",
+    "SENSORS_SCHEMA",
+    "FrozenSensors",
+    "Key",
+    "read_sensors",
+    "read_tallies",
+    "remove_sensors",
+    "write_sensors",
+]
 
 # One row a sample, sensor and date: samples of the plan in its order, then those of the reserve; each with the same rows,
 # sensors in the recipe's order, dates ascending. `time` is the index of the date, -1 for a sensor that is the same at all.
@@ -34,21 +44,28 @@ SENSORS_SCHEMA = pa.schema(
 )
 EVERY_DATE = -1
 
-# Of the plan: SHA-256 of sensors.parquet. Of that: of each sensor's items.
-PLAN_NOTE, ITEMS_NOTE = "pwcat:sensors", "pwcat:items"
+# Of the plan: SHA-256 of sensors.parquet. Of that: the same of each sensor's items, and counts of dates.
+PLAN_NOTE, ITEMS_NOTE, TALLY_NOTE = "pwcat:sensors", "pwcat:items", "pwcat:tally"
 ITEMS_AT_ONCE = 500
 
 # Sample, sensor, index of the date.
 Key = tuple[str, str, int]
 
 
-def write_sensors(folder: Path, table: pa.Table, items: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def write_sensors(
+    folder: Path,
+    table: pa.Table | Iterable[pa.Table],
+    items: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    tallies: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+) -> str:
     """Write ``sensors/<name>.parquet``, then ``sensors.parquet``; SHA-256 of the last, which the plan is to note.
 
     Args:
         folder: the collection's.
-        table: :data:`SENSORS_SCHEMA`.
+        table: :data:`SENSORS_SCHEMA`, whole or in parts.
         items: STAC items that it names, by sensor; a sensor without any gets no file.
+        tallies: counts of dates by sensor, kept beside them.
     """
     remove_sensors(folder)
     digests = {}
@@ -60,10 +77,11 @@ def write_sensors(folder: Path, table: pa.Table, items: Mapping[str, Sequence[Ma
                 arrow = stac_geoparquet.arrow.parse_stac_items_to_arrow([dict(item) for item in found]).read_all()
                 stac_geoparquet.arrow.to_parquet(arrow, temporary)
             digests[name] = _digest(path)
-    path = folder / "sensors.parquet"
-    with replacing(path) as temporary:
-        notes = {ITEMS_NOTE: json.dumps(digests, sort_keys=True)}
-        pq.write_table(table.cast(SENSORS_SCHEMA).replace_schema_metadata(notes), temporary, compression="zstd")
+    path, notes = folder / "sensors.parquet", {ITEMS_NOTE: digests, TALLY_NOTE: {**tallies}}
+    schema = SENSORS_SCHEMA.with_metadata({name: json.dumps(note, sort_keys=True) for name, note in notes.items()})
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for part in [table] if isinstance(table, pa.Table) else table:
+            writer.write_table(part.cast(SENSORS_SCHEMA).replace_schema_metadata(schema.metadata))
     return _digest(path)
 
 
@@ -81,6 +99,13 @@ def read_sensors(folder: Path) -> FrozenSensors | None:
     """
     noted = _notes(folder / "plan.parquet").get(PLAN_NOTE)
     return None if noted is None else FrozenSensors(folder, digest=noted)
+
+
+def read_tallies(folder: Path) -> dict[str, dict[str, int]]:
+    """How many dates of the samples each sensor has, as it was planned; empty where the plan in a folder has no sensors."""
+    path = folder / "sensors.parquet"
+    tallies: dict[str, dict[str, int]] = json.loads(_notes(path).get(TALLY_NOTE, "{}")) if path.is_file() else {}
+    return tallies
 
 
 class FrozenSensors:
@@ -103,13 +128,9 @@ class FrozenSensors:
         self._ids, self._rows = _samples(table, path)
         self._keys = _read_first(path, len(self._rows))
         self._item_ids = table["item_ids"]
-        self._packed = {name: _pack(folder, name, one) for name, one in self._noted_items(path).items()}
+        notes = {name: json.loads(note) for name, note in _notes(path).items()}
+        self._packed = {name: _pack(folder, name, one) for name, one in notes[ITEMS_NOTE].items()}
         self._folder = folder
-
-    @staticmethod
-    def _noted_items(path: Path) -> dict[str, str]:
-        items: dict[str, str] = json.loads(_notes(path).get(ITEMS_NOTE, "{}"))
-        return items
 
     @property
     def sensors(self) -> list[str]:
