@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pwcat.archive.folder import Grid
 from pwcat.archive.spectra import BANDS
 from pwcat.errors import ArchiveError
 
-__all__ = ["AddOptions", "AddReport", "add_scenes", "parse_when"]
+__all__ = ["AddOptions", "AddReport", "add_scenes", "parse_span", "parse_when"]
 
 # <item>_<band>.tif: the bands of Sentinel-2 and what is delivered beside them
 _BAND_FILE = re.compile(r"^(?P<item>.+)[_-](?P<band>B0[1-9]|B1[0-2]|B8A|SCL|AOT|WVP|CLD|SNW)$")
@@ -35,6 +35,7 @@ class AddOptions:
 
     collection: str
     when: datetime | None = None
+    until: datetime | None = None
     processing_baseline: str | None = None
     bands: tuple[str, ...] = ()
     cloud_cover: float | None = None
@@ -78,6 +79,7 @@ def add_scenes(
     *,
     collection: str,
     when: datetime | None = None,
+    until: datetime | None = None,
     processing_baseline: str | None = None,
     bands: Sequence[str] = (),
     cloud_cover: float | None = None,
@@ -95,6 +97,7 @@ def add_scenes(
         files: GeoTIFFs in any CRS.
         collection: Collection to add to.
         when: Date of all files; where it is None, each file's own ``TIFFTAG_DATETIME`` or acquisition tag is taken.
+        until: The last moment that they stand for, where ``when`` is the first: the items then say a span.
         processing_baseline: Of Sentinel-2, as ``04.00``; says whether DN carry the offset of 1000.
         bands: Names of the bands, in the files' order; else the files' band descriptions, else ``band_1`` and so on.
         cloud_cover: Percentage, of all files.
@@ -108,6 +111,7 @@ def add_scenes(
     options = AddOptions(
         collection=collection,
         when=when,
+        until=until,
         processing_baseline=processing_baseline,
         bands=tuple(bands),
         cloud_cover=cloud_cover,
@@ -146,6 +150,29 @@ def parse_when(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def parse_span(text: str) -> tuple[datetime, datetime | None]:
+    """The first and the last moment of a month (``2021-06``), a year (``2021``) or an interval (``2021-06-01/2021-06-30``).
+
+    Anything else is one moment, as :func:`parse_when` reads it, without a last one. A day that ends an interval is in it.
+
+    Raises:
+        ValueError: It is none of them, or ends before it starts.
+    """
+    if part := re.fullmatch(r"(\d{4})(?:-(\d\d))?", text.strip()):
+        year, month = int(part[1]), int(part[2] or 1)
+        after = (year, month + 1) if part[2] and month < 12 else (year + 1, 1)
+        return datetime(year, month, 1, tzinfo=UTC), datetime(*after, 1, tzinfo=UTC) - timedelta(seconds=1)
+    first, slash, last = text.partition("/")
+    if not slash:
+        return parse_when(text), None
+    start, end = parse_when(first), parse_when(last)
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", last.strip()):
+        end += timedelta(days=1, seconds=-1)
+    if end < start:
+        raise ValueError(f"{text!r} ends before it starts")
+    return start, end
+
+
 def _check(options: AddOptions, paths: Sequence[Path]) -> None:
     faults = []
     if not paths:
@@ -154,6 +181,8 @@ def _check(options: AddOptions, paths: Sequence[Path]) -> None:
         faults.append(f"collection {options.collection!r}: letters, digits, '.', '_' and '-' are allowed")
     if options.processing_baseline is not None and not re.fullmatch(r"\d\d\.\d\d", options.processing_baseline):
         faults.append(f"processing baseline {options.processing_baseline!r} is not of the form 04.00")
+    if options.until is not None and (options.when is None or options.until < options.when):
+        faults.append(f"the span that ends at {options.until} starts {options.when or 'at no date'}")
     if options.cloud_cover is not None and not 0 <= options.cloud_cover <= 100:
         faults.append(f"cloud cover {options.cloud_cover} is not within 0 to 100 percent")
     twice = sorted({name for name in options.bands if options.bands.count(name) > 1})
@@ -271,6 +300,8 @@ def _add_item(root: Path, item_id: str, members: Sequence[_Source], options: Add
     when = options.when or next(one.when for one in members if one.when)
     finest = min(members, key=lambda one: abs(one.grid.transform.a * one.grid.transform.e))
     properties: dict[str, Any] = {"pwcat:source_sha256": source}
+    if options.until is not None:
+        properties |= {"start_datetime": _rfc3339(when), "end_datetime": _rfc3339(options.until)}
     if options.cloud_cover is not None:
         properties["eo:cloud_cover"] = options.cloud_cover
     if options.processing_baseline is not None:
@@ -344,6 +375,10 @@ def _collection(root: Path, options: AddOptions) -> pystac.Collection:
         folder.everywhere(),
         license=options.license,
     )
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _one_line(exc: Exception) -> str:

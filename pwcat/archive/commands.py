@@ -47,7 +47,9 @@ def synth(directory: Path, seed: int, places: int, test_places: int, dates: int,
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--collection", required=True, help="Collection to add to.")
-@click.option("--datetime", "moment", help="Date of the files, as 2021-06-01; default: what each file says.")
+@click.option(
+    "--datetime", "moment", help="Of the files: 2021-06-01, a month 2021-06, a span A/B; default: what each file says."
+)
 @click.option("--processing-baseline", help="Of Sentinel-2, as 04.00: from 04.00 on, DN carry an offset of 1000.")
 @click.option("--bands", help="Names of the bands in the files' order, as B02,B03,B04.")
 @click.option("--cloud-cover", type=float, help="Percentage.")
@@ -67,12 +69,15 @@ def add(
     as_json: bool,
 ) -> None:
     """Add GeoTIFFs to an archive, made where there is none; pixels stay as they are, and twice is as good as once."""
-    from pwcat.archive.add import add_scenes, parse_when
+    from pwcat.archive.add import add_scenes, parse_span
 
     try:
-        when = parse_when(moment) if moment else None
+        when, until = parse_span(moment) if moment else (None, None)
     except ValueError as exc:
-        raise ArchiveError(f"--datetime {moment!r} is no date; write it as 2021-06-01 or 2021-06-01T10:30:00Z") from exc
+        raise ArchiveError(
+            f"--datetime {moment!r} is no date; write it as 2021-06-01 or 2021-06-01T10:30:00Z, as a month, 2021-06, or as a "
+            "span, 2021-06-01/2021-06-30"
+        ) from exc
     with _progress() as bar:
         task = bar.add_task("Items", total=None)
         report = add_scenes(
@@ -80,6 +85,7 @@ def add(
             files,
             collection=collection,
             when=when,
+            until=until,
             processing_baseline=processing_baseline,
             bands=tuple(name.strip() for name in bands.split(",")) if bands else (),
             cloud_cover=cloud_cover,

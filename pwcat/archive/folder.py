@@ -23,6 +23,7 @@ from rasterio.io import MemoryFile
 from rasterio.shutil import copy
 from rasterio.transform import Affine, array_bounds
 from rasterio.warp import transform_geom
+from shapely import affinity, union_all
 from shapely.geometry import box, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
@@ -172,11 +173,10 @@ def make_item(
 ) -> pystac.Item:
     """An item of that collection, its geometry the footprint in the grid's CRS (the whole grid where it is None)."""
     outline = footprint if footprint is not None else box(*grid.bounds)
-    geometry = transform_geom(grid.crs, CRS.from_epsg(4326), mapping(outline), precision=7)
-    polygon = shape(geometry)
+    polygon = _on_the_map(shape(transform_geom(grid.crs, CRS.from_epsg(4326), mapping(outline), precision=7)))
     item = pystac.Item(
         item_id,
-        geometry=_as_lists(geometry),
+        geometry=_as_lists(mapping(polygon)),
         bbox=[round(v, 7) for v in polygon.bounds],
         datetime=when,
         properties={
@@ -196,6 +196,15 @@ def make_item(
     ):
         item.add_link(pystac.Link(rel, target, JSON))
     return item
+
+
+def _on_the_map(polygon: BaseGeometry) -> BaseGeometry:
+    """The same within ±180° and ±90°: grids in degrees may count on to 360°, and begin half a pixel before the map does."""
+    west, south, east, north = polygon.bounds
+    if west >= -180 and east <= 180 and south >= -90 and north <= 90:
+        return polygon
+    turns = [affinity.translate(polygon, 360 * turn) for turn in (-1, 0, 1)]
+    return union_all([box(-180, -90, 180, 90) & turn for turn in turns])
 
 
 def write_item(directory: Path, item: pystac.Item) -> None:
