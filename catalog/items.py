@@ -129,11 +129,12 @@ def _cube_asset() -> dict[str, Any]:
 
 
 def _entropies(cube: Cube, written: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of the reflectance alone: what sensors measure has other units."""
     entropies = np.empty(len(written))
     shard_of = written // cube.shard_size
     for shard in np.unique(shard_of):
         rows = np.flatnonzero(shard_of == shard)
-        chips = cube.read_shard(int(shard))
+        chips = cube.read_shard(int(shard))[:, :, cube.main]
         entropies[rows] = spectral_entropy(chips[written[rows] - shard * cube.shard_size])
     return entropies
 

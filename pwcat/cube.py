@@ -3,7 +3,8 @@
 =============  ==========================  ========================================================================
 array          dimensions                  meaning
 =============  ==========================  ========================================================================
-chips          sample, time, band, y, x    uint16; reflectance is ``chips * scale + offset``; 0 is no data
+chips          sample, time, band, y, x    uint16; reflectance is ``chips * scale + offset``, by the store's attributes; 0
+                                           is no data
 id             sample                      sample id, as in the plan
 lon, lat       sample                      the site, EPSG:4326, degrees
 epsg           sample                      CRS of the chip's own pixel grid
@@ -11,10 +12,18 @@ x0, y0         sample                      upper-left corner of the chip in that
 datetime       sample, time                acquisition, seconds since 1970-01-01 UTC
 scene_id       sample, time                STAC item that the pixels come from
 boa_offset     sample, time                DN that harmonisation subtracted
-valid_fraction sample                      share of pixels that have data in every band and date
+valid_fraction sample                      share of pixels that have data in every band of the main source and date
 band           band                        band names
 wavelength_nm  band                        centre wavelength, nanometres; NaN where unknown
 gsd_m          band                        native ground sampling, metres; NaN where unknown
+=============  ==========================  ========================================================================
+
+Where sensors stand beside the main source, their bands come behind its own, and four more arrays say what each band is:
+
+=============  ==========================  ========================================================================
+sensor         band                        name of the sensor; empty for the main source's bands
+scale, offset  band                        the value of a pixel is ``chips * scale + offset``, where ``chips`` is not 0
+unit           band                        of that value
 =============  ==========================  ========================================================================
 
 One chip is one chunk, and a power of two of chips one shard. A shard is written whole, by one writer, in one rename.
@@ -25,7 +34,7 @@ from __future__ import annotations
 import asyncio
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +57,7 @@ __all__ = [
     "DIMS",
     "Cube",
     "CubeSpec",
+    "SensorBand",
     "create_cube",
     "encode_shard",
     "open_cube",
@@ -116,6 +126,25 @@ class CubeSpec:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class SensorBand:
+    """What a band behind those of the main source is.
+
+    Attributes:
+        sensor: name of the sensor.
+        scale: the value of a pixel is its number * scale + offset.
+        offset: see ``scale``.
+        unit: of the value.
+        gsd_m: native ground sampling, metres; NaN where unknown.
+    """
+
+    sensor: str
+    scale: float
+    offset: float
+    unit: str
+    gsd_m: float
+
+
 @contextmanager
 def _no_spec_warning() -> Iterator[None]:
     # zarr-python says of its variable-length strings that the v3 specification has not named them yet. Every reader we
@@ -126,7 +155,9 @@ def _no_spec_warning() -> Iterator[None]:
         yield
 
 
-def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) -> None:
+def create_cube(
+    path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any], sensors: Sequence[SensorBand] = ()
+) -> None:
     """Write the empty store: metadata only, no pixels. The chips come last: where they are, all is.
 
     Only one process may do so at a time: what zarr left half-written is taken for that of a killed one, and removed.
@@ -135,18 +166,33 @@ def create_cube(path: Path, spec: CubeSpec, *, attributes: Mapping[str, Any]) ->
         path: the store; existing metadata is replaced by the same.
         spec: shape and layout.
         attributes: recipe hash, versions, licence and what else belongs to the whole; scale, offset and nodata are added.
+        sensors: what the last bands are, where they are not the main source's.
     """
     for leftover in _half_written(path):
         leftover.unlink()
     group = zarr.open_group(path, mode="a", zarr_format=3, use_consolidated=False)
     group.attrs.update({"scale": SCALE, "offset": OFFSET, "nodata": NODATA, **attributes})
-    known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in spec.bands]
+    main = spec.bands[: len(spec.bands) - len(sensors)]
+    known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in main]
+    known += [(np.nan, band.gsd_m) for band in sensors]
     _write_array(path, "band", np.array(spec.bands, dtype=object), ("band",), {"long_name": "band name"})
     _write_array(path, "wavelength_nm", np.array([k[0] for k in known]), ("band",), {"units": "nm"})
     _write_array(path, "gsd_m", np.array([k[1] for k in known], dtype=np.float64), ("band",), {"units": "m"})
+    if sensors:
+        _write_sensors(path, len(main), sensors)
     if "chips" not in group:
         zarr.create_array(store=path, name="chips", **spec.layout(spec.num_samples))
     group["chips"].attrs.update({"long_name": "surface reflectance, scaled", "units": "1e-4", "coordinates": "lon lat"})
+
+
+def _write_sensors(path: Path, main: int, sensors: Sequence[SensorBand]) -> None:
+    """What each band is, those of the main source first."""
+    plain = SensorBand(sensor="", scale=SCALE, offset=OFFSET, unit="1", gsd_m=np.nan)
+    bands = [plain] * main + list(sensors)
+    _write_array(path, "sensor", np.array([band.sensor for band in bands], dtype=object), ("band",), {})
+    _write_array(path, "scale", np.array([band.scale for band in bands], dtype=np.float64), ("band",), {})
+    _write_array(path, "offset", np.array([band.offset for band in bands], dtype=np.float64), ("band",), {})
+    _write_array(path, "unit", np.array([band.unit for band in bands], dtype=object), ("band",), {})
 
 
 def _half_written(path: Path) -> list[Path]:
@@ -255,6 +301,19 @@ class Cube:
         """Band names, in order."""
         with _no_spec_warning():
             return tuple(np.asarray(zarr.open_array(self.path / "band", mode="r")[...]).tolist())
+
+    @cached_property
+    def sensors(self) -> tuple[str, ...]:
+        """The sensor of each band; empty for bands of the main source."""
+        if not (self.path / "sensor" / "zarr.json").is_file():
+            return ("",) * len(self.bands)
+        with _no_spec_warning():
+            return tuple(np.asarray(zarr.open_array(self.path / "sensor", mode="r")[...]).tolist())
+
+    @property
+    def main(self) -> slice:
+        """The bands of the main source, whose numbers are reflectance: all, unless sensors stand behind them."""
+        return slice(self.sensors.count(""))
 
     @property
     def num_samples(self) -> int:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.warp import reproject, transform_bounds
 
 from pwcat.errors import ForbiddenError, SourceError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
@@ -26,6 +25,7 @@ from pwcat.providers.redaction import redact_logs
 from pwcat.readers import wire
 from pwcat.readers.wire import Address
 from pwcat.sensors.grids import PixelGrid
+from pwcat.sensors.warping import block_rows, warp
 
 __all__ = ["Asset", "Unread", "read_asset"]
 
@@ -80,8 +80,9 @@ class Unread:
 
 def read_asset(
     asset: Asset, grids: Sequence[PixelGrid], *, source: OpenSource
-) -> Iterator[tuple[int, NDArray[np.float32] | Unread]]:
-    """Its bands on each of some grids, ``(band, y, x)``, NaN where there is no data; or why they cannot be had.
+) -> Iterator[tuple[int, NDArray[np.float32] | Unread, int]]:
+    """Its bands on each of some grids, ``(band, y, x)``, NaN where there is no data, or why they cannot be had; and how often
+    they were asked for again.
 
     The file is opened once, unless reading fails. What a server refuses is signed anew, and asked for once more; what fails for
     other reasons is asked for three times. A failure of some pixels costs the grids that hold them, one of the server or the
@@ -104,8 +105,9 @@ class _Reading:
     grids: Sequence[PixelGrid]
     source: OpenSource
     waiting: list[int]
+    retries: Counter[int] = field(default_factory=Counter)
 
-    def patiently(self) -> Iterator[tuple[int, NDArray[np.float32] | Unread]]:
+    def patiently(self) -> Iterator[tuple[int, NDArray[np.float32] | Unread, int]]:
         failures, attempts, refused = 0, ATTEMPTS, False
         while self.waiting:
             href, before = self.asset.href, len(self.waiting)
@@ -124,16 +126,18 @@ class _Reading:
                         yield from self._give_up(ForbiddenError(self.asset.href), href, len(self.waiting), told)
                     refused = True
                     self.source.forget(href)
+                    self.retries.update(self.waiting)
                     continue
                 failures += 1
                 if failures < attempts:
                     time.sleep(RETRY_DELAY_S * 2 ** (failures - 1))
+                    self.retries.update(self.waiting)
                     continue
                 alone = isinstance(exc, _OfPixelsError) and cause_of(_words(exc)) in OF_THE_FILE
                 yield from self._give_up(exc, href, 1 if alone else len(self.waiting))
                 failures, attempts = 0, 1  # patience was had with this file
 
-    def _read(self, href: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def _read(self, href: str) -> Iterator[tuple[int, NDArray[np.float32], int]]:
         limit = limit_of(self.source)
         with rasterio.Env(**OPTIONS):
             limit.wait(REQUESTS_TO_OPEN)
@@ -141,10 +145,11 @@ class _Reading:
                 self._require_fit(raster)
                 while self.waiting:
                     try:
-                        pixels = _warp(raster, self.asset, self.grids[self.waiting[0]], limit)
+                        pixels = _bands(raster, self.asset, self.grids[self.waiting[0]], limit)
                     except (RasterioError, OSError, RuntimeError) as exc:
                         raise _OfPixelsError(str(exc)) from exc
-                    yield self.waiting.pop(0), pixels
+                    number = self.waiting.pop(0)
+                    yield number, pixels, self.retries[number]
 
     def _require_fit(self, raster: rasterio.DatasetReader) -> None:
         """See that the file has the bands, and that their numbers can be kept."""
@@ -158,67 +163,31 @@ class _Reading:
                 said = ", ".join(f"{band}: {{scale: ..., offset: ...}}" for band in self.asset.unencoded)
                 raise SourceError(f"{self.asset.href}: {dtype} cannot be kept as uint16; say `encode: {{{said}}}`")
 
-    def _give_up(self, exc: Exception, href: str, count: int, text: str | None = None) -> Iterator[tuple[int, Unread]]:
+    def _give_up(
+        self, exc: Exception, href: str, count: int, text: str | None = None
+    ) -> Iterator[tuple[int, Unread, int]]:
         words = self.source.unsign((text or _words(exc)).replace(href, self.asset.href))
         cause = cause_of(exc if isinstance(exc, ForbiddenError | SourceError) else words)
         if self.asset.href not in words:
             words = f"{self.asset.href}: {words}"
         log.info("%s", words)
         for _ in range(count):
-            yield self.waiting.pop(0), Unread(cause=cause, reason=words)
+            number = self.waiting.pop(0)
+            yield number, Unread(cause=cause, reason=words), self.retries[number]
 
 
 class _OfPixelsError(RuntimeError):
     """The file opens; these pixels of it cannot be read."""
 
 
-def _warp(raster: rasterio.DatasetReader, asset: Asset, grid: PixelGrid, limit: Limit) -> NDArray[np.float32]:
-    """Bands on a grid, ``(band, y, x)``. One by one: GDAL takes pixels for data that only some of several bands have."""
+def _bands(raster: rasterio.DatasetReader, asset: Asset, grid: PixelGrid, limit: Limit) -> NDArray[np.float32]:
+    """Bands on a grid, ``(band, y, x)``; NaN where there is no data."""
     out = np.full((len(asset.indexes), *grid.shape), np.nan, dtype=np.float32)
-    rows = _block_rows(raster, grid)
-    if not rows:
-        return out
-    for number, index in enumerate(asset.indexes):
+    rows = block_rows(raster, grid)
+    for number, index in enumerate(asset.indexes) if rows else ():
         limit.wait(rows)
-        reproject(
-            rasterio.band(raster, index),
-            out[number],
-            src_nodata=_nodata(raster, index, asset.nodata),
-            dst_nodata=np.nan,
-            dst_transform=grid.transform,
-            dst_crs=f"EPSG:{grid.epsg}",
-            resampling=asset.resampling,
-            init_dest_nodata=False,
-        )
+        out[number] = warp(raster, index, grid, nodata=asset.nodata, resampling=asset.resampling)
     return out
-
-
-def _nodata(raster: rasterio.DatasetReader, index: int, known: float | None) -> float | None:
-    """What stands for no data in a band: what the file says, else what is known, else NaN where it can be there."""
-    if (said := raster.nodatavals[index - 1]) is not None:
-        return float(said)
-    if raster.mask_flag_enums[index - 1] != [MaskFlags.all_valid]:
-        return None  # a mask of its own
-    floating = np.issubdtype(np.dtype(raster.dtypes[index - 1]), np.floating)
-    if known is not None and (floating or 0 <= known <= np.iinfo(raster.dtypes[index - 1]).max):
-        return known
-    return math.nan if floating else None
-
-
-def _block_rows(raster: rasterio.DatasetReader, grid: PixelGrid) -> int:
-    """Rows of the file's blocks that a grid touches, each about one request; none where the file is elsewhere."""
-    west, south, east, north = transform_bounds(f"EPSG:{grid.epsg}", raster.crs, *grid.bounds)
-    if east < west:  # across the antimeridian
-        west, east = raster.bounds.left, raster.bounds.right
-    inverse = ~raster.transform
-    corners = [inverse @ (x, y) for x in (west, east) for y in (south, north)]
-    columns, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
-    # One pixel more on each side, for the interpolation
-    if max(columns) < -1 or min(columns) > raster.width + 1 or max(rows) < -1 or min(rows) > raster.height + 1:
-        return 0
-    side = raster.block_shapes[0][0]
-    first, last = (min(max(value, 0), raster.height - 1) // side for value in (min(rows) - 1, max(rows) + 1))
-    return int(last - first) + 1
 
 
 def _words(exc: BaseException) -> str:

@@ -13,7 +13,7 @@ from pyproj.exceptions import CRSError
 
 from pwcat.errors import SourceError
 
-__all__ = ["PixelGrid", "around", "sampling_m"]
+__all__ = ["METRES_A_DEGREE", "PixelGrid", "around", "sampling_m"]
 
 # Cells around a chip: one for the neighbours of a slope, one for the interpolation onto the chip.
 MARGIN = 2

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.warp import reproject
 
 from pwcat.errors import SourceError
 from pwcat.pixels.reasons import cause_of
@@ -22,6 +21,7 @@ from pwcat.sensors.encoding import encode
 from pwcat.sensors.files import Asset, Unread, read_asset
 from pwcat.sensors.grids import PixelGrid, around, sampling_m
 from pwcat.sensors.slope import slope_degrees
+from pwcat.sensors.warping import warp_values
 
 __all__ = ["Instrument", "Wish", "read_sensor"]
 
@@ -73,7 +73,8 @@ class Instrument:
         gsd = None
         if terrain:
             gsd = known[0].gsd_m if known[0] is not None and known[0].gsd_m else sampling_m(item, key)
-        return _File(asset=asset, layers=tuple(layers), gsd=gsd)
+        shift = self.source.boa_offset(item["properties"]) if self.chip.harmonise else 0
+        return _File(asset=asset, layers=tuple(layers), gsd=gsd, shift=shift)
 
     def grid(self, wish: Wish) -> PixelGrid:
         """The pixels of a chip."""
@@ -98,8 +99,9 @@ class Wish:
 
 def read_sensor(
     instrument: Instrument, wishes: Sequence[Wish], *, items: Mapping[str, Mapping[str, Any]], threads: int
-) -> Iterator[tuple[int, NDArray[np.uint16] | Unread]]:
-    """Chips of a sensor, ``(band, y, x)``, by the place of their wishes, each once; or why a chip cannot be had.
+) -> Iterator[tuple[int, NDArray[np.uint16] | Unread, int]]:
+    """Chips of a sensor, ``(band, y, x)``, by the place of their wishes, each once, or why a chip cannot be had; and how often
+    files were asked for again for it.
 
     A chip's pixels do not hang on what else is asked for.
 
@@ -113,16 +115,17 @@ def read_sensor(
     jobs = _jobs(instrument, chips, items)
     for number, chip in enumerate(chips):
         if not chip.waiting:
-            yield number, chip.finish()
+            yield number, chip.finish(), 0
     with ThreadPoolExecutor(max(1, min(threads, len(jobs))), thread_name_prefix="pwcat-sensor") as pool:
         work = {pool.submit(job.read, instrument.source) for job in jobs}
         try:
             while work:  # what is done is let go: its pixels are in chips
                 done, work = wait(work, return_when=FIRST_COMPLETED)
                 for task in done:
-                    for place, outcome in task.result():
-                        if chips[place.chip].take(place, outcome):
-                            yield place.chip, chips[place.chip].finish()
+                    for place, outcome, retries in task.result():
+                        chip = chips[place.chip]
+                        if chip.take(place, outcome, retries):
+                            yield place.chip, chip.finish(), chip.retries
         finally:
             for task in work:
                 task.cancel()
@@ -140,21 +143,26 @@ class _File:
         asset: of the item.
         layers: what its bands are: names of the sensor's, or :data:`_TERRAIN`.
         gsd: of the grid around the chip that it is read on, metres; ``None`` for the chip's own.
+        shift: to be subtracted from the numbers: the offset that Sentinel-2 states, where it is a sensor.
     """
 
     asset: Asset
     layers: tuple[str, ...]
     gsd: float | None
+    shift: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where pixels belong: to which chip, from which of its items, what they are, and on which grid."""
+    """Where pixels belong: to which chip, from which of its items, what they are, on which grid, and
+    what is subtracted from them.
+    """
 
     chip: int
     item: int
     layers: tuple[str, ...]
     grid: PixelGrid
+    shift: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +172,11 @@ class _Job:
     asset: Asset
     places: list[_Place]
 
-    def read(self, source: OpenSource) -> list[tuple[_Place, Outcome]]:
+    def read(self, source: OpenSource) -> list[tuple[_Place, Outcome, int]]:
+        """What came of each place, and how often it was asked for again."""
         grids = [place.grid for place in self.places]
-        return [(self.places[number], outcome) for number, outcome in read_asset(self.asset, grids, source=source)]
+        came = read_asset(self.asset, grids, source=source)
+        return [(self.places[number], outcome, retries) for number, outcome, retries in came]
 
 
 def _jobs(instrument: Instrument, chips: Sequence[_Chip], items: Mapping[str, Mapping[str, Any]]) -> list[_Job]:
@@ -184,7 +194,7 @@ def _jobs(instrument: Instrument, chips: Sequence[_Chip], items: Mapping[str, Ma
         for position, name in enumerate(chip.wish.items):
             for file in files[name]:
                 grid = chip.grid(file.gsd)
-                place = _Place(chip=number, item=position, layers=file.layers, grid=grid)
+                place = _Place(chip=number, item=position, layers=file.layers, grid=grid, shift=file.shift)
                 places.setdefault(file.asset, []).append(place)
                 chip.waiting += 1
     return [
@@ -203,6 +213,7 @@ class _Chip:
         waiting: files that it still wants.
         terrain: the grid of elevations around it, once it is known how fine these are.
         unread: why it cannot be had.
+        retries: how often files were asked for again for it.
     """
 
     instrument: Instrument
@@ -211,6 +222,7 @@ class _Chip:
     waiting: int = 0
     terrain: PixelGrid | None = None
     unread: Unread | None = None
+    retries: int = 0
 
     def grid(self, gsd: float | None) -> PixelGrid:
         """The grid that a file is read on: the chip's, or one around it, as fine as the first of such files."""
@@ -219,14 +231,15 @@ class _Chip:
         self.terrain = self.terrain or around(self.instrument.grid(self.wish), gsd)
         return self.terrain
 
-    def take(self, place: _Place, outcome: Outcome) -> bool:
+    def take(self, place: _Place, outcome: Outcome, retries: int) -> bool:
         """Keep pixels; whether all are there."""
         self.waiting -= 1
+        self.retries += retries
         if isinstance(outcome, Unread):
             self.unread = self.unread or outcome
         elif self.unread is None:
             for layer, pixels in zip(place.layers, outcome, strict=True):
-                self.parts.setdefault(layer, {})[place.item] = pixels
+                self.parts.setdefault(layer, {})[place.item] = pixels - place.shift if place.shift else pixels
         return self.waiting == 0
 
     def finish(self) -> NDArray[np.uint16] | Unread:
@@ -244,7 +257,7 @@ class _Chip:
             return self._laid_over(band)
         if band == SLOPE and self.terrain is not None:
             slope = slope_degrees(self._laid_over(_TERRAIN), self.terrain.gsd)
-            return _onto(slope, self.terrain, grid, Resampling[self.instrument.sensor.resampling])
+            return warp_values(slope, self.terrain, grid, Resampling[self.instrument.sensor.resampling])
         return np.full(grid.shape, np.nan, dtype=np.float32)
 
     def _laid_over(self, layer: str) -> NDArray[np.float32]:
@@ -253,23 +266,3 @@ class _Chip:
         for pixels in others:
             first = np.where(np.isnan(first), pixels, first)
         return first
-
-
-def _onto(
-    values: NDArray[np.float32], grid: PixelGrid, target: PixelGrid, resampling: Resampling
-) -> NDArray[np.float32]:
-    """Values of a grid on another of the same CRS; NaN where there is no data."""
-    out = np.full(target.shape, np.nan, dtype=np.float32)
-    reproject(
-        values,
-        out,
-        src_transform=grid.transform,
-        src_crs=f"EPSG:{grid.epsg}",
-        src_nodata=np.nan,
-        dst_transform=target.transform,
-        dst_crs=f"EPSG:{target.epsg}",
-        dst_nodata=np.nan,
-        resampling=resampling,
-        init_dest_nodata=False,
-    )
-    return out
