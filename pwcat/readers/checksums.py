@@ -1,35 +1,33 @@
 """Checksums that GDAL leaves out: of deflated tiles that it has just decoded.
 
 libtiff, with libdeflate, compares none where a tile reaches beyond the image, nor where wrong bytes make more pixels than are
-due; without it, never. So the bytes are taken again from GDAL's own cache, and inflated with their checksum compared.
+due; without it, never. So the checksum of the pixels that came is compared with that at the end of the tile's bytes. Where that
+does not tell (of a tile at the edge not all pixels come), the bytes are inflated once more.
 """
 
 from __future__ import annotations
 
-import ctypes
-import logging
-from collections.abc import Iterator
-from functools import cache
-from itertools import product
+import zlib
+from typing import Any
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio.enums import Compression
+from rasterio.windows import Window
 
-from pwcat.gdal import GDAL_OPTIONS, loaded_gdal
 from pwcat.readers import counting, wire
+from pwcat.readers.cached import TileBytes, tiles_in
 from pwcat.readers.codecs import COMPRESSIONS
 from pwcat.readers.wire import Address
 
 __all__ = ["DamagedTileError", "PassingError", "check_tiles"]
 
-log = logging.getLogger(__name__)
-
 DEFLATE = 8
-SEEK_SET = 0
+HORIZONTAL = "2"
 
-# The cache of one open file would round ranges up to 32 KiB, and ask for what GDAL did not.
-OPTIONS = {**GDAL_OPTIONS, "VSI_CACHE": False}
+# Of a deflate stream of zlib's form: Adler-32, at its end, the largest byte first.
+CHECKSUM_BYTES = 4
 
 
 class DamagedTileError(RuntimeError):
@@ -48,44 +46,61 @@ class PassingError(RuntimeError):
         self.href = href
 
 
-def check_tiles(href: str, *, top: int, left: int, side: int) -> None:
-    """Compare the checksums of the tiles that a window touches; files that have none pass, and all where GDAL cannot be asked.
+def check_tiles(
+    raster: rasterio.DatasetReader,
+    href: str,
+    window: Window,
+    tiles: TileBytes,
+    pixels: NDArray[Any] | None = None,
+) -> None:
+    """Compare the checksums of the tiles that a window touches; files that have none pass, and tiles whose bytes are not known.
 
     Args:
-        href: of the file, of one band, as GDAL has just read it in this process.
-        top: first row of the window, in the file's pixels.
-        left: first column.
-        side: rows and columns; those beyond the file do not count.
+        raster: the file, of one band.
+        href: of the file.
+        window: of the file; what lies beyond it does not count.
+        tiles: their bytes.
+        pixels: of the window, ``(y, x)``, as they came; spares inflating the tiles that lie in it whole.
 
     Raises:
         DamagedTileError: a tile is damaged, and came with the same bytes once more.
         PassingError: a tile is damaged, and came with other bytes.
         RuntimeError: a tile is damaged and cannot be asked for again.
     """
-    gdal = _file_functions()
-    if gdal is None:
+    if raster.compression != Compression.deflate:
         return
-    with rasterio.Env(**OPTIONS), rasterio.open(href) as raster:
-        if raster.compression != Compression.deflate:
-            return
-        for row, column in _tiles(raster, top=top, left=left, side=side):
-            where = [raster.get_tag_item(f"BLOCK_{key}_{column}_{row}", "TIFF", bidx=1) for key in ("OFFSET", "SIZE")]
-            offset, size = (int(number or 0) for number in where)
-            if not size:  # left out of the file: without data
-                continue
-            data = _bytes_of(gdal, raster.files[0], offset, size)
-            try:
-                _check(data, _sizes_due(raster, row))
-            except ValueError as exc:
-                text = f"Error reading {href}: tile in row {row}, column {column} is damaged: {exc}"
-                raise _asked_again(href, offset, data, text) from exc
+    for row, column in tiles_in(raster, window):
+        data = tiles.get((row, column))
+        if data is None:
+            continue
+        whole = None if pixels is None else _whole(raster, window, pixels, row, column)
+        if whole is not None and _checksum(raster, whole) == data[-CHECKSUM_BYTES:]:
+            continue
+        try:
+            _check(data, _sizes_due(raster, row))
+        except ValueError as exc:
+            text = f"Error reading {href}: tile in row {row}, column {column} is damaged: {exc}"
+            offset = int(raster.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
+            raise _asked_again(href, offset, data, text) from exc
 
 
-def _tiles(raster: rasterio.DatasetReader, *, top: int, left: int, side: int) -> Iterator[tuple[int, int]]:
-    """Row and column of each tile that a window touches."""
+def _whole(
+    raster: rasterio.DatasetReader, window: Window, pixels: NDArray[Any], row: int, column: int
+) -> NDArray[Any] | None:
+    """The pixels of a tile; ``None`` where the window does not hold them all."""
     height, width = raster.block_shapes[0]
-    bottom, right = min(top + side, raster.height), min(left + side, raster.width)
-    return product(range(top // height, -(-bottom // height)), range(left // width, -(-right // width)))
+    top, left = row * height - int(window.row_off), column * width - int(window.col_off)
+    if top < 0 or left < 0 or top + height > pixels.shape[0] or left + width > pixels.shape[1]:
+        return None
+    return pixels[top : top + height, left : left + width]
+
+
+def _checksum(raster: rasterio.DatasetReader, tile: NDArray[Any]) -> bytes:
+    """Of a tile's bytes before they were compressed, if they were pixels in this machine's order, or differences of them."""
+    plain = tile.copy()
+    if raster.tags(ns="IMAGE_STRUCTURE").get("PREDICTOR") == HORIZONTAL:
+        np.subtract(tile[:, 1:], tile[:, :-1], out=plain[:, 1:])
+    return zlib.adler32(plain.data).to_bytes(CHECKSUM_BYTES, "big")
 
 
 def _sizes_due(raster: rasterio.DatasetReader, row: int) -> tuple[int, int]:
@@ -96,14 +111,14 @@ def _sizes_due(raster: rasterio.DatasetReader, row: int) -> tuple[int, int]:
     return height * row_bytes, min(height, raster.height - row * height) * row_bytes
 
 
-def _check(data: bytes, due: tuple[int, int]) -> None:
+def _check(data: memoryview, due: tuple[int, int]) -> None:
     """Raises ``ValueError`` where a deflate stream is damaged, or does not hold so many bytes."""
-    size = len(COMPRESSIONS[DEFLATE](memoryview(data), due[0]))
+    size = len(COMPRESSIONS[DEFLATE](data, due[0]))
     if size not in due:
         raise ValueError(f"{size} bytes of pixels where {due[0]} are due")
 
 
-def _asked_again(href: str, offset: int, before: bytes, text: str) -> RuntimeError:
+def _asked_again(href: str, offset: int, before: memoryview, text: str) -> RuntimeError:
     """What a damaged tile is, by the bytes that come past GDAL's cache."""
     address = Address.of(href, name=href)
     if address is None or not wire.usable():
@@ -111,40 +126,3 @@ def _asked_again(href: str, offset: int, before: bytes, text: str) -> RuntimeErr
     counting.add(retries=1)
     answer = wire.run(wire.fetch(address, offset, offset + len(before)))
     return DamagedTileError(text) if answer.data == before else PassingError(text, href)
-
-
-def _bytes_of(gdal: ctypes.CDLL, path: str, offset: int, size: int) -> bytes:
-    """A range of a file through GDAL, which has it in its cache.
-
-    Raises:
-        RuntimeError: the file cannot be opened, or ends before.
-    """
-    file = gdal.VSIFOpenL(path.encode(), b"rb")
-    if not file:
-        raise RuntimeError(f"Error reading {path}: it cannot be opened")
-    try:
-        buffer = ctypes.create_string_buffer(size)
-        gdal.VSIFSeekL(file, offset, SEEK_SET)
-        if gdal.VSIFReadL(buffer, 1, size, file) != size:
-            raise RuntimeError(f"Error reading {path}: it ends before its tiles do")
-        return buffer.raw
-    finally:
-        gdal.VSIFCloseL(file)
-
-
-@cache
-def _file_functions() -> ctypes.CDLL | None:
-    """GDAL's functions on files; ``None``, which is said once, where they cannot be reached."""
-    pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    try:
-        gdal = loaded_gdal()
-        if gdal is None:
-            raise AttributeError("its library cannot be opened")
-        gdal.VSIFOpenL.restype, gdal.VSIFOpenL.argtypes = pointer, [ctypes.c_char_p, ctypes.c_char_p]
-        gdal.VSIFSeekL.argtypes = [pointer, ctypes.c_uint64, ctypes.c_int]
-        gdal.VSIFReadL.restype, gdal.VSIFReadL.argtypes = size, [pointer, size, size, pointer]
-        gdal.VSIFCloseL.argtypes = [pointer]
-    except AttributeError as exc:
-        log.debug("checksums of tiles that GDAL reads are not compared: it cannot be asked for their bytes (%s)", exc)
-        return None
-    return gdal

@@ -1,28 +1,28 @@
 """Pixels of a scene's chips through GDAL: one stackstac stack a scene, chunks on the COG's own tiles, cut into chips.
 
-One stack a chip reads a tile once for every chip that touches it: 3.4 times slower where chips are dense (30 ms a request), but
-faster where a scene has few; docs/readers.md has the numbers.
+One stack a chip reads a tile once for every chip that touches it, and a few at a time; docs/readers.md has the numbers.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import dask
 import numpy as np
-import rasterio
 import stackstac
-from dask.delayed import Delayed
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Resampling
+from rasterio.windows import Window
 from stackstac.rio_env import LayeredEnv
+from stackstac.rio_reader import AutoParallelRioReader
 
 from pwcat.errors import DamagedError, ForbiddenError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
@@ -30,11 +30,12 @@ from pwcat.pixels.reasons import cause_of
 from pwcat.providers import OpenSource
 from pwcat.providers.limits import Limit, limit_of
 from pwcat.providers.redaction import redact_logs
-from pwcat.providers.reuse import forgets
 from pwcat.readers import wire
-from pwcat.readers.checksums import DamagedTileError, PassingError, check_tiles
+from pwcat.readers.checksums import DamagedTileError, PassingError
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Grid, place
+from pwcat.readers.opened import OpenFiles, OwnPixels
+from pwcat.readers.seen import SEEN, Seen
 from pwcat.readers.wire import Address
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
@@ -47,8 +48,17 @@ CHUNK_PX = (256, 2048)
 redact_logs("rasterio")
 redact_logs("stackstac")
 
-# A HEAD, and the start of the file.
-REQUESTS_TO_OPEN = 2
+# GDAL's cache of all files has what is wanted twice; that of an open file would copy it, and round ranges up to 32 KiB. The
+# header of a file of 10980² pixels in tiles of 512, with all its overviews, is of 8 KiB. Where several tiles are read at a
+# time, they are in the cache already: GDAL is not to ask for them past it.
+OPTIONS: Mapping[str, Any] = {
+    "VSI_CACHE": False,
+    "GDAL_INGESTED_BYTES_AT_OPEN": 16384,
+    "GDAL_HTTP_MULTIRANGE": "SERIAL",
+}
+
+# Pixels of the tiles that a thread asks for together: what 16 threads hold is half of GDAL's cache at most.
+RUN_PX = 2**20
 
 
 class Stackstac:
@@ -84,80 +94,173 @@ def _read(
 ) -> NDArray[np.uint16]:
     """All bands in as few stacks as they have grids; each chunk is cut into chips as it comes, and let go."""
     assets = [source.band_asset(band, item["assets"]) for band in chip.bands]
-    # All files are opened, at once, so that stackstac finds their headers in GDAL's cache
-    limit = limit_of(source)
-    headers = _HEADERS.of(tuple(item["assets"][key]["href"] for key in assets), threads, limit)
-    stacks: dict[Grid | None, list[int]] = {}
-    for number, header in enumerate(headers):
-        stacks.setdefault(_own_grid(header, scene, corners, chip), []).append(number)
+    hrefs = tuple(item["assets"][key]["href"] for key in assets)
     out = np.zeros((len(corners), len(assets), chip.size_px, chip.size_px), dtype=np.uint16)
-    work: list[Delayed] = []
-    checks: list[tuple[Cuts, str, int]] = []
-    finish: list[tuple[Cuts, NDArray[np.uint16], NDArray[np.uint16]]] = []
-    for own, members in stacks.items():
-        finest = min((headers[number] for number in members), key=lambda header: header.gsd)
-        grid, chunk = own or _chips_grid(scene, corners, chip), _chunk_px(finest, own, chip)
-        placement = place(grid, corners, chip)
-        assert placement is not None, "it is made for the chips, or was looked at before"
-        cuts = Cuts.plan(placement, grid, (chunk, chunk))
-        stack = _stack(item, [assets[number] for number in members], grid, chunk, chip)
-        targets = [cuts.target(out[:, number]) for number in members]
-        # Files that are warped are not looked at again: their chunks are not their tiles
-        hrefs = [item["assets"][assets[number]]["href"] if own else None for number in members]
-        work += _cutting(stack, cuts, list(zip(targets, hrefs, strict=True)), chunk)
-        checks += [(cuts, href, chunk) for href in hrefs if href is not None]
-        finish += [(cuts, target, out[:, number]) for target, number in zip(targets, members, strict=True)]
-    try:
-        _compute(work, threads, limit)
-    except PassingError:
-        raise
-    except RuntimeError as exc:
-        damaged = _damaged(checks, threads, limit) if cause_of(exc) == "corrupt data" else ()
-        if reasons := {corners[chip]: why for chip, why in damaged}:
-            raise DamagedError(reasons) from None
-        raise
-    for cuts, target, chips in finish:
-        cuts.finish(target, chips)
+    limit = limit_of(source)
+    with OpenFiles({**GDAL_OPTIONS, **OPTIONS}) as files:
+        headers = SEEN.of(hrefs, files, limit)
+        groups: dict[tuple[Grid | None, bool], list[int]] = {}
+        for number, header in enumerate(headers):
+            groups.setdefault((_own_grid(header, scene, corners, chip), header.lendable), []).append(number)
+        parts = []
+        for (own, lendable), members in groups.items():
+            finest = min((headers[number] for number in members), key=lambda header: header.gsd)
+            grid, chunk = own or _chips_grid(scene, corners, chip), _chunk_px(finest, own, chip)
+            placement = place(grid, corners, chip)
+            assert placement is not None, "it is made for the chips, or was looked at before"
+            cuts = Cuts.plan(placement, grid, (chunk, chunk))
+            bands = [
+                _Band(href=hrefs[number], chips=out[:, number], target=cuts.target(out[:, number]))
+                for number in members
+            ]
+            lends = files if own is not None and lendable else None
+            array = _stack(item, [assets[number] for number in members], grid, chunk, chip, lends).data
+            parts.append(_Part(array=array, cuts=cuts, chunk=chunk, bands=bands, files=lends))
+        _compute(parts, corners, threads, limit)
+    for part in parts:
+        for band in part.bands:
+            part.cuts.finish(band.target, band.chips)
     return out
 
 
-def _compute(work: Sequence[Delayed], threads: int, limit: Limit) -> None:
-    at_once = threads if limit.per_second else max(1, len(work))
-    for start in range(0, len(work), at_once):
-        part = work[start : start + at_once]
-        limit.wait(len(part))
-        dask.compute(*part, scheduler="threads", pool=_pool(threads))
+@dataclass(frozen=True, kw_only=True)
+class _Band:
+    """Chips of one band in the making: its file, the chips, and what chunks are cut into."""
+
+    href: str
+    chips: NDArray[np.uint16]
+    target: NDArray[np.uint16]
 
 
-def _damaged(checks: Sequence[tuple[Cuts, str, int]], threads: int, limit: Limit) -> Iterator[tuple[int, str]]:
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The bands of a scene that have one grid.
+
+    Attributes:
+        array: stackstac's, ``(time, band, y, x)``, not read yet.
+        cuts: chips in its chunks.
+        chunk: side of those, pixels.
+        bands: in its order.
+        files: where their files are lent; ``None`` where stackstac opens them, to warp them or for one thread alone.
+    """
+
+    array: Any
+    cuts: Cuts
+    chunk: int
+    bands: list[_Band]
+    files: OpenFiles | None
+
+    @property
+    def across(self) -> int:
+        """Chunks in a row."""
+        return -(-self.cuts.grid.width // self.chunk)
+
+    def runs(self) -> list[list[int]]:
+        """Chunks that chips touch; neighbours in a row together, where they are tiles of files that are lent."""
+        most = max(1, RUN_PX // self.chunk**2) if self.files else 1
+        runs: list[list[int]] = []
+        for tile in sorted(self.cuts.of_tile):
+            if runs and tile == runs[-1][-1] + 1 and tile % self.across and len(runs[-1]) < most:
+                runs[-1].append(tile)
+            else:
+                runs.append([tile])
+        return runs
+
+    def window(self, tile: int) -> Window:
+        """Of a chunk."""
+        row, column = divmod(tile, self.across)
+        return Window(column * self.chunk, row * self.chunk, self.chunk, self.chunk)
+
+    def key(self, band: int, tile: int) -> tuple[Any, ...]:
+        """What Dask calls a chunk."""
+        return (self.array.name, 0, band, *divmod(tile, self.across))
+
+    def graph(self) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """How Dask comes by each chunk that chips touch, and stackstac's readers, which chunks share."""
+        chunks = {self.key(band, tile) for band in range(len(self.bands)) for tile in self.cuts.of_tile}
+        # Chunks that nobody wants are taken out of the graph before it is spelled out
+        graph = dict(self.array.__dask_graph__().cull(chunks))
+        shared = [key for key in graph if key not in chunks]
+        readers = dict(zip(shared, dask.get(graph, shared), strict=True))
+        return {key: graph[key] for key in chunks}, readers
+
+    def lent(self, band: int, tiles: Sequence[int]) -> AbstractContextManager[None]:
+        """The file of a band for this thread alone, with the bytes of some chunks, unless stackstac opens it."""
+        if self.files is None:
+            return nullcontext()
+        return self.files.lent(self.bands[band].href, [self.window(tile) for tile in tiles])
+
+
+def _compute(parts: Sequence[_Part], corners: Sequence[tuple[float, float]], threads: int, limit: Limit) -> None:
+    """Read all chunks and cut each as it comes; bands side by side, so that few threads want the same file at a time.
+
+    Raises:
+        DamagedError: tiles are damaged; says which chips touch them.
+        PassingError: a tile is damaged in GDAL's cache alone.
+        RuntimeError: a chunk cannot be read.
+    """
+    pool, work = _pool(threads), []
+    for part in parts:
+        graph, readers = part.graph()
+        for run, band in product(part.runs(), range(len(part.bands))):
+            work.append(pool.submit(_read_run, part, band, run, graph, readers, limit))
+    done, _ = wait(work, return_when=FIRST_EXCEPTION)
+    for task in work:
+        task.cancel()
+    try:
+        for task in done:
+            task.result()
+    except PassingError:
+        raise
+    except RuntimeError as exc:
+        damaged = _damaged(parts, threads, limit) if cause_of(exc) == "corrupt data" else ()
+        if reasons := {corners[chip]: why for chip, why in damaged}:
+            raise DamagedError(reasons) from None
+        raise
+
+
+def _read_run(
+    part: _Part, band: int, run: Sequence[int], graph: Mapping[Any, Any], readers: Mapping[Any, Any], limit: Limit
+) -> None:
+    """Some chunks of a band, read one after the other and cut into chips."""
+    limit.wait()
+    with part.lent(band, run):
+        for tile in run:
+            chunk = graph[part.key(band, tile)](readers)
+            part.cuts.cut(tile, chunk[0, 0], into=part.bands[band].target)
+
+
+def _damaged(parts: Sequence[_Part], threads: int, limit: Limit) -> Iterator[tuple[int, str]]:
     """Chips that touch damaged tiles, and why, after a read that failed: what is read for it is there for the next.
+
+    Files that stackstac opens are not looked at: chunks are not their tiles.
 
     Raises:
         RuntimeError: a tile cannot be read.
     """
-    chunks = [(cuts, href, chunk, tile) for cuts, href, chunk in checks for tile in sorted(cuts.of_tile)]
+    chunks = [
+        (part, part.files, band, tile)
+        for part in parts
+        if part.files
+        for band, tile in product(range(len(part.bands)), sorted(part.cuts.of_tile))
+    ]
 
-    def look(place: tuple[Cuts, str, int, int]) -> str | None:
-        cuts, href, chunk, tile = place
-        limit.wait(1)
-        try:
-            _check(cuts, tile, chunk, href)
-        except DamagedTileError as exc:
-            return str(exc)
+    def look(place: tuple[_Part, OpenFiles, int, int]) -> str | None:
+        part, files, band, tile = place
+        limit.wait()
+        with part.lent(band, [tile]):
+            try:
+                files.check(part.window(tile))
+            except DamagedTileError as exc:
+                return str(exc)
         return None
 
-    for (cuts, _, _, tile), why in zip(chunks, _pool(threads).map(look, chunks), strict=True):
+    for (part, _, _, tile), why in zip(chunks, _pool(threads).map(look, chunks), strict=True):
         if why is not None:
-            yield from ((cut.chip, why) for cut in cuts.of_tile[tile])
+            yield from ((cut.chip, why) for cut in part.cuts.of_tile[tile])
 
 
-def _check(cuts: Cuts, tile: int, chunk: int, href: str) -> None:
-    """Compare the checksums of a chunk of a file."""
-    row, column = divmod(tile, -(-cuts.grid.width // chunk))
-    check_tiles(href, top=row * chunk, left=column * chunk, side=chunk)
-
-
-def _own_grid(header: _Header, scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip) -> Grid | None:
+def _own_grid(header: Seen, scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip) -> Grid | None:
     """The grid that a file is read on: its own; ``None`` where GDAL must bring it onto the chips'."""
     if header.grid is None or header.grid.epsg != scene.epsg or place(header.grid, corners, chip) is None:
         return None
@@ -182,17 +285,19 @@ def _chips_grid(scene: Scene, corners: Sequence[tuple[float, float]], chip: Chip
     )
 
 
-def _chunk_px(finest: _Header, own: Grid | None, chip: Chip) -> int:
+def _chunk_px(finest: Seen, own: Grid | None, chip: Chip) -> int:
     """Side of a Dask chunk: the tile of the finest file, in pixels of the stack."""
     smallest, largest = CHUNK_PX
     scale = 1.0 if own is not None else finest.gsd / chip.resolution_m
     return int(min(max(finest.tile * scale, smallest), largest))
 
 
-def _stack(item: dict[str, Any], assets: Sequence[str], grid: Grid, chunk: int, chip: Chip) -> Any:
-    """Some bands on a grid, not read yet, ``(band, y, x)``; a file that has this very grid is read without a warp."""
+def _stack(
+    item: dict[str, Any], assets: Sequence[str], grid: Grid, chunk: int, chip: Chip, files: OpenFiles | None
+) -> Any:
+    """Some bands on a grid, not read yet, ``(time, band, y, x)``; without a warp where files are lent, whose grid it is."""
     bottom, right = grid.top - grid.height * grid.gsd, grid.left + grid.width * grid.gsd
-    stack = stackstac.stack(
+    return stackstac.stack(
         [item],
         assets=list(assets),
         epsg=grid.epsg,
@@ -208,33 +313,9 @@ def _stack(item: dict[str, Any], assets: Sequence[str], grid: Grid, chunk: int, 
         properties=False,
         band_coords=False,
         errors_as_nodata=(),
-        gdal_env=LayeredEnv(always=dict(GDAL_OPTIONS)),
+        gdal_env=LayeredEnv(always={**GDAL_OPTIONS, **OPTIONS}),
+        reader=partial(OwnPixels, files=files) if files else AutoParallelRioReader,
     )
-    return stack.data[0]
-
-
-def _cutting(
-    stack: Any, cuts: Cuts, targets: Sequence[tuple[NDArray[np.uint16], str | None]], chunk: int
-) -> Iterator[Delayed]:
-    """A task for each chunk that chips touch, of each band: read it, check it where it is a file's own, cut it, let it go."""
-    rows, columns = np.divmod(np.array(sorted(cuts.of_tile), dtype=np.int64), -(-cuts.grid.width // chunk))
-    if not len(rows):
-        return
-    top, left = rows.min(), columns.min()
-    # Chunks that nobody wants are taken out of the graph before it is spelled out
-    blocks = stack.blocks[:, top : rows.max() + 1, left : columns.max() + 1].to_delayed()
-    for tile, row, column in zip(sorted(cuts.of_tile), rows - top, columns - left, strict=True):
-        for band, (target, href) in enumerate(targets):
-            cut = partial(_cut, cuts, tile, chunk, target, href)
-            yield dask.delayed(cut, pure=False, traverse=False)(blocks[band, row, column])
-
-
-def _cut(
-    cuts: Cuts, tile: int, chunk: int, into: NDArray[np.uint16], href: str | None, block: NDArray[np.uint16]
-) -> None:
-    if href is not None:
-        _check(cuts, tile, chunk, href)
-    cuts.cut(tile, block[0], into=into)
 
 
 def _in_our_words(exc: RuntimeError, signed: Mapping[str, Any], frozen: Mapping[str, Any]) -> RuntimeError:
@@ -283,70 +364,8 @@ def _signed(scene: Scene, source: OpenSource) -> dict[str, Any]:
     return {**scene.item, "assets": assets, "properties": {**scene.item["properties"], **fields}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Header:
-    """What is known of a file.
-
-    Attributes:
-        tile: side of its internal tiles, in its own pixels.
-        gsd: side of those pixels, in units of its CRS.
-        grid: they, where pixels are upright and without data as :mod:`pwcat.readers.grid` understands it.
-    """
-
-    tile: int
-    gsd: float
-    grid: Grid | None
-
-
-class _Headers:
-    """Headers of the files that this process has opened last.
-
-    Shards in flight are neighbours, and want the same scenes at the same time: one opens the files, the others wait for it.
-    Without that, they ask for the size of each file several times over.
-    """
-
-    def __init__(self, most: int = 4096) -> None:
-        self.most = most
-        self.lock = threading.Lock()
-        self.known: OrderedDict[tuple[str, ...], Future[list[_Header]]] = OrderedDict()
-
-    def of(self, hrefs: tuple[str, ...], threads: int, limit: Limit) -> list[_Header]:
-        """Headers of some files, opened side by side unless they are known.
-
-        Raises:
-            RuntimeError: a file cannot be opened; it is tried again the next time.
-        """
-        with self.lock:
-            mine = hrefs not in self.known
-            future = self.known.setdefault(hrefs, Future())
-            while len(self.known) > self.most:
-                self.known.popitem(last=False)
-        if mine:
-            limit.wait(REQUESTS_TO_OPEN * len(set(hrefs)))
-            self._open(hrefs, threads, future)
-        return future.result()
-
-    def forget(self, url: str) -> None:
-        """Open files whose addresses begin like this anew the next time."""
-        with self.lock:
-            for hrefs in [hrefs for hrefs in self.known if any(href.startswith(url) for href in hrefs)]:
-                del self.known[hrefs]
-
-    def _open(self, hrefs: tuple[str, ...], threads: int, future: Future[list[_Header]]) -> None:
-        try:
-            future.set_result(list(_pool(threads).map(_open_header, hrefs)))
-        except BaseException as exc:
-            with self.lock:
-                self.known.pop(hrefs, None)
-            future.set_exception(exc)
-
-
-_HEADERS = _Headers()
-forgets(_HEADERS.forget)
-
-
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads of the calling one's own, kept: each costs PROJ some milliseconds at first. They do not survive a fork."""
+    """Threads of the calling one's own, kept, for their connections. They do not survive a fork."""
     key = (os.getpid(), threads)
     if getattr(_mine, "key", None) != key:
         _mine.key, _mine.pool = key, ThreadPoolExecutor(threads, thread_name_prefix="pwcat-gdal")
@@ -355,30 +374,3 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 _mine = threading.local()
-
-
-def _open_header(href: str) -> _Header:
-    with rasterio.Env(**GDAL_OPTIONS):
-        try:
-            with rasterio.open(href) as raster:
-                return _Header(tile=min(raster.block_shapes[0]), gsd=abs(raster.transform.a), grid=_grid(raster))
-        except rasterio.errors.RasterioIOError as exc:
-            raise RuntimeError(f"Error opening {href}: {exc}") from exc
-
-
-def _grid(raster: rasterio.DatasetReader) -> Grid | None:
-    transform, dtype = raster.transform, np.dtype(raster.dtypes[0])
-    upright = not (transform.b or transform.d) and transform.a > 0 and transform.e == -transform.a
-    epsg = raster.crs.to_epsg() if raster.crs else None
-    plain = dtype in (np.uint8, np.uint16) and raster.mask_flag_enums[0] in ([MaskFlags.all_valid], [MaskFlags.nodata])
-    if not (upright and plain and epsg) or raster.nodata not in (None, 0, np.iinfo(dtype).max):
-        return None
-    return Grid(
-        epsg=epsg,
-        left=transform.c,
-        top=transform.f,
-        gsd=transform.a,
-        width=raster.width,
-        height=raster.height,
-        nodata=None if raster.nodata is None else int(raster.nodata),
-    )
