@@ -119,7 +119,7 @@ class _Reading:
             except (RasterioError, OSError, RuntimeError) as exc:
                 forget_files(href)  # GDAL would give the same bytes, or the same refusal, the next time
                 if len(self.waiting) < before:
-                    failures = 0
+                    failures, refused = 0, False
                 if _is_refusal(exc, href):
                     if refused:
                         told = f"{self.asset.href}: the server refuses it (403), signed anew as well"

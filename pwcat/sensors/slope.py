@@ -16,7 +16,8 @@ def slope_degrees(elevation_YX: NDArray[np.floating[Any]], gsd_m: float) -> NDAr
     Horn's third-order finite difference, of the eight neighbours ``a b c / d e f / g h i``:
     ``dz/dx = ((c + 2f + i) - (a + 2d + g)) / 8 gsd``, ``dz/dy`` likewise, ``slope = arctan(sqrt(dz/dx^2 + dz/dy^2))``.
     A neighbour that is missing, as beyond the grid's edge, continues the line from its opposite through the cell, so that a
-    plane keeps its slope there; where the opposite is missing too, it is as high as the cell.
+    plane keeps its slope there; where the opposite is missing too, one beside the cell is as high as that, and one at its corner
+    as the two beside it say.
 
     Args:
         elevation_YX: metres above any one datum; NaN is no data.
@@ -25,18 +26,18 @@ def slope_degrees(elevation_YX: NDArray[np.floating[Any]], gsd_m: float) -> NDAr
     Source: Horn (1981), Hill shading and the reflectance map, Proceedings of the IEEE 69; as gdaldem computes it.
     """
     z = elevation_YX.astype(np.float64)
-    a, b, c, d, f, g, h, i = (
-        _neighbour(z, row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column
-    )
+    b, d, f, h = (_neighbour(z, row, column, otherwise=z) for row, column in ((-1, 0), (0, -1), (0, 1), (1, 0)))
+    a, c = (_neighbour(z, -1, column, otherwise=b + side - z) for column, side in ((-1, d), (1, f)))
+    g, i = (_neighbour(z, 1, column, otherwise=h + side - z) for column, side in ((-1, d), (1, f)))
     east = ((c + 2 * f + i) - (a + 2 * d + g)) / (8 * gsd_m)
     south = ((g + 2 * h + i) - (a + 2 * b + c)) / (8 * gsd_m)
     return np.degrees(np.arctan(np.hypot(east, south))).astype(np.float32)
 
 
-def _neighbour(z: NDArray[np.float64], row: int, column: int) -> NDArray[np.float64]:
-    """The neighbour of each cell in one direction; NaN where the cell itself is."""
+def _neighbour(z: NDArray[np.float64], row: int, column: int, *, otherwise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The neighbour of each cell in one direction, continued from its opposite where it is missing; NaN where the cell is."""
     there, opposite = _shifted(z, row, column), _shifted(z, -row, -column)
-    beyond = np.where(np.isnan(opposite), z, 2 * z - opposite)
+    beyond = np.where(np.isnan(opposite), otherwise, 2 * z - opposite)
     return np.where(np.isnan(z), np.nan, np.where(np.isnan(there), beyond, there))
 
 

@@ -1,0 +1,322 @@
+"""A sensor's pixels on a chip's grid: against closed forms and rasterio; what is no data; servers and files that fail."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from pyproj import Transformer
+from rasterio.enums import Resampling
+from rasterio.transform import Affine
+from rasterio.warp import reproject
+
+from pwcat.archive import folder
+from pwcat.providers import OpenSource
+from pwcat.recipe import Chip, Source
+from pwcat.sensors.document import Encode, Sensor
+from pwcat.sensors.files import Unread
+from pwcat.sensors.grids import PixelGrid
+from pwcat.sensors.reading import Instrument, Wish, read_sensor
+from pwcat.sensors.warping import block_rows, warp
+
+EPSG, LEFT, TOP = 32632, 714_000.0, 5_543_000.0
+LINEAR = Encode(scale=1e-5, offset=0)
+
+
+def chip_grid(size=32, left=LEFT + 400, top=TOP - 500, gsd=10.0) -> PixelGrid:
+    return PixelGrid(epsg=EPSG, left=left, top=top, gsd=gsd, width=size, height=size)
+
+
+def interpolated(path: Path, grid: PixelGrid) -> np.ndarray:
+    """Bilinear interpolation by the book: the four pixels around each centre, by distance; NaN if one has no data."""
+    with rasterio.open(path) as raster:
+        pixels, transform, crs = raster.read(1).astype(np.float64), raster.transform, raster.crs
+        pixels[pixels == raster.nodata] = np.nan
+    rows, columns = np.mgrid[: grid.height, : grid.width] + 0.5
+    x, y = grid.left + grid.gsd * columns, grid.top - grid.gsd * rows
+    x, y = Transformer.from_crs(grid.epsg, crs, always_xy=True).transform(x, y)
+    column, row = (x - transform.c) / transform.a - 0.5, (y - transform.f) / transform.e - 0.5
+    i, j = np.floor(row).astype(int), np.floor(column).astype(int)
+    v, u = row - i, column - j
+    top = pixels[i, j] * (1 - u) + pixels[i, j + 1] * u
+    return top * (1 - v) + (pixels[i + 1, j] * (1 - u) + pixels[i + 1, j + 1] * u) * v
+
+
+@pytest.mark.parametrize("size", [1, 2, 32])
+@pytest.mark.parametrize(("collection", "item", "band"), [("s1", "S1_06", "VV"), ("era5", "ERA5_06", "temperature_2m")])
+def test_bilinear_is_bilinear_whatever_the_size_of_the_chip(world, size, collection, item, band):
+    path, grid = world.file(collection, item, band), chip_grid(size)
+    with rasterio.open(path) as raster:
+        got = warp(raster, 1, grid, nodata=None, resampling=Resampling.bilinear)
+    expected = interpolated(path, grid)
+    assert np.isfinite(expected).all()
+    # GDAL's transformer may be off by an eighth of the file's pixel; here it is by far less
+    np.testing.assert_allclose(got, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("resampling", [Resampling.nearest, Resampling.bilinear])
+def test_pixels_are_those_of_rasterios_own_warp(world, resampling):
+    grid, out = chip_grid(left=LEFT + 900), np.full((32, 32), np.nan, dtype=np.float32)
+    with rasterio.open(world.file("s1", "S1_06", "VH")) as raster:
+        got = warp(raster, 1, grid, nodata=None, resampling=resampling)
+        reproject(
+            rasterio.band(raster, 1),
+            out,
+            dst_crs=f"EPSG:{EPSG}",
+            dst_transform=grid.transform,
+            src_nodata=raster.nodata,
+            dst_nodata=np.nan,
+            resampling=resampling,
+            XSCALE=1,
+            YSCALE=1,
+        )
+    np.testing.assert_array_equal(got, out)
+
+
+def test_a_chips_pixels_are_a_part_of_those_of_a_larger_chip(world):
+    with rasterio.open(world.file("s1", "S1_06", "VV")) as raster:
+        large = warp(raster, 1, chip_grid(64), nodata=None, resampling=Resampling.bilinear)
+        small = warp(raster, 1, chip_grid(8, LEFT + 560, TOP - 740), nodata=None, resampling=Resampling.bilinear)
+    np.testing.assert_allclose(small, large[24:32, 16:24], rtol=1e-3)
+
+
+def test_a_coarser_chip_takes_means(tmp_path):
+    grid = folder.Grid(crs=rasterio.CRS.from_epsg(EPSG), shape=(400, 400), transform=Affine(1, 0, LEFT, 0, -1, TOP))
+    rows, columns = np.mgrid[:400, :400]
+    folder.write_cog(tmp_path / "x.tif", ((rows + columns) % 2 * 100.0).astype(np.float32), grid=grid, nodata=None)
+    with rasterio.open(tmp_path / "x.tif") as raster:
+        got = warp(raster, 1, chip_grid(8, LEFT + 100, TOP - 100), nodata=None, resampling=Resampling.bilinear)
+    np.testing.assert_allclose(got, 50, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "hole", "said", "known"),
+    [
+        ("float32", math.nan, math.nan, None),
+        ("float32", math.nan, None, None),
+        ("float32", math.nan, None, -32768),
+        ("float32", -32768, -32768, None),
+        ("float32", -32768, -32768, 0),
+        ("float32", -32768, None, -32768),
+        ("uint16", 65535, 65535, None),
+        ("uint16", 0, None, 0),
+        ("uint8", 255, 255, -32768),
+    ],
+    ids=str,
+)
+def test_no_data_is_what_the_file_says_else_what_is_known_else_nan(tmp_path, dtype, hole, said, known):
+    pixels = np.full((100, 100), 7, dtype=dtype)
+    pixels[40:60, 40:60] = hole
+    grid = folder.Grid(crs=rasterio.CRS.from_epsg(EPSG), shape=(100, 100), transform=Affine(10, 0, LEFT, 0, -10, TOP))
+    folder.write_cog(tmp_path / "x.tif", pixels, grid=grid, nodata=said)
+    with rasterio.open(tmp_path / "x.tif") as raster:
+        got = warp(raster, 1, chip_grid(100, LEFT - 100, TOP), nodata=known, resampling=Resampling.bilinear)
+    expected = np.full((100, 100), 7.0)
+    expected[:, :10] = expected[40:60, 50:70] = np.nan  # beyond the file, and its hole
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_numbers_without_a_name_for_no_data_are_all_data(tmp_path):
+    grid = folder.Grid(crs=rasterio.CRS.from_epsg(EPSG), shape=(20, 20), transform=Affine(10, 0, LEFT, 0, -10, TOP))
+    folder.write_cog(tmp_path / "x.tif", np.zeros((20, 20), dtype=np.uint8), grid=grid, nodata=None)
+    with rasterio.open(tmp_path / "x.tif") as raster:
+        assert (warp(raster, 1, chip_grid(10, LEFT, TOP), nodata=None, resampling=Resampling.nearest) == 0).all()
+
+
+def test_bands_of_one_file_do_not_lend_each_other_data(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.random((2, 100, 100)).astype(np.float32)
+    pixels[0, 20:40, 20:40] = pixels[1, 60:80, 60:80] = -32768
+    profile = {
+        "driver": "GTiff",
+        "width": 100,
+        "height": 100,
+        "dtype": "float32",
+        "crs": f"EPSG:{EPSG}",
+        "nodata": -32768,
+    }
+    where = Affine(10, 0, LEFT + 3, 0, -10, TOP + 4)
+    with rasterio.open(tmp_path / "both.tif", "w", count=2, transform=where, **profile) as raster:
+        raster.write(pixels)
+    for index in (1, 2):
+        with rasterio.open(tmp_path / f"{index}.tif", "w", count=1, transform=where, **profile) as raster:
+            raster.write(pixels[index - 1], 1)
+        with rasterio.open(tmp_path / "both.tif") as both, rasterio.open(tmp_path / f"{index}.tif") as lone:
+            together, alone = (
+                warp(raster, band, chip_grid(90, LEFT, TOP), nodata=None, resampling=Resampling.bilinear)
+                for raster, band in ((both, index), (lone, 1))
+            )
+        assert 300 < np.isnan(alone).sum() < 600
+        np.testing.assert_array_equal(together, alone)
+
+
+def test_a_file_that_lies_elsewhere_is_not_asked(world):
+    with rasterio.open(world.file("dem", "DEM_W", "elevation")) as raster:
+        assert block_rows(raster, chip_grid()) == 1
+        assert block_rows(raster, chip_grid(left=LEFT + 50_000)) == 0
+
+
+# Through a server
+
+
+def instrument(source: OpenSource, *bands: str, size=32, resampling="bilinear", **encode) -> Instrument:
+    said = Source(provider="archive", collection=source.collection, url=source.url)
+    encodings = {band: LINEAR for band in bands if band != "slope"} | encode
+    sensor = Sensor(source=said, bands=list(bands), resampling=resampling, encode=encodings)
+    return Instrument(name="x", sensor=sensor, source=source, chip=Chip(size_px=size, bands=["B02"]))
+
+
+def item_of(collection: str, name: str, *bands: str) -> dict[str, object]:
+    assets = {band: {"href": f"archive:{collection}/{name}/{band}.tif"} for band in bands}
+    degrees = {"proj:code": "EPSG:4326", "proj:transform": [1 / 3600, 0, 0, 0, -1 / 3600, 0]}
+    return {"id": name, "properties": degrees if collection == "dem" else {}, "assets": assets}
+
+
+def wishes(*names: str, corners=((LEFT + 400, TOP - 500),)) -> list[Wish]:
+    return [Wish(epsg=EPSG, corner=corner, items=names) for corner in corners]
+
+
+def read(made: Instrument, wanted: list[Wish], items: list[dict]) -> list[np.ndarray | Unread]:
+    came = {
+        number: outcome
+        for number, outcome, _ in read_sensor(made, wanted, items={i["id"]: i for i in items}, threads=4)
+    }
+    return [came[number] for number in range(len(wanted))]
+
+
+RADAR = item_of("s1", "S1_06", "VV", "VH")
+
+
+def test_bands_come_in_the_recipes_order_encoded(world, faulty):
+    (got,) = read(instrument(faulty().source("s1"), "VH", "VV"), wishes("S1_06"), [RADAR])
+    for number, band in enumerate(("VH", "VV")):
+        expected = interpolated(world.file("s1", "S1_06", band), chip_grid()) / 1e-5
+        assert np.abs(got[number] - expected).max() <= 0.5 + 1
+
+
+def test_a_chip_across_the_border_of_two_tiles_is_whole_and_the_first_tile_goes_first(world, faulty):
+    items = [item_of("dem", name, "elevation") for name in ("DEM_W", "DEM_E")]
+    heights = Encode(scale=0.25, offset=-1000.25)
+    made = instrument(faulty().source("dem"), "elevation", "slope", size=200, elevation=heights)
+    for names in (("DEM_W", "DEM_E"), ("DEM_E", "DEM_W")):
+        (got,) = read(made, wishes(*names, corners=[(LEFT + 200, TOP - 200)]), items)
+        parts = []
+        for name in names:
+            with rasterio.open(world.file("dem", name, "elevation")) as raster:
+                grid = chip_grid(200, LEFT + 200, TOP - 200)
+                parts.append(warp(raster, 1, grid, nodata=None, resampling=Resampling.bilinear))
+        assert all(0.2 < np.isnan(part).mean() < 0.8 for part in parts)
+        expected = np.where(np.isnan(parts[0]), parts[1], parts[0])
+        np.testing.assert_array_equal(got[0], np.rint((expected + 1000.25) / 0.25))
+        slope = got[1] * 0.002 - 0.002
+        steep = np.degrees(np.arctan(np.hypot(0.05, -0.12)))
+        assert np.abs(np.median(slope) - steep) < 0.01
+        assert np.abs(slope - steep).max() < 0.6  # where the tiles meet, half a pixel is of one tile alone
+
+
+def test_what_an_item_lacks_is_no_data(faulty):
+    (got,) = read(instrument(faulty().source("s1"), "VV", "VH"), wishes("S1_06"), [item_of("s1", "S1_06", "VV")])
+    assert (got[0] > 0).all()
+    assert (got[1] == 0).all()
+
+
+def test_a_slope_without_any_heights_is_no_data(faulty):
+    (got,) = read(instrument(faulty().source("s1"), "VV", "slope"), wishes("S1_06"), [RADAR])
+    assert (got[0] > 0).all()
+    assert (got[1] == 0).all()
+
+
+def test_a_chip_does_not_hang_on_what_else_is_read(faulty):
+    corners = [(LEFT + 100 * k, TOP - 70 * k) for k in range(1, 9)]
+    made = instrument(faulty().source("s1"), "VV")
+    together = read(made, wishes("S1_06", corners=corners), [RADAR])
+    for corner, chip in zip(corners, together, strict=True):
+        (alone,) = read(made, wishes("S1_06", corners=[corner]), [RADAR])
+        np.testing.assert_array_equal(chip, alone)
+
+
+def test_numbers_that_cannot_be_kept_are_not(faulty):
+    made = instrument(faulty().source("s1"), "VV")
+    bare = made.sensor.model_copy(update={"encode": {}})
+    (got,) = read(Instrument(name="x", sensor=bare, source=made.source, chip=made.chip), wishes("S1_06"), [RADAR])
+    assert isinstance(got, Unread)
+    assert "float32 cannot be kept as uint16; say `encode: {VV: {scale: ..., offset: ...}}`" in got.reason
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("rule", "cause"),
+    [
+        ({"status": 404}, "not found"),
+        ({"status": 403}, "forbidden"),
+        ({"status": 500}, "server error"),
+        ({"short": 0.001}, "corrupt data"),
+        ({"cut": 0.5}, "corrupt data"),
+    ],
+    ids=str,
+)
+def test_a_file_that_cannot_be_had_is_told_in_words(faulty, rule, cause):
+    case = faulty({"path": "VV", **rule})
+    (got,) = read(instrument(case.source("s1"), "VV", "VH"), wishes("S1_06"), [RADAR])
+    assert isinstance(got, Unread)
+    assert got.cause == cause, got
+    assert "archive:s1/S1_06/VV.tif" in got.reason
+    assert "127.0.0.1" not in got.reason
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "rule", [{"status": 503}, {"status": 429, "retry_after": 0}, {"cut": 0.5}, {"short": 0.5}], ids=str
+)
+def test_what_passes_is_waited_for(faulty, rule):
+    case = faulty({"path": "VV", "times": 2, **rule})
+    (got,) = read(instrument(case.source("s1"), "VV"), wishes("S1_06"), [RADAR])
+    (calm,) = read(instrument(faulty().source("s1"), "VV"), wishes("S1_06"), [RADAR])
+    np.testing.assert_array_equal(got, calm)
+    assert sum(case.standing()["spoilt"].values()) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_refusal_is_signed_anew_once(faulty):
+    case = faulty({"path": "assets/.*VV", "times": 1, "status": 403}, signed=100)
+    (got,) = read(instrument(case.source("s1", signed=True), "VV"), wishes("S1_06"), [RADAR])
+    assert isinstance(got, np.ndarray)
+    assert case.standing()["tokens"] == 2
+    never = faulty({"path": "assets/.*VV", "status": 403}, signed=100)
+    (got,) = read(instrument(never.source("s1", signed=True), "VV"), wishes("S1_06"), [RADAR])
+    assert isinstance(got, Unread)
+    assert got.reason == "archive:s1/S1_06/VV.tif: the server refuses it (403), signed anew as well"
+    assert never.standing()["tokens"] == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_token_that_expires_once_the_file_is_open_is_renewed(faulty):
+    # A HEAD and the header come; the tile, and the look at whether that was refused, do not
+    case = faulty({"path": "assets/.*VV", "skip": 2, "times": 2, "status": 403}, signed=100)
+    (got,) = read(instrument(case.source("s1", signed=True), "VV"), wishes("S1_06"), [RADAR])
+    assert isinstance(got, np.ndarray)
+    assert case.standing()["tokens"] == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_secret_is_told(faulty, caplog, capfd):
+    caplog.set_level("DEBUG")
+    case = faulty({"path": "assets/.*VV", "status": 500}, signed=1000)
+    (got,) = read(instrument(case.source("s1", signed=True), "VV"), wishes("S1_06"), [RADAR])
+    assert isinstance(got, Unread)
+    out, err = capfd.readouterr()
+    assert not any("PWCATSECRET" in text for text in (got.reason, caplog.text, out, err))
+
+
+def test_addresses_of_this_computer_are_refused():
+    source = OpenSource(provider="stac", url="https://example.com", collection="x")
+    item = {"id": "a", "properties": {}, "assets": {"VV": {"href": "file:///etc/passwd"}}}
+    said = Source(provider="stac", collection="x", url="https://example.com")
+    sensor = Sensor(source=said, bands=["VV"], encode={"VV": LINEAR})
+    made = Instrument(name="x", sensor=sensor, source=source, chip=Chip(size_px=4, bands=["B02"]))
+    (got,) = read(made, wishes("a"), [item])
+    assert isinstance(got, Unread)
+    assert got.cause == "forbidden", got
