@@ -19,9 +19,15 @@ HORIZONTAL = 2  # TIFF's predictor of differences along a row
 
 
 def decode_tile(
-    data: memoryview, *, compression: int, predictor: int, shape: tuple[int, int], dtype: np.dtype[np.generic]
+    data: memoryview,
+    *,
+    compression: int,
+    predictor: int,
+    shape: tuple[int, int],
+    dtype: np.dtype[np.generic],
+    rows: slice = slice(None),
 ) -> NDArray[np.generic]:
-    """The pixels of a tile, ``shape``, in the machine's byte order.
+    """The pixels of a tile, ``shape``, or of some of its rows, in the machine's byte order.
 
     Args:
         data: as the file holds it.
@@ -29,6 +35,7 @@ def decode_tile(
         predictor: of TIFF; 1 or 2.
         shape: rows and columns.
         dtype: as stored, byte order included.
+        rows: that are wanted; to sum up the differences in all others, too, takes a third longer where few are.
 
     Raises:
         ValueError: the bytes are not those of such a tile.
@@ -37,7 +44,7 @@ def decode_tile(
     plain = COMPRESSIONS[compression](data, size)
     if len(plain) != size:
         raise ValueError(f"{len(plain)} bytes of pixels where {size} are due")
-    pixels = np.frombuffer(plain, dtype=dtype).reshape(shape)
+    pixels = np.frombuffer(plain, dtype=dtype).reshape(shape)[rows]
     pixels = pixels.astype(dtype.newbyteorder("="), copy=False)
     return np.add.accumulate(pixels, axis=1, dtype=pixels.dtype) if predictor == HORIZONTAL else pixels
 

@@ -59,11 +59,23 @@ class Cuts:
         side = self.placement.rows.shape[1]
         return np.zeros((len(chips), side, side), dtype=np.uint16)
 
-    def cut(self, tile: int, pixels: NDArray[Any], *, into: NDArray[np.uint16]) -> None:
-        """Copy the parts of a tile to where they go; pixels without data become 0, unless interpolation is to see them."""
+    def rows(self, tile: int) -> slice:
+        """Rows of a tile from the first that is wanted to the last."""
+        ends = [_ends(cut.rows) for cut in self.of_tile[tile]]
+        return slice(min(first for first, _ in ends), max(last for _, last in ends) + 1)
+
+    def cut(self, tile: int, pixels: NDArray[Any], *, into: NDArray[np.uint16], first: int = 0) -> None:
+        """Copy the parts of a tile to where they go; pixels without data become 0, unless interpolation is to see them.
+
+        Args:
+            tile: its number.
+            pixels: of the tile from a row on, ``(y, x)``.
+            into: what :meth:`target` gave.
+            first: that row.
+        """
         nodata = self.grid.nodata
         for cut in self.of_tile[tile]:
-            part = pixels[cut.rows][:, cut.columns]
+            part = pixels[_less(cut.rows, first)][:, cut.columns]
             if nodata and not self.placement.bilinear:
                 part = np.where(part == nodata, 0, part)
             into[cut.chip][cut.target] = part
@@ -86,6 +98,17 @@ def _parts(index: NDArray[np.int64], tile: int, length: int) -> list[tuple[int, 
         for number, (a, b) in zip(tiles, pairwise(edges), strict=True)
         if a < b
     ]
+
+
+def _ends(rows: slice | NDArray[np.int64]) -> tuple[int, int]:
+    """The first and the last of some rows."""
+    numbers = range(rows.stop)[rows] if isinstance(rows, slice) else rows
+    return int(numbers[0]), int(numbers[-1])
+
+
+def _less(rows: slice | NDArray[np.int64], first: int) -> slice | NDArray[np.int64]:
+    """The same rows, counted from another."""
+    return slice(rows.start - first, rows.stop - first, rows.step) if isinstance(rows, slice) else rows - first
 
 
 def _slice(index: NDArray[np.int64]) -> slice | NDArray[np.int64]:

@@ -231,15 +231,16 @@ def _cut(band: _Band, tile: int, compressed: bytes) -> None:
     Raises:
         ValueError: the bytes are not those of a tile.
     """
-    header = band.header
+    header, rows = band.header, band.cuts.rows(tile)
     pixels = decode_tile(
         memoryview(compressed),
         compression=header.compression,
         predictor=header.predictor,
         shape=header.tile,
         dtype=header.dtype,
+        rows=rows,
     )
-    band.cuts.cut(tile, pixels, into=band.target)
+    band.cuts.cut(tile, pixels, into=band.target, first=rows.start)
 
 
 async def _each(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
