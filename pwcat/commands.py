@@ -14,7 +14,7 @@ from rich.console import Console
 from pwcat.atomic import replacing
 from pwcat.costs.design import Design, design_of
 from pwcat.costs.estimate import RATE_MB_S, estimate_plan
-from pwcat.costs.tables import cost_facts, design_facts, show_design, show_facts, spectral_facts
+from pwcat.costs.tables import cost_facts, design_facts, sensor_facts, show_design, show_facts, spectral_facts
 from pwcat.errors import PwcatError
 from pwcat.geo.tables import POINT_FORMATS, write_points
 from pwcat.outputs import require_output
@@ -24,6 +24,7 @@ from pwcat.providers import open_source
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.regions.opening import open_layer
 from pwcat.regions.vector import VectorLayer
+from pwcat.sensors.frozen import read_tallies
 from pwcat.sites.drawing import OnDrawn
 
 __all__ = ["DEFAULT_CATALOG", "plan", "sites"]
@@ -138,18 +139,21 @@ def plan(
         with show_drawing(Console(stderr=True)) as progress:
             folder = freeze_plan(loaded, catalog=catalog, base_dir=recipe.parent, source=source, progress=progress)
         frozen = read_plan(folder)
+        sensors = read_tallies(folder)
         estimate = estimate_plan(loaded, frozen.table, frozen.scenes(source), rate_mb_s=rate)
     if map_file is not None:
         _write_map(map_file, loaded, frozen.table, frozen.layers, map_by, design=estimate, base_dir=recipe.parent)
     if as_json:
         known = {"folder": str(folder), "recipe_hash": loaded.hash, "reserve": len(frozen.reserve)}
         known |= {"spectral": frozen.spectral} if frozen.spectral else {}
+        known |= {"sensors": sensors} if sensors else {}
         click.echo(json.dumps({**known, **estimate.to_dict()}, indent=2))
         return
     console = Console()
     show_design(estimate, title=loaded.title, cells=cells, console=console)
+    beside = sensor_facts(loaded.sensors, sensors)
     chosen = spectral_facts(frozen.spectral) if frozen.spectral else ()
-    facts = [*design_facts(estimate, reserve=len(frozen.reserve)), *chosen, *cost_facts(estimate)]
+    facts = [*design_facts(estimate, reserve=len(frozen.reserve)), *chosen, *beside, *cost_facts(estimate)]
     show_facts(facts, console=console)
     _say(console, f"Map: {map_file}" if map_file else None, f"Written to {folder}")
     _say(console, f"Next: pwcat build {recipe} --catalog {catalog}")

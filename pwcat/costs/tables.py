@@ -14,8 +14,9 @@ from rich.text import Text
 from pwcat.costs.design import Cell, Design
 from pwcat.costs.estimate import Estimate
 from pwcat.costs.expected import Diversity
+from pwcat.sensors.document import Sensor
 
-__all__ = ["cost_facts", "design_facts", "show_design", "show_facts", "spectral_facts"]
+__all__ = ["cost_facts", "design_facts", "sensor_facts", "show_design", "show_facts", "spectral_facts"]
 
 # Of a layer, and of the strata, so many classes are all shown; of more, the rest is taken together after so many rows.
 ALL_ROWS, ROWS = 15, 10
@@ -150,6 +151,22 @@ def cost_facts(estimate: Estimate) -> Iterator[Fact]:
         f"{_duration(estimate.hours)} at {estimate.rate_mb_s:g} MB/s",
     )
     yield "Cube", f"{_size(estimate.cube_bytes)} of pixels in {estimate.shards:,} shards"
+
+
+def sensor_facts(sensors: Mapping[str, Sensor], tallies: Mapping[str, Mapping[str, int]]) -> Iterator[Fact]:
+    """What each sensor beside the source has for the dates of the samples.
+
+    Args:
+        sensors: of the recipe, by name.
+        tallies: of the plan: ``dates``, those covered ``whole`` and in ``part``, and ``items``.
+    """
+    for name, sensor in sensors.items():
+        tally, what = tallies[name], "samples" if sensor.static else "dates"
+        none = tally["dates"] - tally["whole"] - tally["part"]
+        told = f"{tally['whole']:,} of {tally['dates']:,} {what} whole, {tally['part']:,} in part, {none:,} not at all"
+        yield f"Sensor {name}", f"{told}; {tally['items']:,} item{'' if tally['items'] == 1 else 's'}"
+    if sensors:
+        yield "Not counted", "what reading the sensors takes: requests, bytes and time below are of the source alone"
 
 
 def spectral_facts(choice: Mapping[str, Any]) -> Iterator[Fact]:

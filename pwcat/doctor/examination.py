@@ -22,6 +22,7 @@ from pwcat.materialize import require_same_cube, spec_of
 from pwcat.plan import FrozenPlan, read_plan
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.reserve import choose_replacements, plan_hash, read_replacements
+from pwcat.sensors.frozen import check_sensors
 
 __all__ = ["examine"]
 
@@ -156,6 +157,11 @@ class _Case:
         if not (self.folder / "scenes.parquet").is_file():
             what = "scenes.parquet is missing, without which nothing can be read"
             yield Finding(kind="scenes", what=what, mend=self._rm(self.folder / "plan.parquet"))
+        try:
+            check_sensors(self.folder)
+        except PwcatError as exc:
+            what = _within(self.folder, exc).partition("; remove")[0]
+            yield Finding(kind="sensors", what=what, mend=self._rm(self.folder / "plan.parquet"))
         cube = self.folder / "cube.zarr"
         if not (cube / "chips" / "zarr.json").is_file():
             yield Finding(kind="no cube", what="there is no cube yet", mend=self.build)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from datetime import datetime as moment_of
@@ -17,12 +16,13 @@ import shapely
 from numpy.typing import NDArray
 
 from pwcat.errors import SourceError
-from pwcat.providers import OpenSource, open_source
+from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe
 from pwcat.search import Answer, find_items, require_collection
 from pwcat.sensors.document import SLOPE, Sensor
 from pwcat.sensors.frozen import EVERY_DATE, SENSORS_SCHEMA
 from pwcat.sensors.offers import SensorItems, collect_items
+from pwcat.sensors.opening import open_sensors
 from pwcat.sensors.outlines import chip_outlines, points_of
 
 __all__ = ["MOST_ITEMS", "SensorChoice", "Tally", "choose_items", "choose_sensors"]
@@ -169,9 +169,9 @@ def choose_sensors(
     keys: list[tuple[str, int]] = []
     chosen: list[NDArray[np.int32]] = []
     items, tallies = {}, {}
-    with ExitStack() as stack:
+    with open_sensors(recipe.sensors, base_dir=base_dir) as sources:
         for name, sensor in recipe.sensors.items():
-            source = stack.enter_context(open_source(sensor.source, base_dir=base_dir))
+            source = sources[name]
             own = source.provider == "archive"  # at hand, and may have changed
             folder = None if pages is None or own else pages / "sensors" / name
             one = _choose(name, sensor, source, chips, folder)

@@ -25,6 +25,7 @@ __all__ = [
     "SENSORS_SCHEMA",
     "FrozenSensors",
     "Key",
+    "check_sensors",
     "read_sensors",
     "read_tallies",
     "remove_sensors",
@@ -99,6 +100,20 @@ def read_sensors(folder: Path) -> FrozenSensors | None:
     """
     noted = _notes(folder / "plan.parquet").get(PLAN_NOTE)
     return None if noted is None else FrozenSensors(folder, digest=noted)
+
+
+def check_sensors(folder: Path) -> None:
+    """See that what the plan in a collection's folder has of sensors is there as it was written, without reading it.
+
+    Raises:
+        PwcatError: a file is missing, or is another.
+    """
+    noted = _notes(folder / "plan.parquet").get(PLAN_NOTE)
+    if noted is not None:
+        path = folder / "sensors.parquet"
+        _require_same(path, noted)
+        for name, digest in json.loads(_notes(path)[ITEMS_NOTE]).items():
+            _require_same(_items_path(folder, name), digest)
 
 
 def read_tallies(folder: Path) -> dict[str, dict[str, int]]:
