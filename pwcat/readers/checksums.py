@@ -97,9 +97,9 @@ def _whole(
 
 def _checksum(raster: rasterio.DatasetReader, tile: NDArray[Any]) -> bytes:
     """Of a tile's bytes before they were compressed, if they were pixels in this machine's order, or differences of them."""
-    plain = tile.copy()
+    plain = np.ascontiguousarray(tile)
     if raster.tags(ns="IMAGE_STRUCTURE").get("PREDICTOR") == HORIZONTAL:
-        np.subtract(tile[:, 1:], tile[:, :-1], out=plain[:, 1:])
+        plain = np.diff(tile, axis=1, prepend=tile.dtype.type(0))
     return zlib.adler32(plain.data).to_bytes(CHECKSUM_BYTES, "big")
 
 

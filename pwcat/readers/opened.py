@@ -135,7 +135,7 @@ class OpenFiles:
     def _open(self, href: str) -> rasterio.DatasetReader:
         try:
             with rasterio.Env(**self._options):
-                return rasterio.open(href, sharing=False)
+                return rasterio.DatasetReader(href, sharing=False)
         except rasterio.errors.RasterioIOError as exc:
             raise RuntimeError(f"Error opening {href}: {exc}") from exc
 

@@ -180,9 +180,8 @@ class _Part:
         chunks = {self.key(band, tile) for band in range(len(self.bands)) for tile in self.cuts.of_tile}
         # Chunks that nobody wants are taken out of the graph before it is spelled out
         graph = dict(self.array.__dask_graph__().cull(chunks))
-        shared = [key for key in graph if key not in chunks]
-        readers = dict(zip(shared, dask.get(graph, shared), strict=True))
-        return {key: graph[key] for key in chunks}, readers
+        shared = {key: graph.pop(key) for key in [key for key in graph if key not in chunks]}
+        return graph, dict(zip(shared, dask.get(shared, list(shared)), strict=True))
 
     def lent(self, band: int, tiles: Sequence[int]) -> AbstractContextManager[None]:
         """The file of a band for this thread alone, with the bytes of some chunks, unless stackstac opens it."""
