@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 
 # Items that a chip of one date is put together from, at most.
 MOST_ITEMS = 4
-# A slope takes the heights around a pixel: chips are looked for with this much around them, two pixels of a model of 30 m.
-SLOPE_MARGIN_M = 60.0
+# Slopes and bilinear pixels take what is around them, and files of tiles end half a pixel from where their items say (those of
+# the Copernicus DEM do): chips are looked for with this much around them, two pixels of 30 m.
+MARGIN_M = 60.0
 # Less of a chip than this is none of it: geometries are rounded, to 1 cm or so where chips may be 10 m wide.
 NO_SHARE = 1e-3
 
@@ -192,8 +193,8 @@ class _Chosen:
 
 
 def _choose(name: str, sensor: Sensor, source: OpenSource, chips: _Chips, folder: Path | None) -> _Chosen:
-    margin = SLOPE_MARGIN_M if SLOPE in sensor.bands else 0.0
-    wanted = chips.grown(margin) if margin else chips.outlines
+    tiled = sensor.static or SLOPE in sensor.bands
+    wanted = chips.grown(MARGIN_M) if tiled else chips.outlines
     answer = Answer()
     found = find_items(
         source, datetime=_period(sensor, chips.moments), sites=points_of(wanted), folder=folder, answer=answer

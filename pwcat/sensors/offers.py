@@ -110,14 +110,22 @@ def _span(item: Mapping[str, Any]) -> tuple[float, float] | None:
     moment = properties.get("datetime")
     start, end = properties.get("start_datetime") or moment, properties.get("end_datetime") or moment
     try:
-        return (_seconds(start), _seconds(end)) if start and end else None
+        return (_moment(start).timestamp(), _moment(end).timestamp()) if start and end else None
     except ValueError:
         return None
 
 
-def _seconds(text: str) -> float:
+def _moment(text: str) -> datetime:
+    """A date of an item; some write a space for the T, or no zone."""
     moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _has_moment(properties: Mapping[str, Any], field: str) -> bool:
+    try:
+        return bool(properties.get(field)) and bool(_moment(properties[field]))
+    except ValueError:
+        return False
 
 
 def _require_encodings(
@@ -145,7 +153,7 @@ def _check_addresses(item: Mapping[str, Any], keys: Mapping[str, str], *, name: 
 def _cut(item: Mapping[str, Any], keys: Mapping[str, str], outline: shapely.Geometry) -> dict[str, Any]:
     """The item with what reading needs alone; one without a geometry gets the one of its bounding box."""
     said = item.get("properties") or {}
-    properties = {field: said[field] for field in TIME_FIELDS if said.get(field)}
+    properties = {field: _moment(said[field]).isoformat() for field in TIME_FIELDS if _has_moment(said, field)}
     geometry = item.get("geometry") or shapely.geometry.mapping(outline)
     return {
         **{field: item[field] for field in ITEM_FIELDS if field in item},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from hypothesis import given
@@ -15,6 +17,7 @@ from pwcat.errors import SourceError
 from pwcat.providers import OpenSource
 from pwcat.sensors.choice import MOST_ITEMS, choose_items
 from pwcat.sensors.document import Sensor
+from pwcat.sensors.frozen import SENSORS_SCHEMA, write_sensors
 from pwcat.sensors.offers import SensorItems, collect_items
 from pwcat.sensors.outlines import chip_outlines, item_outline, points_of
 
@@ -243,9 +246,41 @@ def test_items_are_kept_by_id_with_what_reading_needs_alone():
     found = collect(item("b"), item("a", geometry=None, bbox=[1, 2, 3, 4]))
     assert [one["id"] for one in found.items] == ["a", "b"]
     assert set(found.items[0]["assets"]) == {"a"}
-    assert found.items[0]["properties"] == {"datetime": "2021-06-01T10:00:00Z"}
+    assert found.items[0]["properties"] == {"datetime": "2021-06-01T10:00:00+00:00"}
     assert shapely.equals(shapely.geometry.shape(found.items[0]["geometry"]), shapely.box(1, 2, 3, 4))
     assert found.start.tolist() == found.end.tolist() == [datetime(2021, 6, 1, 10, tzinfo=UTC).timestamp()] * 2
+
+
+def test_dates_are_read_however_a_provider_writes_them(tmp_path):
+    written = {
+        "datetime": None,
+        "start_datetime": "2022-01-10 05:09:22.400645+00:00",
+        "end_datetime": "2022-01-10T06:09:47",
+    }
+    found = collect(item("radar", properties=written), item("plain", properties={"datetime": "2022-01-10T05:09:22Z"}))
+    assert found.end[1] - found.start[1] == pytest.approx(3624.599, abs=0.001)
+    write_sensors(tmp_path, SENSORS_SCHEMA.empty_table(), {"s": found.items})
+    frozen = pq.read_table(tmp_path / "sensors" / "s.parquet")
+    assert frozen["start_datetime"].to_pylist() == [None, datetime(2022, 1, 10, 5, 9, 22, 400645, tzinfo=UTC)]
+
+
+@pytest.mark.kit
+def test_real_items_of_aerial_images_serve_as_they_are(kit, tmp_path):
+    real = json.loads((kit / "stac" / "stac-geoparquet" / "naip-pc.json").read_text())
+    aerial = Sensor.model_validate(
+        {
+            "source": {"provider": "planetary-computer", "collection": "naip"},
+            "bands": ["red", "nir"],
+            "within_days": 900,
+        }
+    )
+    source = OpenSource(provider="planetary-computer", url="https://example.org", collection="naip")
+    found = collect_items(real, name="naip", sensor=aerial, source=source)
+    assert len(found) == len(real) > 1
+    (middle,) = points_of(found.outlines[:1])[-1:]
+    assert shapely.intersects_xy(found.outlines, *middle).any()
+    write_sensors(tmp_path, SENSORS_SCHEMA.empty_table(), {"naip": found.items})
+    assert len(pq.read_table(tmp_path / "sensors" / "naip.parquet")) == len(real)
 
 
 @pytest.mark.parametrize(
