@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -166,3 +167,33 @@ def test_a_name_that_stands_twice_is_no_silent_loss(tmp_path):
     path.write_text(text.replace("  s2:\n", "  s1:\n"))
     with pytest.raises(RecipeError, match=r"not a readable YAML document: 's1' stands twice in .*line \d+"):
         load_recipe(path)
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "sensors.md").read_text(encoding="utf-8")
+
+
+def test_the_recipe_of_the_page_has_all_that_presto_takes():
+    (text,) = re.findall(r"```yaml\n(name: .*?)```", PAGE, re.DOTALL)
+    presto = Recipe.model_validate(yaml.safe_load(text))
+    assert presto.when.num_dates == 12
+    wanted = [
+        "VV",
+        "VH",
+        "B02",
+        "B03",
+        "B04",
+        "B05",
+        "B06",
+        "B07",
+        "B08",
+        "B8A",
+        "B11",
+        "B12",
+        "temperature_2m",
+        "total_precipitation",
+        "elevation",
+        "slope",
+    ]
+    assert sorted(presto.bands) == sorted(wanted)
+    for sensor in presto.sensors.values():
+        assert all(encoding_of(sensor, band) for band in sensor.bands)
