@@ -218,7 +218,7 @@ def _choose(name: str, sensor: Sensor, source: OpenSource, chips: _Chips, folder
     return _Chosen(
         times=[EVERY_DATE] if sensor.static else range(chips.moments.shape[1]),
         chosen=chosen,
-        items=[offers.items[number] for number in used.tolist()],
+        items=[offers.item(number) for number in used.tolist()],
         tally=Tally(**counts, items=len(used)),
     )
 

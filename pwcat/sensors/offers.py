@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,19 +42,24 @@ class SensorItems:
     """Items of a sensor, by id.
 
     Attributes:
-        items: STAC items.
+        packed: STAC items, half a kilobyte each: a year of radar over the whole Earth is some 300,000.
         outlines: ``(n,)`` where they lie, EPSG:4326.
         start: ``(n,)`` the first moment that each is of, seconds since 1970; NaN where it has no date.
         end: ``(n,)`` the last.
     """
 
-    items: list[dict[str, Any]]
+    packed: list[bytes]
     outlines: NDArray[np.object_]
     start: NDArray[np.float64]
     end: NDArray[np.float64]
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.packed)
+
+    def item(self, number: int) -> dict[str, Any]:
+        """One of the items, as a STAC document."""
+        item: dict[str, Any] = json.loads(zlib.decompress(self.packed[number]))
+        return item
 
 
 def collect_items(found: Iterable[Mapping[str, Any]], *, name: str, sensor: Sensor, source: OpenSource) -> SensorItems:
@@ -70,7 +77,7 @@ def collect_items(found: Iterable[Mapping[str, Any]], *, name: str, sensor: Sens
         SourceError: items were found, but none can serve, says why; a band has numbers that the cube cannot hold and no
             encoding; or an address is of this computer or its network, and that is not allowed.
     """
-    kept: dict[str, tuple[dict[str, Any], shapely.Geometry, float, float]] = {}
+    kept: dict[str, tuple[bytes, shapely.Geometry, float, float]] = {}
     left_out: Counter[str] = Counter()
     for item in found:
         try:
@@ -83,11 +90,12 @@ def collect_items(found: Iterable[Mapping[str, Any]], *, name: str, sensor: Sens
             continue
         _require_encodings(item, keys, name=name, sensor=sensor, source=source)
         _check_addresses(item, keys, name=name, source=source)
-        kept[str(item["id"])] = (_cut(item, keys, outline), outline, *(span or (np.nan, np.nan)))
+        packed = zlib.compress(json.dumps(_cut(item, keys, outline)).encode(), level=1)
+        kept[str(item["id"])] = (packed, outline, *(span or (np.nan, np.nan)))
     _tell(left_out, len(kept), name=name, source=source)
     columns = [kept[key] for key in sorted(kept)]
     return SensorItems(
-        items=[row[0] for row in columns],
+        packed=[row[0] for row in columns],
         outlines=np.array([row[1] for row in columns], dtype=object),
         start=np.array([row[2] for row in columns], dtype=np.float64),
         end=np.array([row[3] for row in columns], dtype=np.float64),

@@ -31,7 +31,7 @@ EVERYWHERE = shapely.box(0, 40, 20, 60)
 def offers_of(*outlines, start=None, end=None) -> SensorItems:
     start = np.array(start if start is not None else [np.nan] * len(outlines), dtype=float)
     return SensorItems(
-        items=[{"id": f"{number:03d}"} for number in range(len(outlines))],
+        packed=[b""] * len(outlines),
         outlines=np.array(outlines, dtype=object),
         start=start,
         end=start if end is None else np.array(end, dtype=float),
@@ -244,10 +244,11 @@ def collect(*items, sensor=SENSOR):
 
 def test_items_are_kept_by_id_with_what_reading_needs_alone():
     found = collect(item("b"), item("a", geometry=None, bbox=[1, 2, 3, 4]))
-    assert [one["id"] for one in found.items] == ["a", "b"]
-    assert set(found.items[0]["assets"]) == {"a"}
-    assert found.items[0]["properties"] == {"datetime": "2021-06-01T10:00:00+00:00"}
-    assert shapely.equals(shapely.geometry.shape(found.items[0]["geometry"]), shapely.box(1, 2, 3, 4))
+    first = found.item(0)
+    assert [first["id"], found.item(1)["id"]] == ["a", "b"]
+    assert set(first["assets"]) == {"a"}
+    assert first["properties"] == {"datetime": "2021-06-01T10:00:00+00:00"}
+    assert shapely.equals(shapely.geometry.shape(first["geometry"]), shapely.box(1, 2, 3, 4))
     assert found.start.tolist() == found.end.tolist() == [datetime(2021, 6, 1, 10, tzinfo=UTC).timestamp()] * 2
 
 
@@ -259,7 +260,7 @@ def test_dates_are_read_however_a_provider_writes_them(tmp_path):
     }
     found = collect(item("radar", properties=written), item("plain", properties={"datetime": "2022-01-10T05:09:22Z"}))
     assert found.end[1] - found.start[1] == pytest.approx(3624.599, abs=0.001)
-    write_sensors(tmp_path, SENSORS_SCHEMA.empty_table(), {"s": found.items})
+    write_sensors(tmp_path, SENSORS_SCHEMA.empty_table(), {"s": [found.item(0), found.item(1)]})
     frozen = pq.read_table(tmp_path / "sensors" / "s.parquet")
     assert frozen["start_datetime"].to_pylist() == [None, datetime(2022, 1, 10, 5, 9, 22, 400645, tzinfo=UTC)]
 
@@ -279,7 +280,9 @@ def test_real_items_of_aerial_images_serve_as_they_are(kit, tmp_path):
     assert len(found) == len(real) > 1
     (middle,) = points_of(found.outlines[:1])[-1:]
     assert shapely.intersects_xy(found.outlines, *middle).any()
-    write_sensors(tmp_path, SENSORS_SCHEMA.empty_table(), {"naip": found.items})
+    write_sensors(
+        tmp_path, SENSORS_SCHEMA.empty_table(), {"naip": [found.item(number) for number in range(len(found))]}
+    )
     assert len(pq.read_table(tmp_path / "sensors" / "naip.parquet")) == len(real)
 
 
