@@ -24,6 +24,7 @@ from pwcat.plan import FrozenPlan, freeze_plan, read_plan
 from pwcat.providers import open_fallback, open_source
 from pwcat.readers import ReaderName
 from pwcat.recipe import load_recipe
+from pwcat.sensors.opening import open_sensors
 
 __all__ = ["Built", "build", "describe", "write_catalog"]
 
@@ -81,11 +82,15 @@ def build(
             progress("build", now.samples, now.total)
             standing(now)
 
-        with open_fallback(loaded.source, base_dir=path.parent) as fallback:
+        with (
+            open_fallback(loaded.source, base_dir=path.parent) as fallback,
+            open_sensors(loaded.sensors, base_dir=path.parent) as sensors,
+        ):
             report = build_cube(
                 folder,
                 source=source,
                 fallback=fallback,
+                sensors=sensors,
                 scheduler=scheduler,
                 replace_failed=replace_failed,
                 reader=reader,

@@ -6,12 +6,13 @@ A shard's file appears last, after its ledger, in one rename; so what is there i
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from pwcat.building.assignments import ScenePack, assign_shard, names_in, shard_
 from pwcat.building.execution import run_shards
 from pwcat.building.ledger import UNUSABLE, flagged_scenes, ledger_path, ledger_settles, read_ledger, served_scenes
 from pwcat.building.losses import Loss, count_losses
+from pwcat.building.sensing import SensorPack
 from pwcat.building.shards import ShardResult, ShardTask, make_shard
 from pwcat.building.standing import OnStanding, Standing, untold
 from pwcat.costs.comparison import RunCost, compare_costs, keep_costs
@@ -34,6 +36,7 @@ from pwcat.plan import FrozenPlan, read_plan, require_plan
 from pwcat.providers import OpenSource
 from pwcat.readers import ReaderName
 from pwcat.reserve import Choice, choose_replacements, plan_hash, read_replacements, write_replacements
+from pwcat.sensors.meaning import sensor_bands
 from pwcat.sharding import shard_size
 
 __all__ = ["BuildReport", "build_cube", "require_same_cube", "spec_of"]
@@ -85,6 +88,7 @@ def build_cube(
     replace_failed: bool = False,
     reader: ReaderName = "auto",
     fallback: Sequence[OpenSource] = (),
+    sensors: Mapping[str, OpenSource] = MappingProxyType({}),
     progress: OnStanding = untold,
 ) -> BuildReport:
     """Materialise the plan in a collection's folder; what is there already is left alone.
@@ -100,6 +104,7 @@ def build_cube(
         replace_failed: replace samples that could not be read as well; else another run tries them again.
         reader: of the pixels.
         fallback: the recipe's other sources, open, in its order.
+        sensors: sources of the recipe's sensors, open, by name.
         progress: told how far the build has come, first of what was there, then whenever a shard is done.
 
     Raises:
@@ -112,7 +117,13 @@ def build_cube(
     # In the ledger's folder, under a name that readers of its Parquet skip
     with locked(folder / "ledger" / "_lock", doing=f"{folder}: another build"):
         run = _Run(
-            folder=folder, source=source, scheduler=scheduler, reader=reader, fallback=fallback, progress=progress
+            folder=folder,
+            source=source,
+            scheduler=scheduler,
+            reader=reader,
+            fallback=fallback,
+            sensor_sources=sensors,
+            progress=progress,
         )
         return _build(run, statuses)
 
@@ -123,7 +134,7 @@ def _build(run: _Run, statuses: Sequence[str]) -> BuildReport:
     folder, plan, spec = run.folder, run.plan, run.spec
     remove_leftovers(folder)
     require_same_cube(folder, spec, recipe_hash=plan.recipe.hash)
-    create_cube(folder / "cube.zarr", spec, attributes=_attributes(plan))
+    create_cube(folder / "cube.zarr", spec, attributes=_attributes(plan), sensors=sensor_bands(plan.recipe))
     missing = [shard for shard in range(spec.num_shards) if not _is_done(plan, spec, shard, run.plan_hash)]
     run.settled = len(plan) - sum(_rows_of(spec, shard) for shard in missing)
     run.tell()
@@ -186,6 +197,7 @@ class _Run:
     scheduler: str | None
     reader: ReaderName
     fallback: Sequence[OpenSource]
+    sensor_sources: Mapping[str, OpenSource]
     progress: OnStanding
     settled: int = 0
     shards: set[int] = field(default_factory=set)
@@ -206,6 +218,11 @@ class _Run:
     def scenes(self) -> ScenePack:
         """The plan's scenes, those of its reserve included, read once they are needed."""
         return ScenePack(self.folder, source=self.source, bands=self.plan.recipe.chip.bands)
+
+    @cached_property
+    def sensors(self) -> SensorPack:
+        """The plan's sensors, read once they are needed."""
+        return SensorPack(self.plan, self.sensor_sources)
 
     def make(self, plan: FrozenPlan, shards: Sequence[int]) -> None:
         """Make some shards of a plan."""
@@ -256,6 +273,7 @@ class _Run:
                 shard,
                 spec=self.spec,
                 scenes=self.scenes,
+                sensors=self.sensors,
                 source=self.source,
                 plan_hash=self.plan_hash,
                 reader=self.reader,
@@ -291,7 +309,7 @@ def spec_of(plan: FrozenPlan) -> CubeSpec:
     return CubeSpec(
         num_samples=len(plan),
         num_times=len(plan.table["scene_ids"][0]),
-        bands=tuple(recipe.chip.bands),
+        bands=tuple(recipe.bands),
         size_px=recipe.chip.size_px,
         shard_size=shard_size(recipe),
     )

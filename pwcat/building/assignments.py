@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import stac_geoparquet.arrow
 
+from pwcat.building.sensing import SensorPack
 from pwcat.building.shards import ShardTask
 from pwcat.cube import CubeSpec
 from pwcat.errors import PwcatError
@@ -121,6 +122,7 @@ def assign_shard(
     scenes: ScenePack,
     source: OpenSource,
     plan_hash: str,
+    sensors: SensorPack | None = None,
     **settings: Any,
 ) -> ShardTask:
     """The task of one shard.
@@ -132,6 +134,7 @@ def assign_shard(
         scenes: of the plan.
         source: of the plan.
         plan_hash: of the plan's bytes.
+        sensors: of the plan, where the recipe has any.
         settings: further fields of the task, the same for every shard of a build.
     """
     rows = shard_rows(plan, shard, spec).to_pylist()
@@ -145,5 +148,6 @@ def assign_shard(
         source=source,
         plan_hash=plan_hash,
         threads=READ_THREADS,
+        sensors=() if sensors is None else sensors.of([row["id"] for row in rows], spec.num_times),
         **settings,
     )

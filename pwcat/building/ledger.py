@@ -37,6 +37,10 @@ Status = Literal["written", "empty", "cloudy", "failed"]
 # Settled without pixels: what the reserve replaces.
 UNUSABLE: tuple[Status, ...] = ("empty", "cloudy")
 
+LACKS = pa.list_(
+    pa.struct([pa.field("sensor", pa.string()), pa.field("time", pa.int16()), pa.field("why", pa.string())])
+)
+
 LEDGER_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -54,6 +58,8 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("item", pa.list_(pa.string())),  # its item there
         pa.field("cloud_fraction", pa.list_(pa.float64())),
         pa.field("offset_flag", pa.list_(pa.string())),
+        # Dates for which a sensor has no scene, or no data in one of its bands: they are 0 there.
+        pa.field("without", LACKS),
     ]
 )
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pwcat.building.ledger import Status, ledger_path, read_shard_ledger, write_ledger
+from pwcat.building.sensing import NO_SCENE, Lack, SensorTask, read_task
 from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import CubeSpec, encode_shard, open_cube, shard_path, write_shard
 from pwcat.pixels.composites import Stacks, scenes_by_date, usable
@@ -44,6 +46,7 @@ class ShardTask:
         fallback: other sources of the same acquisitions, in the order in which they are tried.
         max_chip_cloud: per cent of a chip that may be cloud, shadow or no data; ``None`` where it is not looked at.
         share: of each source's requests a second that the worker's process may send: one of the number of processes.
+        sensors: whose bands stand behind the chip's, in the cube's order.
     """
 
     folder: Path
@@ -59,6 +62,12 @@ class ShardTask:
     fallback: Sequence[OpenSource] = ()
     max_chip_cloud: float | None = None
     share: float = 1.0
+    sensors: Sequence[SensorTask] = ()
+
+    @property
+    def main(self) -> slice:
+        """Bands of the plan's source among the cube's."""
+        return slice(len(self.chip.bands))
 
     @property
     def composed(self) -> bool:
@@ -106,7 +115,7 @@ def make_shard(task: ShardTask) -> ShardResult:
 
     Samples of it that an earlier run has settled are kept as they are: only those that failed, or are new, are read.
     """
-    for source in (task.source, *task.fallback):
+    for source in (task.source, *task.fallback, *(sensor.instrument.source for sensor in task.sensors)):
         share_limits(source, task.share)
     with metered() as traffic:
         shard = _Shard.begin(task)
@@ -129,7 +138,7 @@ class _Shard:
 
     Attributes:
         chips: ``(sample, time, band, y, x)``.
-        valid: where all bands of all dates have data, ``(sample, y, x)``.
+        valid: where all bands of the plan's source have data at all dates, ``(sample, y, x)``.
         entries: of the ledger.
         made: rows that are read now.
         stacks: scenes of dates that are medians, until all are there.
@@ -159,7 +168,19 @@ class _Shard:
         )
 
     def read(self) -> None:
-        """Read what is missing, scene by scene. A sample that is settled by one date is not read at the others."""
+        """Read what is missing. A sample that is settled by a sensor, or one date, is not read for the others."""
+        self._require_scenes()
+        self._read_scenes()
+        for row in self.made:
+            self.entries[row].settle(float(self.valid[row].mean()), int(self.chips[row].nbytes))
+        for sensor in self.task.sensors:
+            self._read_sensor(sensor)
+        for row in self.made:
+            if self.entries[row].status != "written":
+                self.chips[row] = 0
+
+    def _read_scenes(self) -> None:
+        """Read the plan's source, scene by scene."""
         task, made, desk = self.task, set(self.made), self.task.desk
         for scene_id, time, wanted in _by_scene(task.rows):
             members = [row for row in wanted if row in made and self.entries[row].status == "written"]
@@ -174,10 +195,43 @@ class _Shard:
                     self._stack(outcome, time, scene_id)
                 else:
                     self._take(outcome, time)
+
+    def _require_scenes(self) -> None:
+        """Settle samples for which a sensor that they cannot do without has no scene."""
+        for sensor in self.task.sensors:
+            for row in self.made if sensor.required else ():
+                if self.entries[row].status == "written" and (bare := sensor.bare(row)):
+                    self._end_without(sensor, row, Lack(time=bare[0], why=NO_SCENE))
+
+    def _read_sensor(self, sensor: SensorTask) -> None:
+        """Read a sensor for the samples that have pixels, and put its bands behind the others."""
+        task, started = self.task, monotonic()
+        rows = {}
         for row in self.made:
-            self.entries[row].settle(float(self.valid[row].mean()), int(self.chips[row].nbytes))
-            if self.entries[row].status != "written":
-                self.chips[row] = 0
+            if self.entries[row].status == "written":
+                rows[row] = self._date(row, 0).epsg, (task.rows[row]["x0"], task.rows[row]["y0"])
+        for taken in read_task(sensor, rows, self.chips, threads=task.threads):
+            entry = self.entries[taken.row]
+            entry.effort.attempts += taken.reads
+            entry.effort.retries += taken.retries
+            if taken.unread is not None:
+                entry.end("failed", taken.unread.cause, f"{sensor.name}: {taken.unread.reason}")
+            elif taken.lacks and sensor.required:
+                self._end_without(sensor, taken.row, taken.lacks[0])
+            else:
+                entry.without += [{"sensor": sensor.name, **vars(lack)} for lack in taken.lacks]
+        for row in rows:
+            self.entries[row].effort.seconds += (monotonic() - started) / len(rows)
+
+    def _end_without(self, sensor: SensorTask, row: int, lack: Lack) -> None:
+        """Settle a sample for which a sensor that it cannot do without has nothing."""
+        date, within = self._date(row, lack.time).time.date(), sensor.instrument.sensor.within_days
+        when = "" if within is None else f" within {within} days of {date}"
+        self.entries[row].end("empty", "no data", f"{sensor.name}: {lack.why}{when}")
+
+    def _date(self, row: int, time: int) -> Scene:
+        """The scene that a date of a sample is of; of several, the nearest."""
+        return self.task.scenes[self.task.rows[row]["scene_ids"][time]]
 
     def _take(self, served: Served, time: int) -> None:
         """Put chips of one date in their places, harmonised by the rules of whoever served them."""
@@ -190,7 +244,7 @@ class _Shard:
             entry.cloud_fraction[time] = served.cloud.get(row)
         for row, dn in zip(served.members, served.dn, strict=True):
             self.valid[row] &= (dn != 0).all(axis=0)
-            self.chips[row, time] = np.where(dn > offset, dn - offset, 0)
+            self.chips[row, time, task.main] = np.where(dn > offset, dn - offset, 0)
             self.entries[row].boa_offset[time], self.entries[row].offset_flag[time] = offset, flag
         for row in served.cloudy:
             share = f"{100 * served.cloud[row]:.1f} % is cloud, shadow or no data"
@@ -215,7 +269,7 @@ class _Shard:
     def _compose(self, row: int, time: int, pixels: NDArray[np.uint16]) -> None:
         """Put the median of a date in its place, unless too much of it is hidden in every scene."""
         entry, most, seen = self.entries[row], self.task.max_chip_cloud, (pixels != 0).all(axis=0)
-        self.chips[row, time] = pixels
+        self.chips[row, time, self.task.main] = pixels
         self.valid[row] &= seen
         if most is None:
             return
@@ -272,6 +326,7 @@ class _Entry:
     cause: str | None = None
     bytes: int = 0
     valid_fraction: float = 0.0
+    without: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def new(cls, name: str, times: int) -> _Entry:
@@ -284,7 +339,8 @@ class _Entry:
         """Of a sample that an earlier run settled; older ledgers say less."""
         said = dict(row)
         effort = Effort(**{key: said.pop(key) or 0 for key in ("attempts", "retries", "seconds")})
-        return cls(**said | {key: said[key] or [None] * times for key in _BY_DATE}, effort=effort)
+        lists = {key: said[key] or [None] * times for key in _BY_DATE}
+        return cls(**said | lists | {"without": said["without"] or []}, effort=effort)
 
     def row(self) -> dict[str, Any]:
         """As the ledger has it."""
@@ -293,6 +349,7 @@ class _Entry:
     def end(self, status: Status, cause: Cause, reason: str) -> None:
         """Settle it without pixels."""
         self.status, self.cause, self.reason = status, cause, reason
+        self.bytes, self.valid_fraction, self.without = 0, 0.0, []
 
     def settle(self, valid_fraction: float, size: int) -> None:
         """Fill in what is known once all dates are read."""
@@ -301,7 +358,6 @@ class _Entry:
         self.valid_fraction, self.bytes = valid_fraction, size
         if valid_fraction == 0.0:
             self.end("empty", "no data", "no pixel has data in every band and date")
-            self.bytes = 0
 
 
 _BY_DATE = ("source", "item", "cloud_fraction", "offset_flag")

@@ -25,15 +25,11 @@ def open_sensors(sensors: Mapping[str, Sensor], *, base_dir: Path) -> Iterator[d
         SourceError: an archive's folder does not exist.
     """
     with ExitStack() as stack:
-        opened: dict[str, OpenSource] = {}
-        for sensor in sensors.values():
-            if (said := _apart_from_collection(sensor)) not in opened:
-                opened[said] = stack.enter_context(open_source(sensor.source, base_dir=base_dir))
-        yield {
-            name: replace(opened[_apart_from_collection(sensor)], collection=sensor.source.collection)
-            for name, sensor in sensors.items()
-        }
-
-
-def _apart_from_collection(sensor: Sensor) -> str:
-    return sensor.source.model_dump_json(exclude={"collection"})
+        places: dict[str, OpenSource] = {}
+        opened = {}
+        for name, sensor in sensors.items():
+            place = sensor.source.model_dump_json(exclude={"collection"})
+            if place not in places:
+                places[place] = stack.enter_context(open_source(sensor.source, base_dir=base_dir))
+            opened[name] = replace(places[place], collection=sensor.source.collection)
+        yield opened

@@ -15,9 +15,9 @@ def slope_degrees(elevation_YX: NDArray[np.floating[Any]], gsd_m: float) -> NDAr
 
     Horn's third-order finite difference, of the eight neighbours ``a b c / d e f / g h i``:
     ``dz/dx = ((c + 2f + i) - (a + 2d + g)) / 8 gsd``, ``dz/dy`` likewise, ``slope = arctan(sqrt(dz/dx^2 + dz/dy^2))``.
-    A neighbour that is missing, as beyond the grid's edge, continues the line from its opposite through the cell, so that a
-    plane keeps its slope there; where the opposite is missing too, one beside the cell is as high as that, and one at its corner
-    as the two beside it say.
+    A neighbour that is missing, as beyond the edge, continues the line from its opposite through the cell, so that a plane
+    keeps its slope there. Where the opposite is missing too, one beside the cell is as high as that, and one at its corner as
+    the two beside it say.
 
     Args:
         elevation_YX: metres above any one datum; NaN is no data.

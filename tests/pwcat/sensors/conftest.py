@@ -22,7 +22,7 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from pwcat.archive import folder
+from pwcat.archive import folder, serve_archive
 from pwcat.archive.folder import Grid
 from pwcat.providers import OpenSource
 from pwcat.providers.signing import Signing, tokens_of
@@ -62,13 +62,16 @@ SENSORS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class World:
-    """An archive of four collections: ``s2``, ``s1``, ``dem``, ``era5``."""
+    """An archive of four collections: ``s2``, ``s1``, ``dem``, ``era5``; and of ``blind``, ``half``, a radar whose VH sees
+    nothing, and heights of the west alone.
+    """
 
     path: Path
+    url: str | None = None
 
     def recipe(self, folder: Path, *, sensors: Mapping[str, Any] | None = SENSORS, **changes: Any) -> Path:
         """Write a recipe over it; sensors lack their sources yet."""
-        source = {"provider": "archive", "path": str(self.path)}
+        source = {"provider": "archive", **({"url": self.url} if self.url else {"path": str(self.path)})}
         document = {**PLAIN, "source": {**source, "collection": "s2"}, **changes}
         if sensors:
             document["sensors"] = {
@@ -138,9 +141,11 @@ def ground(east: NDArray[np.float64], north: NDArray[np.float64]) -> NDArray[np.
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The archive. Do not change it."""
-    return make_world(tmp_path_factory.mktemp("world"))
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The archive, served for the whole session. Do not change it."""
+    made = make_world(tmp_path_factory.mktemp("world"))
+    with serve_archive(made.path) as url:
+        yield World(made.path, url)
 
 
 def make_world(path: Path) -> World:
@@ -158,7 +163,8 @@ def make_world(path: Path) -> World:
             **{"eo:cloud_cover": 1},
         )
     add_radar(world, rng)
-    add_heights(world)
+    add_heights(world, "dem", "WE")
+    add_heights(world, "half", "W")
     add_climate(world)
     return world
 
@@ -174,16 +180,18 @@ def add_radar(world: World, rng: np.random.Generator) -> None:
         for pixels in bands.values():
             pixels[150:170, 150:180] = -32768
         world.add("s1", f"S1_{month:02d}", bands, grid, when=datetime(2021, month, 17, 5, tzinfo=UTC), nodata=-32768)
+    seen = {"VV": bands["VV"], "VH": np.full(grid.shape, -32768, dtype=np.float32)}
+    world.add("blind", "S1_06", seen, grid, when=datetime(2021, 6, 17, 5, tzinfo=UTC), nodata=-32768)
 
 
-def add_heights(world: World) -> None:
-    """Two tiles of an arc second whose border runs through the place; no number stands for no data."""
+def add_heights(world: World, collection: str, tiles: str) -> None:
+    """Two tiles, or one, of an arc second whose border runs through the place; no number stands for no data."""
     to_utm = Transformer.from_crs(4326, EPSG, always_xy=True)
     border = round(float(Transformer.from_crs(EPSG, 4326, always_xy=True).transform(LEFT + 1280, TOP - 1280)[0]), 2)
-    for name, west in (("W", border - 300 / 3600), ("E", border)):
+    for name, west in zip("WE"[: len(tiles)], (border - 300 / 3600, border), strict=False):
         grid = degrees_grid(west, 50.05, 1 / 3600, (360, 300))
         heights = ground(*to_utm.transform(*centres(grid))).astype(np.float32)
-        world.add("dem", f"DEM_{name}", {"elevation": heights}, grid, when=datetime(2015, 1, 1, tzinfo=UTC))
+        world.add(collection, f"DEM_{name}", {"elevation": heights}, grid, when=datetime(2015, 1, 1, tzinfo=UTC))
 
 
 def add_climate(world: World) -> None:

@@ -294,8 +294,8 @@ def test_a_refusal_is_signed_anew_once(faulty):
 
 @pytest.mark.usefixtures("quick")
 def test_a_token_that_expires_once_the_file_is_open_is_renewed(faulty):
-    # A HEAD and the header come; the tile, and the look at whether that was refused, do not
-    case = faulty({"path": "assets/.*VV", "skip": 2, "times": 2, "status": 403}, signed=100)
+    # A HEAD and the header come; the tile, asked for twice by GDAL, and the look at whether that was refused, do not
+    case = faulty({"path": "assets/.*VV", "skip": 2, "times": 3, "status": 403}, signed=100)
     (got,) = read(instrument(case.source("s1", signed=True), "VV"), wishes("S1_06"), [RADAR])
     assert isinstance(got, np.ndarray)
     assert case.standing()["tokens"] == 2
