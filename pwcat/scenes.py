@@ -1,17 +1,23 @@
-"""Scenes: asking a STAC API, and freezing the answer."""
+"""Scenes: asking a STAC API, and freezing the answer.
+
+There may be a million of them, so that a scene is slim: what choosing needs; its item is read when it is asked for.
+"""
 
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 import stac_geoparquet.arrow
@@ -20,19 +26,24 @@ from numpy.typing import NDArray
 from pwcat.errors import SourceError
 from pwcat.providers import OpenSource
 from pwcat.recipe import When
-from pwcat.search import Answer, find_items, require_collection
+from pwcat.search import Answer, Shelf, find_items, require_collection
 
-__all__ = ["Scene", "read_scenes", "search_scenes", "write_scenes"]
+__all__ = ["Scene", "frozen_items", "read_scenes", "search_scenes", "write_scenes"]
 
 log = logging.getLogger(__name__)
 
+# Scenes a row group of a frozen answer: 25 MB as columns, 200 MB as they are made from items.
+GROUP = 2048
+# Items at a time as they are made from columns.
+ITEMS_AT_ONCE = 500
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
     """One STAC item that can be cut into chips.
 
     Attributes:
-        item: the STAC item as a dict, hrefs frozen.
+        item: the STAC item, hrefs frozen; a dict, or one that is read from the disk each time it is looked into.
         epsg: projected CRS of the pixel grid.
         left: easting of the grid's upper-left corner, metres.
         top: northing of it.
@@ -106,6 +117,8 @@ def search_scenes(
     sites: NDArray[np.float64] | None = None,
     folder: Path | None = None,
     progress: Callable[[Answer], None] | None = None,
+    shelf: Shelf | None = None,
+    known: Callable[[str], Scene | None] = lambda _: None,
 ) -> list[Scene]:
     """Scenes of the collection in the span and under the cloud limit, by id, each once.
 
@@ -118,16 +131,22 @@ def search_scenes(
         sites: ``(n, 2)`` longitudes and latitudes that a scene must hold one of; all of the collection where ``None``.
         folder: where pages are kept, so that a search that breaks goes on at its page; to be removed with the answer frozen.
         progress: called after each page.
+        shelf: for the items, so that several searches share one; by default a new one on the folder's disk.
+        known: the scene of that id where an earlier search of the same kind found it; it is taken as it was.
 
     Raises:
         SourceError: the API does not answer, or refuses, or has no such collection; or a band's address is of this computer
             or its network, and that is not allowed.
+        OSError: the disk that pages and items are kept on is full.
     """
     span = f"{when.start.isoformat()}T00:00:00Z/{when.end.isoformat()}T23:59:59Z"
     scenes: list[Scene] = []
     left_out: Counter[str] = Counter()
-    answer = Answer()
+    answer, shelf = Answer(), shelf or Shelf(folder)
     for item in find_items(source, datetime=span, sites=sites, folder=folder, answer=answer, progress=progress):
+        if (scene := known(item["id"])) is not None:
+            scenes.append(scene)
+            continue
         try:
             scene = Scene.from_item(item, source=source, bands=bands)
             if when.max_chip_cloud is not None:
@@ -138,7 +157,7 @@ def search_scenes(
             continue
         if scene.cloud_cover <= when.max_cloud_cover:
             _check_addresses(scene, source, bands)
-            scenes.append(scene)
+            scenes.append(replace(scene, item=shelf.put(item)))
     if not answer.items:
         require_collection(source)  # most APIs find nothing in a collection that they do not have
     for reason, count in left_out.most_common(3):
@@ -157,18 +176,76 @@ def _check_addresses(scene: Scene, source: OpenSource, bands: Sequence[str]) -> 
 
 
 def write_scenes(path: Path, scenes: Iterable[Scene]) -> None:
-    """Freeze scenes to STAC GeoParquet."""
-    items = [dict(scene.item) for scene in scenes]
-    table = stac_geoparquet.arrow.parse_stac_items_to_arrow(items).read_all()
-    stac_geoparquet.arrow.to_parquet(table, path)
+    """Freeze scenes to STAC GeoParquet, in row groups of :data:`GROUP`; memory is a group's.
+
+    Raises:
+        SourceError: items contradict each other about what kind of value a field has.
+    """
+    left = iter(scenes)
+    groups = iter(lambda: [dict(scene.item) for scene in islice(left, GROUP)], [])
+    tables = map(_as_table, groups)
+    try:
+        first, second = next(tables, None), next(tables, None)
+        if first is None or second is None:
+            stac_geoparquet.arrow.to_parquet(first or _as_table([]), path)
+        else:
+            _write_groups(path, chain([first, second], tables))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
+        raise SourceError(f"{path.name}: the scenes' items do not agree on the type of a field: {exc}") from exc
+
+
+def _as_table(items: list[dict[str, Any]]) -> pa.Table:
+    return stac_geoparquet.arrow.parse_stac_items_to_arrow(items).read_all()
+
+
+def _write_groups(path: Path, groups: Iterable[pa.Table]) -> None:
+    """Write tables whose columns may differ, a row group each: which columns there are in all is known after the last."""
+    packing = pa.ipc.IpcWriteOptions(compression="zstd")
+    schema, count = pa.schema([]), 0
+    with tempfile.TemporaryFile(dir=path.parent) as kept:
+        for table in groups:
+            with pa.ipc.new_stream(kept, table.schema, options=packing) as stream:
+                stream.write_table(table)
+            schema = pa.unify_schemas([schema, table.schema], promote_options="permissive") if count else table.schema
+            count += 1
+        kept.seek(0)
+        tables = (pa.ipc.open_stream(kept).read_all() for _ in range(count))
+        batches = (_widened(table, schema) for table in tables)
+        stac_geoparquet.arrow.to_parquet(pa.RecordBatchReader.from_batches(schema, batches), path, compression="zstd")
+
+
+def _widened(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
+    """A table with all columns, and all fields in them, of a schema: nulls where it had none."""
+    whole = pa.concat_tables([schema.empty_table(), table], promote_options="permissive")
+    (batch,) = whole.combine_chunks().to_batches()
+    return batch
+
+
+def frozen_items(path: Path, *, ids: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Items of a frozen answer, in its order; only those of ``ids`` where given, from the row groups that hold any.
+
+    Raises:
+        pa.ArrowInvalid, OSError: it cannot be read.
+    """
+    wanted = None if ids is None else pa.array(list(ids), pa.string())
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            mask = None
+            if wanted is not None:
+                mask = pc.is_in(file.read_row_group(number, columns=["id"])["id"], value_set=wanted).combine_chunks()
+                if not mask.true_count:
+                    continue
+            start = 0
+            for batch in file.iter_batches(batch_size=ITEMS_AT_ONCE, row_groups=[number]):
+                part = batch if mask is None else batch.filter(mask.slice(start, len(batch)))
+                start += len(batch)
+                yield from stac_geoparquet.arrow.stac_table_to_items(pa.Table.from_batches([part]))
 
 
 def read_scenes(
     path: Path, *, source: OpenSource, bands: Sequence[str], ids: Iterable[str] | None = None
 ) -> list[Scene]:
     """Scenes of a frozen answer, in its order; only those of ``ids`` where given."""
-    table = pq.read_table(path)
-    if ids is not None:
-        table = table.filter(pa.compute.is_in(table["id"], pa.array(list(ids))))
-    items = stac_geoparquet.arrow.stac_table_to_items(table)
-    return [Scene.from_item(item, source=source, bands=bands) for item in items]
+    shelf = Shelf()
+    scenes = ((item, Scene.from_item(item, source=source, bands=bands)) for item in frozen_items(path, ids=ids))
+    return [replace(scene, item=shelf.put(item)) for item, scene in scenes]

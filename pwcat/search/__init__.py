@@ -3,5 +3,6 @@
 from pwcat.search.collections import require_collection
 from pwcat.search.items import Answer, ask, find_items
 from pwcat.search.paging import Refused
+from pwcat.search.shelf import Shelf
 
-__all__ = ["Answer", "Refused", "ask", "find_items", "require_collection"]
+__all__ = ["Answer", "Refused", "Shelf", "ask", "find_items", "require_collection"]

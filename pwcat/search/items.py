@@ -49,7 +49,7 @@ class Answer:
     Attributes:
         way: where items come from.
         questions: that cover the sites.
-        pages: of the API, or row groups of the snapshot; those kept from a broken search are among them.
+        pages: of the API, or parts of the snapshot's row groups; those kept from a broken search are among them.
         kept: pages from a broken search.
         requests: to the API.
         items: each once.

@@ -44,13 +44,22 @@ class Journal:
             number += 1
 
     def add(self, number: int, page: Page) -> None:
-        """Keep the page of that number, from 0."""
+        """Keep the page of that number, from 0.
+
+        Raises:
+            OSError: the disk is full, or cannot be written; what was kept before stays.
+        """
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"items": page.items, "next": page.next})
-        with replacing(self._folder / _name(number)) as part:
-            part.write_bytes(gzip.compress(text.encode(), compresslevel=1, mtime=0))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self._folder / _name(number)) as part:
+                part.write_bytes(gzip.compress(text.encode(), compresslevel=1, mtime=0))
+        except OSError as exc:  # a write names no file
+            raise OSError(
+                exc.errno, f"{exc.strerror or exc}; pages of a search are kept there", str(self._folder)
+            ) from exc
 
     def clear(self) -> None:
         """Forget the pages of this question."""

@@ -16,7 +16,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-__all__ = ["Question", "cover_sites"]
+__all__ = ["Question", "cover_sites", "z_order"]
 
 CELL_DEG = 0.5
 # So many sites of a cell are asked for as a box: it has five corners to say.
@@ -85,7 +85,7 @@ def cover_sites(sites: NDArray[np.float64], *, positions: int = POSITIONS) -> li
     sites = np.unique(np.asarray(sites, dtype=np.float64), axis=0)
     if not len(sites):
         return []
-    order = np.argsort(cells := _z_order(sites), kind="stable")
+    order = np.argsort(cells := z_order(sites), kind="stable")
     sites, cells = sites[order], cells[order]
     starts = np.flatnonzero(np.diff(cells, prepend=-1))
     counts = np.diff(np.append(starts, len(sites)))
@@ -110,7 +110,7 @@ def _in_parts(sites: NDArray[np.float64], most: int) -> list[NDArray[np.float64]
     return np.array_split(sites, -(-len(sites) // most)) if len(sites) else []
 
 
-def _z_order(sites: NDArray[np.float64]) -> NDArray[np.int64]:
+def z_order(sites: NDArray[np.float64]) -> NDArray[np.int64]:
     """Number of each site's cell along a Z-curve (Morton)."""
     column = np.clip((sites[:, 0] + 180) / CELL_DEG, 0, 360 / CELL_DEG - 1).astype(np.int64)
     row = np.clip((sites[:, 1] + 90) / CELL_DEG, 0, 180 / CELL_DEG - 1).astype(np.int64)

@@ -18,6 +18,7 @@ from pwcat.providers import OpenSource
 from pwcat.recipe import Recipe
 from pwcat.samplers.sphere import AreaSampler
 from pwcat.scenes import Scene, search_scenes
+from pwcat.search import Shelf
 from pwcat.sites.placing import Located, Placer, place_nominally, room_km
 from pwcat.sites.shortfall import Circumstances
 
@@ -43,7 +44,7 @@ class SceneLocator:
         base_dir: Path,
         pages: Path | None = None,
     ) -> None:
-        self._recipe, self._source, self._pages = recipe, source, pages
+        self._recipe, self._source, self._pages, self._shelf = recipe, source, pages, Shelf(pages)
         self._dates = open_dates(recipe.when, base_dir=base_dir)
         self.scenes: list[Scene] = list(scenes or [])
         self._number = {scene.id: number for number, scene in enumerate(self.scenes)}
@@ -81,12 +82,22 @@ class SceneLocator:
         if self._placer is not None:
             return self._placer.locate(lonlat, avoid=avoid)
         found = search_scenes(
-            self._source, self._recipe.when, bands=self._recipe.chip.bands, sites=lonlat, folder=self._pages
+            self._source,
+            self._recipe.when,
+            bands=self._recipe.chip.bands,
+            sites=lonlat,
+            folder=self._pages,
+            shelf=self._shelf,
+            known=self._seen,
         )
         numbers = self._remember(found)
         here = np.flatnonzero(np.isin(numbers, list(avoid))).tolist()
         located = self._placer_in(found).locate(lonlat, avoid=here)
         return replace(located, placements=located.placements.renumbered(numbers))
+
+    def _seen(self, name: str) -> Scene | None:
+        number = self._number.get(name)
+        return None if number is None else self.scenes[number]
 
     def _remember(self, found: Sequence[Scene]) -> NDArray[np.int64]:
         for scene in found:

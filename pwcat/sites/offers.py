@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -72,14 +74,24 @@ def orders_of(scenes: Sequence[Scene], dates: Dates) -> Orders:
     return _SeasonalOrders(scenes, dates) if isinstance(dates, Seasons) else _CommonOrders(scenes, dates)
 
 
+class _Columns:
+    """Of the scenes, what orders hang on: moment (UTC), cloud cover, place by id; ``(scenes,)`` each."""
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        self.time = np.array([scene.time.astimezone(UTC).replace(tzinfo=None) for scene in scenes], "datetime64[us]")
+        self.cloud = np.array([scene.cloud_cover for scene in scenes], dtype=np.float64)
+        by_id = sorted(range(len(scenes)), key=lambda number: scenes[number].id)
+        self.place = np.empty(len(scenes), dtype=np.int64)
+        self.place[by_id] = np.arange(len(scenes))
+
+
 class _CommonOrders:
     """Orders that are the same for every site."""
 
     def __init__(self, scenes: Sequence[Scene], windows: Sequence[DateWindow]) -> None:
-        shape = (len(windows), len(scenes))
-        self._near = np.array([_ranks(scenes, window, clear=False) for window in windows]).reshape(shape)
-        self._clear = np.array([_ranks(scenes, window, clear=True) for window in windows]).reshape(shape)
-        self.wanted = np.isfinite(self._near).any(axis=0)
+        self._columns, self._windows = _Columns(scenes), windows
+        self._near = self._ranks(clear=False)
+        self.wanted: NDArray[np.bool_] = np.asarray(np.isfinite(self._near).any(axis=0))
 
     def rank(
         self, offers: Offers, sites: NDArray[np.float64], *, clear: bool
@@ -87,18 +99,22 @@ class _CommonOrders:
         """See :class:`Orders`."""
         return self._near[:, offers.scene], self._clear[:, offers.scene] if clear else np.empty((0, 0))
 
+    @cached_property
+    def _clear(self) -> NDArray[np.float64]:
+        return self._ranks(clear=True)
 
-def _ranks(scenes: Sequence[Scene], window: DateWindow, *, clear: bool) -> NDArray[np.float64]:
-    """Place of each scene in the order of preference for a window, from 0; infinite for those outside it."""
-    off = [abs((scene.time - window.wanted).total_seconds()) for scene in scenes]
-    keys = [
-        (scene.cloud_cover, gap, scene.id) if clear else (gap, scene.cloud_cover, scene.id)
-        for scene, gap in zip(scenes, off, strict=True)
-    ]
-    inside = [number for number, scene in enumerate(scenes) if window.holds(scene.time)]
-    ranks = np.full(len(scenes), np.inf)
-    ranks[sorted(inside, key=lambda number: keys[number])] = np.arange(len(inside))
-    return ranks
+    def _ranks(self, *, clear: bool) -> NDArray[np.float64]:
+        """Place of each scene in each window's order, ``(t, scenes)``, from 0; infinite for those outside it."""
+        columns = self._columns
+        ranks = np.full((len(self._windows), len(columns.time)), np.inf)
+        day = columns.time.astype("datetime64[D]")
+        for k, window in enumerate(self._windows):
+            inside = np.flatnonzero((day >= np.datetime64(window.start)) & (day <= np.datetime64(window.end)))
+            gap = np.abs(columns.time[inside] - np.datetime64(window.wanted.replace(tzinfo=None))).astype(np.int64)
+            cloud, place = columns.cloud[inside], columns.place[inside]
+            order = np.lexsort((place, gap, cloud) if clear else (place, cloud, gap))
+            ranks[k, inside[order]] = np.arange(len(inside))
+        return ranks
 
 
 class _SeasonalOrders:
@@ -106,9 +122,8 @@ class _SeasonalOrders:
 
     def __init__(self, scenes: Sequence[Scene], seasons: Seasons) -> None:
         self._seasons = seasons
-        self._time = np.array([scene.time.replace(tzinfo=None) for scene in scenes], dtype="datetime64[us]")
-        self._cloud = np.array([scene.cloud_cover for scene in scenes], dtype=np.float64)
-        self._by_id = np.argsort(np.argsort(np.array([scene.id for scene in scenes], dtype=object), kind="stable"))
+        columns = _Columns(scenes)
+        self._time, self._cloud, self._by_id = columns.time, columns.cloud, columns.place
         self.wanted = np.ones(len(scenes), dtype=bool)
 
     def rank(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,6 +15,7 @@ from pyproj import Transformer
 from pwcat.dates import Dates
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
+from pwcat.search.questions import z_order
 from pwcat.sites.offers import Offer, Offers, choose, orders_of
 
 __all__ = ["Located", "Placements", "Placer", "chip_points", "place_nominally", "room_km"]
@@ -21,8 +23,11 @@ __all__ = ["Located", "Placements", "Placer", "chip_points", "place_nominally", 
 # How far a footprint, kept in degrees and rounded by its provider, may fall short of the pixels it stands for.
 FOOTPRINT_TOLERANCE_PX = 1.0
 
-# Sites placed at once, so that the offers of many scenes to many sites stay small in memory.
-BATCH = 65_536
+# Sites looked up at once, and pairs of a site and a scene worked out at once: some 300 MB, however many scenes hold each site.
+BATCH = 16_384
+PAIRS = 1_000_000
+# Outlines kept ready: some 10 kB each. Neighbouring sites ask for the same ones.
+OUTLINES = 8_192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,10 @@ class Located:
     full: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
+# Rows of sites, and pairs of a place among these rows and of a scene.
+_Lot = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
 @lru_cache(maxsize=256)
 def _to_grid(epsg: int) -> Transformer:
     return Transformer.from_crs("EPSG:4326", f"EPSG:{epsg}", always_xy=True)
@@ -107,7 +116,7 @@ class Placer:
         self._tree = shapely.STRtree([scene.footprint for scene in scenes])
         self._orders = orders_of(scenes, dates)
         self._epsg = np.array([scene.epsg for scene in scenes], dtype=np.int64)
-        self._outlines: dict[int, shapely.Geometry] = {}
+        self._outlines: OrderedDict[int, shapely.Geometry] = OrderedDict()
 
     def place(self, sites: NDArray[np.float64], *, avoid: Collection[int] = ()) -> Placements:
         """Placements of the sites that a scene holds whole in every date window; sites that no dates reach have none.
@@ -118,9 +127,8 @@ class Placer:
         """
         wanted = self._orders.wanted.copy()
         wanted[list(avoid)] = False
-        starts = range(0, max(len(sites), 1), BATCH)
-        parts = [self._place(sites[start : start + BATCH], start, wanted) for start in starts]
-        return Placements.concat(parts)
+        placements = Placements.concat([self._place(sites, *lot) for lot in self._lots(sites, wanted)])
+        return placements.take(np.argsort(placements.site))
 
     def locate(self, sites: NDArray[np.float64], *, avoid: Collection[int]) -> Located:
         """Placements as :meth:`place` gives them, and which of the other sites only the scenes to be avoided could hold."""
@@ -146,12 +154,28 @@ class Placer:
             y0=y0[rows],
         )
 
-    def _place(self, sites: NDArray[np.float64], first: int, wanted: NDArray[np.bool_]) -> Placements:
-        offers = Offers.of(self._offers(sites, wanted), self._epsg)
-        near, clear = self._orders.rank(offers, sites, clear=self._beside > 0)
+    def _lots(self, sites: NDArray[np.float64], wanted: NDArray[np.bool_]) -> Iterator[_Lot]:
+        """Sites, neighbours together, with the wanted scenes that they lie in; all those of a site are in one lot."""
+        order = np.argsort(z_order(sites), kind="stable")
+        for start in range(0, max(len(sites), 1), BATCH):
+            rows = order[start : start + BATCH]
+            site, scene = self._tree.query(shapely.points(sites[rows]), predicate="intersects")
+            site, scene = site[wanted[scene]], scene[wanted[scene]]
+            counts = np.bincount(site, minlength=len(rows))
+            lot = ((np.cumsum(counts) - counts) // PAIRS)[site]
+            cuts = np.flatnonzero(np.diff(lot)) + 1
+            yield from ((rows, *part) for part in zip(np.split(site, cuts), np.split(scene, cuts), strict=True))
+
+    def _place(
+        self, sites: NDArray[np.float64], rows: NDArray[np.int64], site: NDArray[np.int64], scene: NDArray[np.int64]
+    ) -> Placements:
+        """Placements of a lot."""
+        here = sites[rows]
+        offers = Offers.of(self._offers(here, site, scene), self._epsg)
+        near, clear = self._orders.rank(offers, here, clear=self._beside > 0)
         chosen = choose(offers, near, clear, self._beside)
         return Placements(
-            site=offers.site[chosen.at] + first,
+            site=rows[offers.site[chosen.at]],
             scene=chosen.scene,
             beside=chosen.beside,
             epsg=offers.epsg[chosen.at],
@@ -159,18 +183,12 @@ class Placer:
             y0=offers.y0[chosen.at],
         )
 
-    def _offers(self, sites: NDArray[np.float64], wanted: NDArray[np.bool_]) -> Iterator[Offer]:
-        """Site, scene and upper-left corner, for each wanted scene that holds a site's whole chip."""
-        if not len(self._scenes) or not len(sites):
-            return
-        site_index, scene_index = self._tree.query(shapely.points(sites), predicate="intersects")
-        keep = wanted[scene_index]
-        site_index, scene_index = site_index[keep], scene_index[keep]
-        order = np.argsort(scene_index, kind="stable")
-        site_index, scene_index = site_index[order], scene_index[order]
-        starts = np.flatnonzero(np.diff(scene_index, prepend=-1))
-        for rows in np.split(np.arange(len(scene_index)), starts[1:]) if len(starts) else []:
-            number, here = int(scene_index[rows[0]]), site_index[rows]
+    def _offers(self, sites: NDArray[np.float64], site: NDArray[np.int64], scene: NDArray[np.int64]) -> Iterator[Offer]:
+        """Site, scene and upper-left corner, for each scene that holds the whole chip of a site that lies in it."""
+        order = np.argsort(scene, kind="stable")
+        site, scene = site[order], scene[order]
+        starts = np.flatnonzero(np.diff(scene, prepend=-1))
+        for number, here in zip(scene[starts].tolist(), np.split(site, starts[1:]), strict=False):
             x0, y0, whole = self._fit(sites[here], number)
             yield here[whole], np.full(int(whole.sum()), number), x0[whole], y0[whole]
 
@@ -197,6 +215,9 @@ class Placer:
             outline = shapely.buffer(outline, FOOTPRINT_TOLERANCE_PX * self._chip.resolution_m)
             shapely.prepare(outline)
             self._outlines[number] = outline
+            if len(self._outlines) > OUTLINES:
+                self._outlines.popitem(last=False)
+        self._outlines.move_to_end(number)
         return self._outlines[number]
 
 

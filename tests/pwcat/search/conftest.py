@@ -29,6 +29,7 @@ class StacApi:
         extra: items that are repeated at the start of each page but the first.
         gaps: empty pages before each page.
         searches: the questions it was asked.
+        before: done before each is answered.
     """
 
     def __init__(self, items: Sequence[dict[str, Any]] = ()) -> None:
@@ -40,6 +41,7 @@ class StacApi:
         self.gaps = 0
         self.too_wide_deg = 1e9
         self.searches: list[dict[str, Any]] = []
+        self.before: Callable[[], object] | None = None
         self.routes: dict[str, Callable[[], bytes]] = {}
         self._shapes: dict[str, Any] = {}
         api = self
@@ -68,6 +70,8 @@ class StacApi:
 
             def search(self, question: dict[str, Any]) -> None:
                 api.searches.append(question)
+                if api.before is not None:
+                    api.before()
                 fault = api.faults.pop(0) if api.faults else None
                 if isinstance(fault, tuple):
                     self.answer(fault[0], b'{"detail": "not now"}', fault[1])

@@ -17,7 +17,7 @@ from pwcat.errors import SourceError
 from pwcat.providers import OpenSource
 from pwcat.recipe import When
 from pwcat.scenes import search_scenes
-from pwcat.search import Answer, find_items
+from pwcat.search import Answer, find_items, snapshot
 
 ALL = When(start=date(2021, 1, 1), end=date(2024, 12, 31), max_cloud_cover=100)
 
@@ -53,7 +53,7 @@ def test_the_archive_s_snapshot_has_the_scenes_of_its_api(source):
 
 
 @pytest.mark.kit
-def test_real_items_of_the_planetary_computer_by_site_and_span(kit, api, tmp_path):
+def test_real_items_of_the_planetary_computer_by_site_and_span(kit, api, tmp_path, monkeypatch):
     """The recorded snapshot, as one file, as a folder, and over HTTP, against brute force over its rows."""
     recorded = kit / "stac" / "rustac" / "crates__duckdb__data__100-sentinel-2-items.parquet"
     items = list(stac_geoparquet.arrow.stac_table_to_items(pq.read_table(recorded)))
@@ -78,6 +78,15 @@ def test_real_items_of_the_planetary_computer_by_site_and_span(kit, api, tmp_pat
         assert ids(find_items(source)) == ids(items)
         assert not list(find_items(source, sites=site + 90))
     assert not api.searches
+    monkeypatch.setattr(snapshot, "ROWS_AT_ONCE", 7)  # fewer than the row groups have
+    answer = Answer()
+    assert ids(find_items(source, datetime=span, sites=site, answer=answer)) == sorted(wanted)
+    assert list(find_items(source)) == [{**item, "links": []} for item in dict_of(items[:30] + items).values()]
+    assert answer.pages > 2
+
+
+def dict_of(items):
+    return {item["id"]: item for item in items}
 
 
 def test_a_snapshot_that_is_not_there_is_told_or_the_api_is_asked(api, item_at, soon, caplog, tmp_path):

@@ -15,6 +15,7 @@ from pwcat.phenology import Seasons
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip, When
 from pwcat.scenes import Scene
+from pwcat.sites import placing
 from pwcat.sites.placing import Placer, chip_points, place_nominally
 
 SOURCE = OpenSource(provider="stac", url="http://127.0.0.1:1", collection="s2")
@@ -297,3 +298,35 @@ def test_points_of_a_chip_are_where_the_projection_puts_them():
         lon, lat = to_degrees.transform(placed.x0[k] + east, placed.y0[k] - south)
         off = geod.inv(lon, lat, points[k, :, 0], points[k, :, 1])[2]
         assert np.max(off) < 0.2
+
+
+@pytest.mark.parametrize(("dates", "most"), [(1, 1), (3, 3)])
+def test_lots_of_any_size_place_alike(dates, most, monkeypatch):
+    rng = np.random.default_rng(0)
+    start = datetime(2021, 1, 1, tzinfo=UTC)
+    scenes = [
+        scene(
+            f"s{number:02d}",
+            time=(start + timedelta(days=int(rng.integers(0, 360)))).isoformat(),
+            cloud=float(rng.integers(0, 3)),
+            left=LEFT + 500 * int(rng.integers(-3, 4)),
+            top=TOP + 500 * int(rng.integers(-3, 4)),
+        )
+        for number in range(40)
+    ]
+    sites = np.array([site(*rng.uniform(-150, 500, 2)) for _ in range(300)])
+    windows = date_windows(when("2021-01-01", "2021-12-31", dates_per_site=dates))
+
+    def placed():
+        return Placer(scenes, windows, CHIP, most=most).locate(sites, avoid=range(37))
+
+    whole = placed()
+    assert len(whole.placements) > 20
+    assert len(whole.full) > 20
+    assert (np.diff(whole.placements.site) > 0).all()
+    for name, size in (("BATCH", 7), ("PAIRS", 60), ("PAIRS", 1), ("OUTLINES", 2)):
+        monkeypatch.setattr(placing, name, size)
+        parts = placed()
+        for column, values in vars(whole.placements).items():
+            np.testing.assert_array_equal(getattr(parts.placements, column), values)
+        np.testing.assert_array_equal(parts.full, whole.full)

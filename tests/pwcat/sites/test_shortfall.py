@@ -152,6 +152,19 @@ def test_a_place_in_full_scenes_is_told_apart_from_one_in_none(recipe, source, s
         assert sorted([*some.placements.site.tolist(), *some.full.tolist()]) == [*range(len(here))]
 
 
+def test_scenes_that_are_found_again_are_the_very_ones(recipe, source, small):
+    here = make_plan(recipe, base_dir=small.parent, source=source).table.select(["lon", "lat"]).to_pandas().to_numpy()
+    locator = SceneLocator(recipe, source, scenes=None, base_dir=small.parent)
+    first = locator.locate(here).placements
+    scenes, shelved = list(locator.scenes), locator._shelf._end
+    again = locator.locate(here[::-1]).placements
+    assert [id(scene) for scene in locator.scenes] == [id(scene) for scene in scenes]
+    assert locator._shelf._end == shelved > 0
+    assert again.scene[::-1].tolist() == first.scene.tolist()
+    locator.locate(np.array([[0.0, 0.0]]))  # of nowhere, nothing comes
+    assert len(locator.scenes) == len(scenes)
+
+
 def test_a_place_is_taken_once_by_whatever_part_names_it(boxes, chosen, tmp_path):
     places = pd.DataFrame({"lon": [1.0, 2.0, 3.0, 4.0, 4.0], "lat": 1.0})
     places.to_csv(tmp_path / "a.csv", index=False)
