@@ -57,8 +57,9 @@ OPTIONS: Mapping[str, Any] = {
     "GDAL_HTTP_MULTIRANGE": "SERIAL",
 }
 
-# Pixels of the tiles that a thread asks for together: what 16 threads hold is half of GDAL's cache at most.
-RUN_PX = 2**20
+# Pixels of the tiles that a thread asks for together. What leaves GDAL's cache before it is decoded is asked for again: 16
+# threads want less of it than the 16 MB that it has where other code of the process was the first to use it.
+RUN_PX = 2**19
 
 
 class Stackstac:
