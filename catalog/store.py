@@ -29,6 +29,7 @@ from pwcat.sensors.opening import open_sensors
 __all__ = ["Built", "build", "describe", "write_catalog"]
 
 CATALOG_ID = "pwcat"
+RASTER_URI = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +135,13 @@ def _collection(
         description=f"{recipe.title}. {len(items)} samples, made by pwcat from a recipe ({recipe.hash[:12]}).",
         license=recipe.license,
         extent=_extent(items),
-        stac_extensions=[PROJECTION_URI, SCHEMA_URI],
+        stac_extensions=[PROJECTION_URI, SCHEMA_URI, *([RASTER_URI] if cube.meanings else [])],
         providers=[pystac.Provider(name=recipe.attribution, roles=[pystac.ProviderRole.PRODUCER])]
         if recipe.attribution
         else None,
         summaries=pystac.Summaries(
             {
-                "bands": [{"name": band} for band in cube.bands],
+                "bands": _bands(cube),
                 **{f"div:{name}": sorted(statistics[name]["counts"]) for name in CLASS_LAYERS},
             },
             maxcount=2000,
@@ -162,11 +163,22 @@ def _collection(
     return collection
 
 
+def _bands(cube: Cube) -> list[dict[str, Any]]:
+    """Bands by name; where sensors stand beside the source, with what the numbers of theirs mean."""
+    bands: list[dict[str, Any]] = [{"name": band} for band in cube.bands]
+    for band, meaning in zip(bands, cube.meanings, strict=False):
+        if meaning.sensor:
+            told = {"raster:scale": meaning.scale, "raster:offset": meaning.offset, "unit": meaning.unit, "nodata": 0}
+            band |= {"description": f"of the sensor {meaning.sensor}", **told}
+    return bands
+
+
 def _sources(plan: FrozenPlan, ledger: pa.Table) -> list[str]:
-    """Who served pixels, ``provider/collection``, sorted: the recipe's source, and those that stood in for it."""
+    """Who served pixels, ``provider/collection``, sorted: the recipe's source and sensors, and those that stood in for it."""
     recorded = {source for served in ledger["source"].to_pylist() for source in served or [] if source}
     asked = plan.recipe.source
-    return sorted(recorded or {f"{asked.provider}/{asked.collection}"})
+    beside = {f"{one.source.provider}/{one.source.collection}" for one in plan.recipe.sensors.values()}
+    return sorted((recorded or {f"{asked.provider}/{asked.collection}"}) | beside)
 
 
 _PARQUET = "application/vnd.apache.parquet"
@@ -177,10 +189,11 @@ _ASSETS = (
     ("reserve", "./reserve.parquet", _PARQUET, ["metadata"], "Extra sites, in the order in which they replace samples"),
     ("replacements", "./replacements.parquet", _PARQUET, ["metadata"], "Samples replaced from the reserve"),
     ("scenes", "./scenes.parquet", _PARQUET, ["source"], "The frozen STAC answer"),
+    ("sensors", "./sensors.parquet", _PARQUET, ["metadata"], "Items of each sensor for each sample and date"),
     ("recipe", "./recipe.yaml", "application/yaml", ["metadata"], "The recipe it was made from"),
     ("stats", "./stats.json", "application/json", ["metadata"], "Diversity statistics"),
 )
-_SOMETIMES = frozenset({"reserve", "replacements"})
+_SOMETIMES = frozenset({"reserve", "replacements", "sensors"})
 
 
 def _extent(items: pa.Table) -> pystac.Extent:

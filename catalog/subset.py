@@ -92,6 +92,12 @@ class Subset:
         if len(set(kinds.values())) > 1:
             told = "; ".join(f"{name}: {shape} of {', '.join(bands)}" for name, (shape, bands) in kinds.items())
             raise CatalogError(f"chips of these collections differ and cannot be read together: {told}")
+        if len({repr(c.cube.meanings) for c in self.collections}) > 1:  # NaN is not equal to itself
+            names = ", ".join(kinds)
+            raise CatalogError(
+                f"bands of {names} have the same names and other scales, offsets or units, and cannot be read together: "
+                "take one of them, or give their recipes the same `sensors`"
+            )
 
     @property
     def index(self) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from publish.facts import Band, DatasetFacts, describe_sampling
 from publish.items import ITEMS_PATH
 from publish.manifest import describe_file
-from publish.shards import CHIP_SCHEMA, Shard
+from publish.shards import CHIP_SCHEMA, SENSOR_SCHEMA, Shard
 
 __all__ = ["croissant"]
 
@@ -57,6 +57,10 @@ MEANINGS: Mapping[str, str] = {
     "spectral_entropy": "Spectral entropy of the chip, nats.",
     "valid_fraction": "Share of pixels that have data.",
     "scene_ids": "Source scenes, one a date.",
+    "sensors": "Sensor of each band; empty for the main source's.",
+    "scales": "Of each band: the value of a pixel is pixel * scale + offset, where the pixel is not 0.",
+    "offsets": "Of each band; see scales.",
+    "units": "Of each band's values.",
 }
 
 
@@ -146,7 +150,7 @@ def _distribution(facts: DatasetFacts, folder: Path, shards: list[Shard]) -> lis
 
 
 def _record_set(facts: DatasetFacts) -> dict[str, Any]:
-    fields = [_field(field, facts) for field in CHIP_SCHEMA]
+    fields = [_field(field, facts) for field in (SENSOR_SCHEMA if facts.sensors else CHIP_SCHEMA)]
     return {"@type": "cr:RecordSet", "@id": "chips", "name": "chips", "key": {"@id": "chips/id"}, "field": fields}
 
 

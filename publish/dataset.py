@@ -19,7 +19,7 @@ from publish.facts import DatasetFacts, dataset_facts, describe_dataset, describ
 from publish.items import ITEMS_PATH, PREVIEW_PATH, write_items, write_preview
 from publish.manifest import FileRecord, write_manifest
 from publish.publication import Publication, building, check_destination, deliver, is_built
-from publish.shards import CHIP_SCHEMA, DEFAULT_LAYOUT, Layout, Shard, plan_shards, write_shards
+from publish.shards import CHIP_SCHEMA, DEFAULT_LAYOUT, SENSOR_SCHEMA, Layout, Shard, plan_shards, write_shards
 from publish.stac import stac_collection
 from pwcat.building.ledger import damaged_shards
 from pwcat.errors import PublishError
@@ -232,7 +232,7 @@ def _configs(
 ) -> tuple[dict[str, pa.Schema], dict[str, dict[str, str]]]:
     """The schema of each config, and its files by split; patterns name the number of shards, so that no others match."""
     counts = {shard.split: shard.count for shard in shards}
-    schemas = {"chips": CHIP_SCHEMA, "items": pq.read_schema(folder / ITEMS_PATH)}
+    schemas = {"chips": SENSOR_SCHEMA if facts.sensors else CHIP_SCHEMA, "items": pq.read_schema(folder / ITEMS_PATH)}
     files = {
         "chips": {split: f"data/{split}-*-of-{counts[split]:05d}.parquet" for split in facts.splits},
         "items": {"items": ITEMS_PATH},

@@ -13,6 +13,7 @@ import numpy as np
 from catalog.subset import Subset
 from publish.sampling import describe_recipe
 from publish.shards import split_names
+from pwcat.cube import SensorBand
 
 __all__ = [
     "Band",
@@ -27,11 +28,22 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """One band; wavelength (nm) and native ground sampling (m) are ``None`` where the cube does not know them."""
+    """One band; wavelength (nm) and native ground sampling (m) are ``None`` where the cube does not know them.
+
+    Attributes:
+        sensor: Which it is of; empty for those of the main source.
+        scale: The value of a pixel is pixel * scale + offset, where the pixel is not 0.
+        offset: See ``scale``.
+        unit: Of the value.
+    """
 
     name: str
     wavelength_nm: float | None
     gsd_m: float | None
+    sensor: str
+    scale: float
+    offset: float
+    unit: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +93,11 @@ class DatasetFacts:
     mean_valid_fraction: float
 
     @property
+    def sensors(self) -> tuple[Band, ...]:
+        """Bands that are not the main source's; their pixels are no reflectance."""
+        return tuple(band for band in self.bands if band.sensor)
+
+    @property
     def is_copernicus(self) -> bool:
         """Whether the pixels are Copernicus Sentinel data; those of a local archive are so only if attributed so."""
         return any(_is_copernicus(recipe) for recipe in self.recipes.values())
@@ -123,10 +140,12 @@ def describe_dataset(facts: DatasetFacts) -> str:
     times, bands, height, width = facts.chip_shape
     kind = "Sentinel-2" if facts.is_copernicus else "satellite"
     dates = "on one date" if times == 1 else f"on {times} dates each"
+    beside = dict.fromkeys(band.sensor for band in facts.sensors)
+    whose = f" ({len(facts.sensors)} of them of {', '.join(beside)})" if beside else ""
     size = "single pixels" if height == width == 1 else f"{height} × {width} pixels"
     return (
         f"{facts.num_samples:,} {kind} image chips for pretraining Earth-observation models: {size} at "
-        f"{facts.resolution_m:g} m, {bands} bands, {dates}. Each says where and when it was taken, its continent, biome "
+        f"{facts.resolution_m:g} m, {bands} bands{whose}, {dates}. Each says where and when it was taken, its continent, biome "
         "and land cover, and how varied its spectrum is. The recipe that chose the places is given in full, so that the "
         "dataset can be made again, changed, and compared with others."
     )
@@ -170,9 +189,21 @@ def _bands(subset: Subset) -> tuple[Band, ...]:
         value = float(known[name].values[i])
         return value if np.isfinite(value) else None
 
+    cube = subset.collections[0].cube
+    scale, offset = float(cube.attrs["scale"]), float(cube.attrs["offset"])
+    plain = SensorBand(sensor="", scale=scale, offset=offset, unit="1", gsd_m=np.nan)
+    meanings = cube.meanings or [plain] * len(subset.bands)
     return tuple(
-        Band(name=name, wavelength_nm=number("wavelength_nm", i), gsd_m=number("gsd_m", i))
-        for i, name in enumerate(subset.bands)
+        Band(
+            name=name,
+            wavelength_nm=number("wavelength_nm", i),
+            gsd_m=number("gsd_m", i),
+            sensor=meaning.sensor,
+            scale=meaning.scale,
+            offset=meaning.offset,
+            unit=meaning.unit,
+        )
+        for i, (name, meaning) in enumerate(zip(subset.bands, meanings, strict=True))
     )
 
 

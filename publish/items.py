@@ -135,7 +135,8 @@ def write_preview(subset: Subset, folder: Path) -> FileRecord | None:
     rows = np.unique(np.linspace(0, len(subset) - 1, min(len(subset), PREVIEW_SAMPLES)).round().astype(np.int64))
     chosen = subset.select(rows)
     chips = chosen.read(np.arange(len(rows)))
-    images = [_png(image) for image in _true_colour(chips, subset.bands)]
+    main = chosen.collections[0].cube.main
+    images = [_png(image) for image in _true_colour(chips[:, :, main], subset.bands[main])]
     columns = {name: chosen.table[f"div:{name}"] for name in ("continent", "biome", "landcover", "spectral_entropy")}
     columns |= {
         "id": chosen.table["id"],

@@ -83,13 +83,20 @@ def _hyperparameters(run: Run, model: Model) -> dict[str, Any]:
     return {**{key: recipe[key] for key in keep if key in recipe}, "model": config_of(model)}
 
 
+def _unit(model: Model) -> str:
+    """What digital numbers are; of sensors beside the source, band by band."""
+    plain = "reflectance times 10,000"
+    _, *sensors = model.normalization.unit.split("; ") if model.normalization is not None else [plain]
+    return "; ".join([plain, *sensors])
+
+
 def _input(model: Model) -> dict[str, Any]:
     size = model.image_size
     shape = [-1, len(model.bands), size, size]
     structure = {"shape": shape, "dim_order": ["batch", "bands", "height", "width"], "data_type": "uint16"}
     out = {
         "name": "chips",
-        "description": "Chips in digital numbers (reflectance times 10,000), which the model scales itself, clipped to 0..1.",
+        "description": f"Chips in digital numbers ({_unit(model)}), which the model scales itself, clipped to 0..1.",
         "bands": list(model.bands),
         "input": structure,
         "resize_type": None,

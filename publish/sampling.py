@@ -38,8 +38,21 @@ def describe_recipe(recipe: Document) -> str:
         *_constraints(recipe.get("constraints") or {}),
         f"Each place has {_dates(when)} between {when['start']} and {when['end']}, from scenes with at most "
         f"{when['max_cloud_cover']:g} % cloud.",
+        *(_sensor(name, sensor) for name, sensor in (recipe.get("sensors") or {}).items()),
     ]
     return " ".join(sentences)
+
+
+def _sensor(name: str, sensor: Document) -> str:
+    """What stands beside the source."""
+    within = sensor.get("within_days")
+    if within is None:
+        near = "the same at every date"
+    else:
+        near = f"of the scene nearest to each date, at most {within} days away" if within else "of the same day or span"
+    without = "; places without it were left out" if sensor.get("required") else ""
+    bands = _list(sensor["bands"])
+    return f"On the same pixels, {name} ({sensor['source']['collection']}) gives {bands}, {near}{without}."
 
 
 def _sampler(sampler: Document) -> str:

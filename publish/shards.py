@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from catalog.subset import Subset
 from publish.manifest import FileRecord, describe_file
 
-__all__ = ["CHIP_SCHEMA", "DEFAULT_LAYOUT", "Layout", "Shard", "plan_shards", "split_names", "write_shards"]
+__all__ = [
+    "CHIP_SCHEMA",
+    "DEFAULT_LAYOUT",
+    "SENSOR_SCHEMA",
+    "Layout",
+    "Shard",
+    "chip_schema",
+    "plan_shards",
+    "split_names",
+    "write_shards",
+]
 
 Rows = NDArray[np.int64]
 WIRE_DTYPE = "<u2"  # little-endian uint16, whatever machine wrote it
@@ -47,8 +57,26 @@ CHIP_SCHEMA = pa.schema(
         ("attribution", pa.string()),
     ]
 )
-# Pixels repeat nowhere, and their minimum says nothing: neither dictionaries nor statistics for them.
-LEAVES = [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in CHIP_SCHEMA if f.name != "pixels"]
+# Where sensors stand beside the source, each row tells as well what its bands are, in their order.
+SENSOR_SCHEMA = pa.schema(
+    [
+        *CHIP_SCHEMA,
+        ("sensors", pa.list_(pa.string())),
+        ("scales", pa.list_(pa.float64())),
+        ("offsets", pa.list_(pa.float64())),
+        ("units", pa.list_(pa.string())),
+    ]
+)
+
+
+def chip_schema(subset: Subset) -> pa.Schema:
+    """The columns of a subset's rows."""
+    return SENSOR_SCHEMA if subset.collections[0].cube.meanings else CHIP_SCHEMA
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Columns but the pixels: those repeat nowhere, and their minimum says nothing; no dictionaries or statistics for them."""
+    return [f"{f.name}.list.element" if pa.types.is_list(f.type) else f.name for f in schema if f.name != "pixels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +151,18 @@ def write_shards(
         advance: Called with the number of samples just written.
     """
     (folder / "data").mkdir(parents=True)
-    source = _Source(subset=subset, datetimes=_datetimes(subset), terms=_terms(subset))
+    schema = chip_schema(subset)
+    source = _Source(subset=subset, schema=schema, datetimes=_datetimes(subset), terms=_terms(subset))
+    leaves = _leaves(schema)
     records = {}
     for shard in shards:
         path = folder / shard.path
         with pq.ParquetWriter(
             path,
-            CHIP_SCHEMA,
+            schema,
             compression="zstd",
-            use_dictionary=LEAVES,
-            write_statistics=LEAVES,
+            use_dictionary=leaves,
+            write_statistics=leaves,
             write_page_index=True,
             use_content_defined_chunking=True,
         ) as writer:
@@ -155,11 +185,12 @@ class _Source:
     """What the rows of the shards are made from."""
 
     subset: Subset
+    schema: pa.Schema
     datetimes: NDArray[np.datetime64]
     terms: dict[str, tuple[str, str | None]]
 
     def table(self, rows: Rows) -> pa.Table:
-        """The chips of some samples, as :data:`CHIP_SCHEMA`."""
+        """The chips of some samples."""
         part, n = self.subset.select(rows), len(rows)  # a small subset: its columns cost no more than these rows
         items, lonlat = part.table, part.lonlat
         collections = items["collection"].to_pylist()
@@ -186,7 +217,14 @@ class _Source:
             "license": [self.terms[name][0] for name in collections],
             "attribution": [self.terms[name][1] for name in collections],
         }
-        return pa.table([_column(values[field.name], field.type) for field in CHIP_SCHEMA], schema=CHIP_SCHEMA)
+        meanings = self.subset.collections[0].cube.meanings
+        values |= {
+            "sensors": [[meaning.sensor for meaning in meanings]] * n,
+            "scales": [[meaning.scale for meaning in meanings]] * n,
+            "offsets": [[meaning.offset for meaning in meanings]] * n,
+            "units": [[meaning.unit for meaning in meanings]] * n,
+        }
+        return pa.table([_column(values[field.name], field.type) for field in self.schema], schema=self.schema)
 
 
 def _binary_column(chips: NDArray[np.uint16]) -> pa.Array:

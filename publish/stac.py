@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from publish.facts import DatasetFacts
+from catalog.store import RASTER_URI
+from publish.facts import Band, DatasetFacts
 from publish.items import ITEMS_PATH
 from publish.shards import Shard
 
@@ -38,7 +39,7 @@ def stac_collection(
         "type": "Collection",
         "stac_version": "1.1.0",
         **kept,
-        "stac_extensions": _extensions(parents, kept),
+        "stac_extensions": sorted({*_extensions(parents, kept), *([RASTER_URI] if facts.sensors else [])}),
         "id": facts.name,
         "title": facts.title,
         "description": description,
@@ -57,7 +58,15 @@ def _extensions(parents: list[dict[str, Any]], kept: dict[str, Any]) -> list[str
 
 
 def _summaries(facts: DatasetFacts) -> dict[str, Any]:
-    return {"gsd": [facts.resolution_m], "bands": [{"name": band.name} for band in facts.bands]}
+    return {"gsd": [facts.resolution_m], "bands": [_band(band) for band in facts.bands]}
+
+
+def _band(band: Band) -> dict[str, Any]:
+    """A band in the summaries; one of a sensor with what its pixels mean."""
+    if not band.sensor:
+        return {"name": band.name}
+    meaning = {"raster:scale": band.scale, "raster:offset": band.offset, "unit": band.unit, "nodata": 0}
+    return {"name": band.name, "description": f"of the sensor {band.sensor}", **meaning}
 
 
 def _assets(shards: list[Shard]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from publish.items import ITEMS_PATH
 from publish.manifest import FileRecord, check_hashes, check_sizes, read_manifest
-from publish.shards import CHIP_SCHEMA
+from publish.shards import CHIP_SCHEMA, SENSOR_SCHEMA
 
 __all__ = ["Verification", "verify_folder"]
 
@@ -92,11 +92,12 @@ def _check_tables(folder: Path, records: Mapping[str, FileRecord]) -> list[str]:
 
 
 def _check_schema(path: str, schema: pa.Schema) -> list[str]:
-    if schema.equals(CHIP_SCHEMA):
+    due = SENSOR_SCHEMA if "sensors" in schema.names else CHIP_SCHEMA
+    if schema.equals(due):
         return []
-    got, wanted = ({f"{field.name} {field.type}" for field in columns} for columns in (schema, CHIP_SCHEMA))
+    got, wanted = ({f"{field.name} {field.type}" for field in columns} for columns in (schema, due))
     if got == wanted:
-        return [f"{path} has its columns in another order than {', '.join(CHIP_SCHEMA.names)}"]
+        return [f"{path} has its columns in another order than {', '.join(due.names)}"]
     wrong, missing = (", ".join(sorted(columns)) or "none" for columns in (got - wanted, wanted - got))
     return [f"{path} has other columns than a dataset's: without {missing}, and with {wrong}"]
 

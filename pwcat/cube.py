@@ -37,7 +37,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -128,10 +128,10 @@ class CubeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SensorBand:
-    """What a band behind those of the main source is.
+    """What a band is, in a cube with sensors.
 
     Attributes:
-        sensor: name of the sensor.
+        sensor: name of the sensor; empty for a band of the main source.
         scale: the value of a pixel is its number * scale + offset.
         offset: see ``scale``.
         unit: of the value.
@@ -303,12 +303,19 @@ class Cube:
             return tuple(np.asarray(zarr.open_array(self.path / "band", mode="r")[...]).tolist())
 
     @cached_property
+    def meanings(self) -> tuple[SensorBand, ...]:
+        """What each band is, where sensors stand beside the main source; else nothing: the attributes say what bands are."""
+        if not (self.path / "sensor" / "zarr.json").is_file():
+            return ()
+        names = [field.name for field in fields(SensorBand)]
+        with _no_spec_warning():
+            columns = [np.asarray(zarr.open_array(self.path / name, mode="r")[...]).tolist() for name in names]
+        return tuple(SensorBand(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True))
+
+    @property
     def sensors(self) -> tuple[str, ...]:
         """The sensor of each band; empty for bands of the main source."""
-        if not (self.path / "sensor" / "zarr.json").is_file():
-            return ("",) * len(self.bands)
-        with _no_spec_warning():
-            return tuple(np.asarray(zarr.open_array(self.path / "sensor", mode="r")[...]).tolist())
+        return tuple(meaning.sensor for meaning in self.meanings) or ("",) * len(self.bands)
 
     @property
     def main(self) -> slice:

@@ -42,7 +42,7 @@ def check_data(model: Model, subset: Subset, *, other_units: bool = False) -> No
             "the model has no normalisation, so chips cannot be scaled for it: evaluate a pretrained run"
         )
     band_indices(subset, model.bands)
-    trained, here = model.normalization.unit, unit_of(subset)
+    trained, here = model.normalization.unit, unit_of(subset, model.bands)
     if trained != here and not other_units:
         raise TrainingError(
             f"the model was trained on values in {trained!r}, but these data are in {here!r}: convert them, or say that "

@@ -7,7 +7,7 @@ in any order and size, and mean, standard deviation and percentiles are those of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from training.loader import DEFAULT_BLOCK, read_blocks
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
+    from pwcat.cube import Cube
 
 __all__ = ["Normalization", "band_counts", "measure", "summarise", "unit_of"]
 
@@ -92,22 +93,31 @@ def band_counts(chips_NCHW: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(band.ravel(), minlength=LEVELS) for band in bands])
 
 
-def unit_of(subset: Subset) -> str:
+def unit_of(subset: Subset, bands: Sequence[str] | None = None) -> str:
     """The unit of a subset's values, such as ``"DN, reflectance*10000"``, from the scale and offset of its cubes.
+
+    Args:
+        subset: the samples.
+        bands: whose unit is asked for; those of sensors among them are told one by one. All where ``None``.
 
     Raises:
         TrainingError: its collections differ in it.
     """
-    units = {collection.name: _unit(collection.cube.attrs) for collection in subset.collections}
+    units = {collection.name: _unit(collection.cube, bands) for collection in subset.collections}
     if len(set(units.values())) > 1:
         listed = ", ".join(f"{name}: {unit}" for name, unit in units.items())
         raise TrainingError(f"the collections of this subset hold different units ({listed}): take one unit at a time")
     return next(iter(units.values()))
 
 
-def _unit(attrs: Mapping[str, Any]) -> str:
-    offset = float(attrs.get("offset", 0))
-    return f"DN, reflectance*{1 / float(attrs.get('scale', 1)):g}" + (f", offset {offset:g}" if offset else "")
+def _unit(cube: Cube, bands: Sequence[str] | None) -> str:
+    scale, offset = float(cube.attrs.get("scale", 1)), float(cube.attrs.get("offset", 0))
+    plain = f"DN, reflectance*{1 / scale:g}" + (f", offset {offset:g}" if offset else "")
+    meant = {band: meaning for band, meaning in zip(cube.bands, cube.meanings, strict=False) if meaning.sensor}
+    asked = [band for band in (cube.bands if bands is None else bands) if band in meant]
+    return "; ".join(
+        [plain, *(f"{band}: {meant[band].unit} = DN*{meant[band].scale:g}{meant[band].offset:+g}" for band in asked)]
+    )
 
 
 def summarise(
@@ -151,7 +161,7 @@ def measure(subset: Subset, *, bands: Sequence[str], blocks: Iterable[np.ndarray
     total = np.zeros((len(bands), LEVELS), dtype=np.int64)
     for chips in blocks:
         total += band_counts(chips)
-    return summarise(total, bands=bands, unit=unit_of(subset), num_samples=len(subset), data_hash=subset.hash)
+    return summarise(total, bands=bands, unit=unit_of(subset, bands), num_samples=len(subset), data_hash=subset.hash)
 
 
 def _percentile(counts_K: np.ndarray, percent: float) -> float:
