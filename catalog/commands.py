@@ -79,7 +79,8 @@ def _show_build(built: Built) -> None:
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(report.counts.items(), reverse=True))
     made = f"{report.shards_built:,} of {report.shards:,} shards made now" if report.shards_built else "all there"
     click.echo(f"{built.folder}: {counts}; {made}")
-    for line in (*_loss_lines(report), *_flag_lines(report), *_reserve_lines(report), *_cost_lines(report)):
+    told = (_loss_lines, _lack_lines, _flag_lines, _reserve_lines, _cost_lines)
+    for line in (line for lines in told for line in lines(report)):
         click.echo(f"  {line}")
     click.echo(f"Next: pwcat {'doctor' if report.missing else 'stats'} {built.folder}")
 
@@ -89,6 +90,14 @@ def _loss_lines(report: BuildReport) -> Iterator[str]:
     yield from map(str, report.losses[:MOST_LOSSES])
     if rest := report.losses[MOST_LOSSES:]:
         yield f"{sum(loss.count for loss in rest):,} for {len(rest):,} other causes"
+
+
+def _lack_lines(report: BuildReport) -> Iterator[str]:
+    """What sensors beside the source have nothing for."""
+    for name, count in report.lacks.items():
+        if count:
+            dates = "1 date" if count == 1 else f"{count:,} dates"
+            yield f"{name} has nothing for {dates} of samples; its bands are 0 there"
 
 
 def _flag_lines(report: BuildReport) -> Iterator[str]:
@@ -143,7 +152,8 @@ def _cost_lines(report: BuildReport) -> Iterator[str]:
     speed = f", {cost.samples / actual.seconds:,.1f} chips/s" if actual.seconds else ""
     expected = f"{estimate.requests or 0:,} requests, {(estimate.bytes or 0) / 1e6:,.1f} MB"
     yield f"read in {actual.seconds:,.1f} s: {took}{speed}{again}"
-    yield f"estimated of these {cost.samples:,} samples: {expected}"
+    beside = ", sensors not counted" if report.lacks else ""
+    yield f"estimated of these {cost.samples:,} samples: {expected}{beside}"
 
 
 @click.command()

@@ -23,7 +23,7 @@ from pwcat.atomic import remove_leftovers
 from pwcat.building.assignments import ScenePack, assign_shard, names_in, shard_rows
 from pwcat.building.execution import run_shards
 from pwcat.building.ledger import UNUSABLE, flagged_scenes, ledger_path, ledger_settles, read_ledger, served_scenes
-from pwcat.building.losses import Loss, count_losses
+from pwcat.building.losses import Loss, count_lacks, count_losses
 from pwcat.building.sensing import SensorPack
 from pwcat.building.shards import ShardResult, ShardTask, make_shard
 from pwcat.building.standing import OnStanding, Standing, untold
@@ -52,6 +52,7 @@ class BuildReport:
         flagged: items whose pixels contradict the offset that they state, with what was seen.
         replaced: samples that are sites of the reserve by now, over the whole dataset.
         reserve_left: sites of the reserve that are unused; ``None`` where the plan has no reserve.
+        lacks: for how many dates of samples that have pixels each sensor has nothing; empty without sensors.
         short: samples without pixels for which the reserve has no site left of their stratum, by stratum.
         shards_built: shards made now; the others were there.
         shards: all of them.
@@ -66,6 +67,7 @@ class BuildReport:
     flagged: dict[str, str]
     replaced: int
     reserve_left: int | None
+    lacks: dict[str, int]
     short: dict[str, int]
     shards_built: int
     shards: int
@@ -155,6 +157,7 @@ def _build(run: _Run, statuses: Sequence[str]) -> BuildReport:
         counts=_tally(ledger["status"]),
         losses=count_losses(ledger),
         flagged=flagged_scenes(ledger),
+        lacks=count_lacks(ledger, plan.recipe.sensors),
         **_replaced(plan, choice),
         shards_built=len(run.shards),
         shards=spec.num_shards,

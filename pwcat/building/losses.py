@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Loss", "count_losses"]
+__all__ = ["Loss", "count_lacks", "count_losses"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,18 @@ class Loss:
     def __str__(self) -> str:
         more = f" (and {self.reasons - 1:,} other reasons)" if self.reasons > 1 else ""
         return f"{self.count:,} {self.status}, {self.cause}: {self.reason}{more}"
+
+
+def count_lacks(ledger: pa.Table, sensors: Iterable[str]) -> dict[str, int]:
+    """For how many dates of samples that have pixels each sensor has nothing, for one of its bands at least.
+
+    Args:
+        ledger: :data:`pwcat.building.ledger.LEDGER_SCHEMA`.
+        sensors: names, in the order of the answer.
+    """
+    lacks = pc.list_flatten(ledger["without"])
+    names: Counter[str] = Counter(pc.struct_field(lacks, "sensor").to_pylist()) if len(lacks) else Counter()
+    return {name: names[name] for name in sensors}
 
 
 def count_losses(ledger: pa.Table) -> list[Loss]:

@@ -94,10 +94,11 @@ class _Case:
             return shlex.quote(str(self.recipe_file))
         copy = self.folder / "recipe.yaml"
         try:
-            source = load_recipe(copy).source
+            recipe = load_recipe(copy)
         except RecipeError:
             return "RECIPE"
-        paths = [each.path for each in (source, *source.fallback) if each.path is not None]
+        sources = (recipe.source, *recipe.source.fallback, *(sensor.source for sensor in recipe.sensors.values()))
+        paths = [each.path for each in sources if each.path is not None]
         return shlex.quote(str(copy)) if all(Path(path).is_absolute() for path in paths) else "RECIPE"
 
     def _rm(self, *paths: Path) -> str:

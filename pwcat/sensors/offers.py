@@ -90,7 +90,7 @@ def collect_items(found: Iterable[Mapping[str, Any]], *, name: str, sensor: Sens
             continue
         _require_encodings(item, keys, name=name, sensor=sensor, source=source)
         _check_addresses(item, keys, name=name, source=source)
-        packed = zlib.compress(json.dumps(_cut(item, keys, outline)).encode(), level=1)
+        packed = zlib.compress(json.dumps(_cut(item, keys, outline, source)).encode(), level=1)
         kept[str(item["id"])] = (packed, outline, *(span or (np.nan, np.nan)))
     _tell(left_out, len(kept), name=name, source=source)
     columns = [kept[key] for key in sorted(kept)]
@@ -158,7 +158,9 @@ def _check_addresses(item: Mapping[str, Any], keys: Mapping[str, str], *, name: 
             raise SourceError(f"sensors.{name}: item {item['id']} of {source.provider}: {exc}") from exc
 
 
-def _cut(item: Mapping[str, Any], keys: Mapping[str, str], outline: shapely.Geometry) -> dict[str, Any]:
+def _cut(
+    item: Mapping[str, Any], keys: Mapping[str, str], outline: shapely.Geometry, source: OpenSource
+) -> dict[str, Any]:
     """The item with what reading needs alone; one without a geometry gets the one of its bounding box."""
     said = item.get("properties") or {}
     properties = {field: _moment(said[field]).isoformat() for field in TIME_FIELDS if _has_moment(said, field)}
@@ -167,10 +169,17 @@ def _cut(item: Mapping[str, Any], keys: Mapping[str, str], outline: shapely.Geom
         **{field: item[field] for field in ITEM_FIELDS if field in item},
         "geometry": geometry,
         "bbox": item.get("bbox") or list(shapely.bounds(outline)),
-        "properties": {"datetime": None, **properties, **_grid(said)},
+        "properties": {"datetime": None, **properties, **_offset(said, source), **_grid(said)},
         "assets": {key: _cut_asset(item["assets"][key]) for key in sorted(set(keys.values()))},
         "links": [],
     }
+
+
+def _offset(said: Mapping[str, Any], source: OpenSource) -> dict[str, Any]:
+    """What an item of Sentinel-2 says of the offset of its numbers."""
+    rule = source.record.offset
+    named = () if rule is None else (rule.baseline, rule.applied)
+    return {field: said[field] for field in named if field is not None and field in said}
 
 
 def _cut_asset(asset: Mapping[str, Any]) -> dict[str, Any]:

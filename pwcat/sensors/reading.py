@@ -65,7 +65,8 @@ class Instrument:
         asset = Asset(
             href=item["assets"][key]["href"],
             indexes=tuple(band.index if band is not None and band.asset == key else 1 for band in known),
-            nodata=self.source.record.nodata,
+            # What a provider's unlisted collections have in common is said of main sources; a sensor is anything
+            nodata=self.source.record.nodata if self.source.collection in self.source.profile.collections else None,
             unencoded=tuple(band for band in layers if band != _TERRAIN and encoding_of(self.sensor, band) is None),
             # Elevations of the nearest pixels would make stairs
             resampling=Resampling.bilinear if terrain else Resampling[self.sensor.resampling],

@@ -118,6 +118,7 @@ def test_a_source_is_the_same_with_and_without_sensors(four, alone):
 def test_the_same_recipe_gives_the_same_bytes_and_a_rerun_reads_nothing(world, four, tmp_path):
     again = build(world.recipe(tmp_path), catalog=tmp_path / "catalog")
     assert shards_of(again.folder) == shards_of(four)
+    assert again.report.lacks == {"s1": 0, "dem": 0, "era5": 0}
     rerun = build(tmp_path / "four.yaml", catalog=tmp_path / "catalog")
     assert (rerun.report.shards_built, rerun.report.cost) == (0, None)
 
@@ -147,6 +148,7 @@ def test_a_sensor_that_has_nothing_leaves_its_bands_empty_and_the_ledger_says_so
     assert (chips[:, 1, 2:] == 0).all()
     lacks = read_ledger(built.folder)["without"].to_pylist()
     assert lacks == [[{"sensor": "s1", "time": 1, "why": "no scene"}]] * 4
+    assert built.report.lacks == {"s1": 4}
     assert built.report.counts == {"written": 4}
 
 

@@ -159,6 +159,33 @@ def test_a_file_that_lies_elsewhere_is_not_asked(world):
         assert block_rows(raster, chip_grid(left=LEFT + 50_000)) == 0
 
 
+def test_what_a_provider_says_of_unlisted_collections_is_not_said_of_sensors():
+    """Heights of 0 m are heights, though Earth Search's record of what it does not list is that of Sentinel-2."""
+    source = OpenSource(provider="earth-search", url="https://example.com", collection="cop-dem-glo-30")
+    said = Source(provider="earth-search", collection="cop-dem-glo-30")
+    sensor = Sensor(source=said, bands=["data"], encode={"data": LINEAR})
+    made = Instrument(name="x", sensor=sensor, source=source, chip=Chip(size_px=4, bands=["B02"]))
+    assert source.record.nodata == 0
+    (file,) = made.files({"id": "a", "properties": {}, "assets": {"data": {"href": "https://example.com/a.tif"}}})
+    assert (file.asset.nodata, file.shift) == (None, 0)
+
+
+def test_a_known_collection_brings_its_numbers_and_sentinel_2_its_offset():
+    source = OpenSource(provider="planetary-computer", url="https://example.com", collection="sentinel-1-rtc")
+    sensor = Sensor(source=Source(provider="planetary-computer", collection="sentinel-1-rtc"), bands=["VV"])
+    made = Instrument(name="x", sensor=sensor, source=source, chip=Chip(size_px=4, bands=["B02"]))
+    (file,) = made.files({"id": "a", "properties": {}, "assets": {"vv": {"href": "https://example.com/a.tif"}}})
+    assert (file.asset.nodata, file.asset.unencoded, file.layers) == (-32768, (), ("VV",))
+    optical = OpenSource(provider="planetary-computer", url="https://example.com", collection="sentinel-2-l2a")
+    sensor = Sensor(source=Source(provider="planetary-computer", collection="sentinel-2-l2a"), bands=["B04"])
+    assets = {"B04": {"href": "https://example.com/b.tif"}}
+    for harmonise, shift in ((True, 1000), (False, 0)):
+        chip = Chip(size_px=4, bands=["B02"], harmonise=harmonise)
+        made = Instrument(name="x", sensor=sensor, source=optical, chip=chip)
+        (file,) = made.files({"id": "b", "properties": {"s2:processing_baseline": "05.10"}, "assets": assets})
+        assert file.shift == shift
+
+
 # Through a server
 
 
