@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import Compression, Resampling
 from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from pwcat.errors import ForbiddenError, SourceError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
@@ -23,9 +24,11 @@ from pwcat.providers import OpenSource
 from pwcat.providers.limits import Limit, limit_of
 from pwcat.providers.redaction import redact_logs
 from pwcat.readers import wire
+from pwcat.readers.cached import bytes_of_tiles, tiles_in
+from pwcat.readers.checksums import check_tiles
 from pwcat.readers.wire import Address
 from pwcat.sensors.grids import PixelGrid
-from pwcat.sensors.warping import block_rows, warp
+from pwcat.sensors.warping import block_rows, warp, window_of
 
 __all__ = ["Asset", "Unread", "read_asset"]
 
@@ -143,9 +146,11 @@ class _Reading:
             limit.wait(REQUESTS_TO_OPEN)
             with rasterio.open(href) as raster:
                 self._require_fit(raster)
+                whole: set[tuple[int, int]] = set()
                 while self.waiting:
                     try:
-                        pixels = _bands(raster, self.asset, self.grids[self.waiting[0]], limit)
+                        grid = self.grids[self.waiting[0]]
+                        pixels = _bands(raster, href, self.asset, grid, limit=limit, whole=whole)
                     except (RasterioError, OSError, RuntimeError) as exc:
                         raise _OfPixelsError(str(exc)) from exc
                     number = self.waiting.pop(0)
@@ -180,14 +185,42 @@ class _OfPixelsError(RuntimeError):
     """The file opens; these pixels of it cannot be read."""
 
 
-def _bands(raster: rasterio.DatasetReader, asset: Asset, grid: PixelGrid, limit: Limit) -> NDArray[np.float32]:
-    """Bands on a grid, ``(band, y, x)``; NaN where there is no data."""
+def _bands(
+    raster: rasterio.DatasetReader,
+    href: str,
+    asset: Asset,
+    grid: PixelGrid,
+    *,
+    limit: Limit,
+    whole: set[tuple[int, int]],
+) -> NDArray[np.float32]:
+    """Bands on a grid, ``(band, y, x)``; NaN where there is no data.
+
+    Raises:
+        RuntimeError: tiles cannot be read, or are damaged; ``whole`` are known not to be.
+    """
     out = np.full((len(asset.indexes), *grid.shape), np.nan, dtype=np.float32)
-    rows = block_rows(raster, grid)
-    for number, index in enumerate(asset.indexes) if rows else ():
-        limit.wait(rows)
+    window = window_of(raster, grid)
+    if window is None:
+        return out
+    for number, index in enumerate(asset.indexes):
+        limit.wait(block_rows(raster, window))
         out[number] = warp(raster, index, grid, nodata=asset.nodata, resampling=asset.resampling)
+    _require_whole(raster, href, window, whole)
     return out
+
+
+def _require_whole(raster: rasterio.DatasetReader, href: str, window: Window, whole: set[tuple[int, int]]) -> None:
+    """Compare checksums that GDAL leaves out, of the tiles that a window touches and that are not known to be whole."""
+    tiles = (
+        set(tiles_in(raster, window)) - whole if raster.count == 1 and raster.compression == Compression.deflate else ()
+    )
+    height, width = raster.block_shapes[0]
+    for row, column in sorted(tiles):
+        tile = Window(column * width, row * height, width, height)
+        tile = tile.intersection(Window(0, 0, raster.width, raster.height))
+        check_tiles(raster, href, tile, bytes_of_tiles(raster, href, [tile]))
+        whole.add((row, column))
 
 
 def _words(exc: BaseException) -> str:

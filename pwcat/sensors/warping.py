@@ -14,10 +14,11 @@ from rasterio.enums import MaskFlags, Resampling
 from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
+from rasterio.windows import Window
 
 from pwcat.sensors.grids import METRES_A_DEGREE, PixelGrid
 
-__all__ = ["block_rows", "warp", "warp_values"]
+__all__ = ["block_rows", "warp", "warp_values", "window_of"]
 
 # GDAL widens its kernel where pixels become fewer than this share of what they were.
 WIDENS_BELOW = 0.95
@@ -74,18 +75,24 @@ def warp_values(
             return warp(raster, 1, target, nodata=None, resampling=resampling)
 
 
-def block_rows(raster: rasterio.DatasetReader, grid: PixelGrid) -> int:
-    """Rows of the file's blocks that a grid touches, each about one request; 0 where the file is elsewhere."""
+def window_of(raster: rasterio.DatasetReader, grid: PixelGrid) -> Window | None:
+    """The part of a file that a grid is interpolated from; ``None`` where the file is elsewhere."""
     west, south, east, north = _bounds(raster, grid)
     inverse = ~raster.transform
     corners = [inverse @ (x, y) for x in (west, east) for y in (south, north)]
     columns, rows = ([corner[axis] for corner in corners] for axis in (0, 1))
     # One pixel more on each side, for the interpolation
-    if max(columns) < -1 or min(columns) > raster.width + 1 or max(rows) < -1 or min(rows) > raster.height + 1:
-        return 0
+    left, right = math.floor(min(columns)) - 1, math.ceil(max(columns)) + 1
+    top, bottom = math.floor(min(rows)) - 1, math.ceil(max(rows)) + 1
+    left, right = max(left, 0), min(right, raster.width)
+    top, bottom = max(top, 0), min(bottom, raster.height)
+    return Window(left, top, right - left, bottom - top) if left < right and top < bottom else None
+
+
+def block_rows(raster: rasterio.DatasetReader, window: Window) -> int:
+    """Rows of the file's blocks that a window touches, each about one request."""
     side = raster.block_shapes[0][0]
-    first, last = (min(max(value, 0), raster.height - 1) // side for value in (min(rows) - 1, max(rows) + 1))
-    return int(last - first) + 1
+    return int((window.row_off + window.height - 1) // side - window.row_off // side) + 1
 
 
 def _bounds(raster: rasterio.DatasetReader, grid: PixelGrid) -> tuple[float, float, float, float]:

@@ -20,7 +20,7 @@ from pwcat.sensors.document import Encode, Sensor
 from pwcat.sensors.files import Unread
 from pwcat.sensors.grids import PixelGrid
 from pwcat.sensors.reading import Instrument, Wish, read_sensor
-from pwcat.sensors.warping import block_rows, warp
+from pwcat.sensors.warping import block_rows, warp, window_of
 
 EPSG, LEFT, TOP = 32632, 714_000.0, 5_543_000.0
 LINEAR = Encode(scale=1e-5, offset=0)
@@ -155,8 +155,10 @@ def test_bands_of_one_file_do_not_lend_each_other_data(tmp_path):
 
 def test_a_file_that_lies_elsewhere_is_not_asked(world):
     with rasterio.open(world.file("dem", "DEM_W", "elevation")) as raster:
-        assert block_rows(raster, chip_grid()) == 1
-        assert block_rows(raster, chip_grid(left=LEFT + 50_000)) == 0
+        window = window_of(raster, chip_grid())
+        assert window is not None
+        assert block_rows(raster, window) == 1
+        assert window_of(raster, chip_grid(left=LEFT + 50_000)) is None
 
 
 def test_what_a_provider_says_of_unlisted_collections_is_not_said_of_sensors():
@@ -304,6 +306,21 @@ def test_what_passes_is_waited_for(faulty, rule):
     (calm,) = read(instrument(faulty().source("s1"), "VV"), wishes("S1_06"), [RADAR])
     np.testing.assert_array_equal(got, calm)
     assert sum(case.standing()["spoilt"].values()) == 2
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("times", [1, None], ids=["passing", "lasting"])
+def test_wrong_bytes_in_a_tile_are_not_taken_for_pixels(faulty, times):
+    """At a tile that reaches beyond the image, GDAL does not compare checksums."""
+    case = faulty({"path": "VV", "skip": 2, "flip": [300_000, 255], **({"times": times} if times else {})})
+    (got,) = read(instrument(case.source("s1"), "VV"), wishes("S1_06"), [RADAR])
+    if times:
+        (calm,) = read(instrument(faulty().source("s1"), "VV"), wishes("S1_06"), [RADAR])
+        np.testing.assert_array_equal(got, calm)
+    else:
+        assert isinstance(got, Unread)
+        assert got.cause == "corrupt data"
+        assert "archive:s1/S1_06/VV.tif: tile in row 0, column 0 is damaged" in got.reason
 
 
 @pytest.mark.usefixtures("quick")
