@@ -17,21 +17,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from pwcat.atomic import remove_leftovers
-from pwcat.building.assignments import ScenePack, assign_shard, names_in, shard_rows
+from pwcat.building.assignments import ROW_FIELDS, ScenePack, assign_shard
+from pwcat.building.coming import forget_scenes, last_shards
+from pwcat.building.coordinates import write_samples
 from pwcat.building.execution import run_shards
-from pwcat.building.ledger import UNUSABLE, flagged_scenes, ledger_path, ledger_settles, read_ledger, served_scenes
+from pwcat.building.ledger import UNUSABLE, ledger_path, ledger_settles, read_ledger
 from pwcat.building.losses import Loss, count_lacks, count_losses
 from pwcat.building.sensing import SensorPack
 from pwcat.building.shards import ShardResult, ShardTask, make_shard
 from pwcat.building.standing import OnStanding, Standing, untold
 from pwcat.costs.comparison import RunCost, compare_costs, keep_costs
+from pwcat.costs.reads import Reads, estimate_reads
 from pwcat.costs.traffic import Traffic
-from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path, write_coordinates
+from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path
 from pwcat.errors import CubeError
 from pwcat.lock import locked
+from pwcat.pixels.composites import scenes_by_row
 from pwcat.plan import FrozenPlan, read_plan, require_plan
 from pwcat.providers import OpenSource
 from pwcat.readers import ReaderName
@@ -40,6 +44,10 @@ from pwcat.sensors.meaning import sensor_bands
 from pwcat.sharding import shard_size
 
 __all__ = ["BuildReport", "build_cube", "require_same_cube", "spec_of"]
+
+# What is read of the plan and of the ledgers as a whole: the rest is read shard by shard, or not at all.
+PLAN_COLUMNS = {*ROW_FIELDS, "stratum", "split", "shard"}
+OUTCOME_COLUMNS = {"id", "status", "reason", "cause", "without"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,20 +151,20 @@ def _build(run: _Run, statuses: Sequence[str]) -> BuildReport:
     try:
         while True:
             run.make(plan, missing)
-            ledger = read_ledger(folder)
+            ledger = read_ledger(folder, columns=OUTCOME_COLUMNS)
             choice = choose_replacements(plan.table, plan.reserve, ledger, statuses=statuses)
             if not len(choice.replacements):
                 break
             write_replacements(folder, pa.concat_tables([read_replacements(folder), choice.replacements]))
-            plan = read_plan(folder)
+            plan = read_plan(folder, columns=PLAN_COLUMNS)
             missing = sorted({row // spec.shard_size for row in choice.replacements["position"].to_pylist()})
     finally:
         cost = run.keep_cost(plan)
-    _finish(folder, plan, ledger)
+    flagged = write_samples(folder, ledger["id"])
     return BuildReport(
         counts=_tally(ledger["status"]),
         losses=count_losses(ledger),
-        flagged=flagged_scenes(ledger),
+        flagged=flagged,
         lacks=count_lacks(ledger, plan.recipe.sensors),
         **_replaced(plan, choice),
         shards_built=len(run.shards),
@@ -191,8 +199,8 @@ class _Run:
         seconds: spent making shards, in rounds that have ended.
         rounds: the first makes what is missing, each further one what was replaced.
         retries: requests that were sent again, and reads of a scene's chips that repeat one which failed.
-        read: round, shard, and scenes and corners of the plan's rows that were read for it.
-        samples_read: how many rows those are.
+        expected: reads of what this run has read, those of the reserve included.
+        samples_read: how many rows of the plan those are.
     """
 
     folder: Path
@@ -209,11 +217,11 @@ class _Run:
     seconds: float = 0.0
     retries: int = 0
     rounds: int = 0
-    read: list[tuple[int, int, pa.Table]] = field(default_factory=list)
+    expected: Reads = field(default_factory=lambda: Reads(requests=0, bytes=0.0, scenes=0))
     samples_read: int = 0
 
     def __post_init__(self) -> None:
-        self.plan = read_plan(self.folder)
+        self.plan = read_plan(self.folder, columns=PLAN_COLUMNS)
         self.plan_hash = plan_hash(self.folder)
         self.spec = spec_of(self.plan)
 
@@ -232,18 +240,32 @@ class _Run:
         if not shards:
             return
         started, before = time.monotonic(), self.seconds
+        read: dict[int, list[int]] = {}
         try:
             with closing(run_shards(make_shard, self._tasks(plan, shards), scheduler=self.scheduler)) as results:
                 for result in results:
                     self.seconds = before + time.monotonic() - started
-                    self._take(plan, result)
+                    read[result.shard] = result.read
+                    self._take(result)
         finally:
+            forget_scenes(self.folder.resolve())
+            self._expect(plan, read)
             self.rounds += 1
             self.seconds = before + time.monotonic() - started
 
-    def _take(self, plan: FrozenPlan, result: ShardResult) -> None:
-        rows = shard_rows(plan, result.shard, self.spec).drop_columns(["id"])
-        self.read.append((self.rounds, result.shard, rows.take(pa.array(result.read, pa.int64()))))
+    def _expect(self, plan: FrozenPlan, read: Mapping[int, Sequence[int]]) -> None:
+        """Estimate what was read in a round, by shard and rows of it."""
+        at = [np.array(rows, np.int64) + shard * self.spec.shard_size for shard, rows in sorted(read.items())]
+        if not sum(map(len, at)):
+            return
+        positions = np.concatenate(at)
+        shard = pa.array(positions // self.spec.shard_size, pa.int32())
+        named = [name for name in ROW_FIELDS if name in plan.table.column_names]
+        rows = plan.table.select(named).take(pa.array(positions)).append_column("shard", shard)
+        scenes = map(self.scenes.one, pc.unique(scenes_by_row(rows)[0]).to_pylist())
+        self.expected += estimate_reads(plan.recipe, rows, scenes)
+
+    def _take(self, result: ShardResult) -> None:
         self.samples_read += len(result.read)
         self.retries += result.retries + result.traffic.retries
         self.shards.add(result.shard)
@@ -270,6 +292,7 @@ class _Run:
         )
 
     def _tasks(self, plan: FrozenPlan, shards: Sequence[int]) -> Iterator[ShardTask]:
+        last = last_shards(plan, shards, self.spec)
         for shard in shards:
             yield assign_shard(
                 plan,
@@ -281,23 +304,17 @@ class _Run:
                 plan_hash=self.plan_hash,
                 reader=self.reader,
                 fallback=self.fallback,
+                last=last,
                 max_chip_cloud=plan.recipe.when.max_chip_cloud,
             )
 
     def keep_cost(self, plan: FrozenPlan) -> RunCost | None:
         """Compare what was read with its estimate, and keep it in the ledger's folder; also of a run that was stopped."""
-        parts = []
-        for number, shard, rows in sorted(self.read, key=lambda part: part[:2]):
-            again = pa.array([number * self.spec.num_shards + shard] * len(rows), pa.int32())
-            parts.append(rows.append_column("shard", again))
         if not self.samples_read:
             return None
-        rows = pa.concat_tables(parts)
-        scenes = self.scenes.of(names_in(rows.drop_columns(["x0", "y0", "shard"]).to_pylist()))
         cost = compare_costs(
-            plan.recipe,
-            rows,
-            list(scenes.values()),
+            self.expected,
+            samples=self.samples_read,
             shards=len(self.shards),
             traffic=self.traffic,
             seconds=self.seconds,
@@ -365,24 +382,6 @@ def _is_done(plan: FrozenPlan, spec: CubeSpec, shard: int, plan_hash: str) -> bo
     ids = plan.table["id"].slice(shard * spec.shard_size, spec.shard_size).to_pylist()
     ledger = ledger_path(plan.folder, shard)
     return ledger_settles(ledger, plan_hash=plan_hash, shard_bytes=path.stat().st_size, ids=ids)
-
-
-def _finish(folder: Path, plan: FrozenPlan, ledger: pa.Table) -> None:
-    """Write the coordinates, once every shard is there, and gather the metadata for readers that want it in one piece."""
-    if ledger["id"].to_pylist() != plan.table["id"].to_pylist():
-        raise CubeError(f"{folder}: the ledger does not list the plan's samples in order; build again")
-    table = plan.table
-    seconds = np.array([[t.timestamp() for t in times] for times in table["datetime"].to_pylist()]).round()
-    scene_ids = np.array(served_scenes(ledger, table["scene_ids"].to_pylist()), dtype=object)
-    columns: dict[str, NDArray[Any]] = {
-        "id": np.array(table["id"].to_pylist(), dtype=object),
-        **{name: table[name].to_numpy() for name in ("lon", "lat", "epsg", "x0", "y0")},
-        "datetime": seconds.astype(np.int64),
-        "scene_id": scene_ids,
-        "boa_offset": np.array(ledger["boa_offset"].to_pylist(), dtype=np.int32),
-        "valid_fraction": ledger["valid_fraction"].to_numpy(),
-    }
-    write_coordinates(folder / "cube.zarr", columns)
 
 
 def _tally(column: pa.ChunkedArray) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -374,20 +374,26 @@ def require_plan(folder: Path) -> Path:
     return path
 
 
-def read_plan(folder: Path) -> FrozenPlan:
+def read_plan(folder: Path, *, columns: Collection[str] | None = None) -> FrozenPlan:
     """The plan in a collection's folder.
+
+    Args:
+        folder: of the collection.
+        columns: of its tables, as far as they have them; all where ``None``.
 
     Raises:
         PwcatError: there is none, or it is of another recipe than the one beside it, or replacements of another plan lie there.
     """
-    table = _read(require_plan(folder))
+    table = _read(require_plan(folder), columns)
     recipe = load_recipe(folder / "recipe.yaml")
     notes = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if notes.get("pwcat:recipe_hash") != recipe.hash:
         raise RecipeError(f"{folder}: recipe.yaml is not the recipe that plan.parquet was made from; plan again")
     table = table.replace_schema_metadata(None)
     reserve = (
-        _read(folder / "reserve.parquet") if (folder / "reserve.parquet").is_file() else table.schema.empty_table()
+        _read(folder / "reserve.parquet", columns)
+        if (folder / "reserve.parquet").is_file()
+        else table.schema.empty_table()
     )
     table, reserve = apply_replacements(table, reserve, read_replacements(folder))
     return FrozenPlan(
@@ -400,11 +406,21 @@ def read_plan(folder: Path) -> FrozenPlan:
     )
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: Collection[str] | None) -> pa.Table:
     try:
-        return pq.read_table(path)
+        return pq.read_table(path) if columns is None else _read_frugally(path, columns)
     except (pa.ArrowInvalid, OSError) as exc:
         raise PwcatError(f"{path}: cannot be read ({exc}); remove it and plan again") from exc
+
+
+def _read_frugally(path: Path, columns: Collection[str]) -> pa.Table:
+    """Some columns, one after the other: what decoding one takes, several times the column, is free for the next."""
+    with pq.ParquetFile(path) as file:
+        schema, read = file.schema_arrow, {}
+        for name in (name for name in schema.names if name in columns):
+            read[name] = file.read([name], use_threads=False)[name]
+            pa.default_memory_pool().release_unused()
+    return pa.table(read).replace_schema_metadata(schema.metadata)
 
 
 def freeze_plan(

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ ASSET_PREFIXES = ("proj:", "raster:", "eo:", "file:size")
 # Reads at a time in each shard: enough to hide an API's latency.
 READ_THREADS = 8
 
-ITEMS_AT_ONCE = 500
+ITEMS_AT_ONCE = 200
 # Of the plan; the last where dates are medians of several scenes.
 ROW_FIELDS = ("id", "scene_ids", "x0", "y0", "composite_ids")
 
@@ -61,9 +62,14 @@ class ScenePack:
         Raises:
             PwcatError: one is not there.
         """
-        return {name: self._scene(name) for name in dict.fromkeys(ids)}
+        return {name: self.one(name) for name in dict.fromkeys(ids)}
 
-    def _scene(self, name: str) -> Scene:
+    def one(self, name: str) -> Scene:
+        """One of the scenes, by id.
+
+        Raises:
+            PwcatError: it is not there.
+        """
         if name not in self._packed:
             raise PwcatError(
                 f"{self._folder}: the plan names scene {name}, which is not among its scenes; remove the folder and plan again"
@@ -75,11 +81,11 @@ class ScenePack:
 def _items(path: Path) -> Iterator[dict[str, Any]]:
     """The items of a frozen answer, some at a time."""
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ITEMS_AT_ONCE, use_threads=False):
+                yield from stac_geoparquet.arrow.stac_table_to_items(pa.Table.from_batches([batch]))
     except (pa.ArrowInvalid, OSError) as exc:
         raise PwcatError(f"{path}: cannot be read ({exc}); remove the folder and plan again") from exc
-    for start in range(0, len(table), ITEMS_AT_ONCE):
-        yield from stac_geoparquet.arrow.stac_table_to_items(table.slice(start, ITEMS_AT_ONCE))
 
 
 def cut_item(item: Mapping[str, Any], source: OpenSource, bands: Sequence[str]) -> dict[str, Any]:
@@ -122,6 +128,7 @@ def assign_shard(
     scenes: ScenePack,
     source: OpenSource,
     plan_hash: str,
+    last: Mapping[str, int] = MappingProxyType({}),
     sensors: SensorPack | None = None,
     **settings: Any,
 ) -> ShardTask:
@@ -134,16 +141,19 @@ def assign_shard(
         scenes: of the plan.
         source: of the plan.
         plan_hash: of the plan's bytes.
+        last: the last shard that wants each scene, of :func:`~pwcat.building.coming.last_shards`.
         sensors: of the plan, where the recipe has any.
         settings: further fields of the task, the same for every shard of a build.
     """
     rows = shard_rows(plan, shard, spec).to_pylist()
+    named = scenes.of(names_in(rows))
     return ShardTask(
         folder=plan.folder.resolve(),
         spec=spec,
         shard=shard,
         rows=rows,
-        scenes=scenes.of(names_in(rows)),
+        scenes=named,
+        last={name: last[name] for name in named if name in last},
         chip=plan.recipe.chip,
         source=source,
         plan_hash=plan_hash,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pwcat.atomic import replacing
@@ -24,6 +25,7 @@ __all__ = [
     "join_ledgers",
     "ledger_path",
     "ledger_settles",
+    "ledgers_of",
     "read_ledger",
     "read_one",
     "read_shard_ledger",
@@ -89,10 +91,23 @@ def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]], *, plan_hash: st
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_ledger(folder: Path) -> pa.Table:
-    """The ledgers of all shards in a collection's folder, in cube order; columns that an older one has not are null."""
-    paths = sorted((folder / "ledger").glob("shard-*.parquet"))
-    return join_ledgers(read_one(path) for path in paths)
+def read_ledger(folder: Path, *, columns: Collection[str] | None = None) -> pa.Table:
+    """The ledgers of all shards in a collection's folder, in cube order.
+
+    Args:
+        folder: of the collection.
+        columns: of :data:`LEDGER_SCHEMA`, those that an older ledger has not are null; all where ``None``.
+
+    Raises:
+        CubeError: one cannot be read.
+    """
+    return join_ledgers(ledgers_of(folder, columns=columns))
+
+
+def ledgers_of(folder: Path, *, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
+    """The same, shard by shard, so that no more than one is held."""
+    for path in sorted((folder / "ledger").glob("shard-*.parquet")):
+        yield read_one(path, columns=columns)
 
 
 def join_ledgers(tables: Iterable[pa.Table]) -> pa.Table:
@@ -101,22 +116,23 @@ def join_ledgers(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(plain) if plain else LEDGER_SCHEMA.empty_table()
 
 
-def read_one(path: Path) -> pa.Table:
+def read_one(path: Path, *, columns: Collection[str] | None = None) -> pa.Table:
     """The ledger of one shard; columns that an older one has not are null.
 
     Raises:
         CubeError: it cannot be read.
     """
-    return _completed(_read(path))
+    return _completed(_read(path, columns), columns)
 
 
-def _completed(table: pa.Table) -> pa.Table:
-    """A ledger as it would be written now."""
-    columns = [
+def _completed(table: pa.Table, columns: Collection[str] | None = None) -> pa.Table:
+    """A ledger, or columns of it, as it would be written now."""
+    fields = [field for field in LEDGER_SCHEMA if columns is None or field.name in columns]
+    arrays = [
         table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in LEDGER_SCHEMA
+        for field in fields
     ]
-    return pa.Table.from_arrays(columns, schema=LEDGER_SCHEMA.with_metadata(table.schema.metadata))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=table.schema.metadata))
 
 
 def flagged_scenes(ledger: pa.Table) -> dict[str, str]:
@@ -126,7 +142,8 @@ def flagged_scenes(ledger: pa.Table) -> dict[str, str]:
         ledger: of :func:`read_ledger`.
     """
     flags = ledger["offset_flag"].combine_chunks()
-    told = ledger.filter(pa.compute.is_valid(flags)).select(["item", "offset_flag"]).to_pylist()
+    rows = pc.unique(pc.list_parent_indices(flags).filter(pc.is_valid(pc.list_flatten(flags))))
+    told = ledger.select(["item", "offset_flag"]).take(rows).to_pylist()
     pairs = [pair for row in told for pair in zip(row["item"] or [], row["offset_flag"], strict=True) if all(pair)]
     return dict(reversed(pairs))
 
@@ -144,9 +161,13 @@ def served_scenes(ledger: pa.Table, planned: Sequence[Sequence[str]]) -> list[li
     ]
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: Collection[str] | None = None) -> pa.Table:
+    """Columns of a file that it has, in one thread: it is small, and there are many."""
     try:
-        return pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            there = names if columns is None else [name for name in names if name in columns]
+            return file.read(there, use_threads=False)
     except (pa.ArrowInvalid, OSError) as exc:
         raise CubeError(f"{path}: this ledger cannot be read ({exc}); remove it, and build again") from exc
 

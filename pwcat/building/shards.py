@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pwcat.building.coming import made_of
 from pwcat.building.ledger import Status, ledger_path, read_shard_ledger, write_ledger
 from pwcat.building.sensing import NO_SCENE, Lack, SensorTask, read_task
 from pwcat.costs.traffic import Traffic, metered
@@ -45,6 +46,7 @@ class ShardTask:
         reader: of the pixels.
         fallback: other sources of the same acquisitions, in the order in which they are tried.
         max_chip_cloud: per cent of a chip that may be cloud, shadow or no data; ``None`` where it is not looked at.
+        last: the last shard that wants each scene, where a process is to let go of what none will want.
         share: of each source's requests a second that the worker's process may send: one of the number of processes.
         sensors: whose bands stand behind the chip's, in the cube's order.
     """
@@ -61,6 +63,7 @@ class ShardTask:
     reader: ReaderName = "auto"
     fallback: Sequence[OpenSource] = ()
     max_chip_cloud: float | None = None
+    last: Mapping[str, int] = field(default_factory=dict)
     share: float = 1.0
     sensors: Sequence[SensorTask] = ()
 
@@ -73,6 +76,12 @@ class ShardTask:
     def composed(self) -> bool:
         """Whether dates are medians of scenes."""
         return any("composite_ids" in row for row in self.rows)
+
+    @property
+    def files_until(self) -> dict[str, tuple[int, list[str]]]:
+        """The last shard that wants each scene, and where its files are."""
+        files = {name: [asset["href"] for asset in self.scenes[name].item["assets"].values()] for name in self.last}
+        return {name: (self.last[name], [self.source.locate(href) for href in hrefs]) for name, hrefs in files.items()}
 
     @property
     def desk(self) -> Desk:
@@ -117,7 +126,7 @@ def make_shard(task: ShardTask) -> ShardResult:
     """
     for source in (task.source, *task.fallback, *(sensor.instrument.source for sensor in task.sensors)):
         share_limits(source, task.share)
-    with metered() as traffic:
+    with metered() as traffic, made_of(task.folder, task.shard, task.files_until):
         shard = _Shard.begin(task)
         shard.read()
         shard.write()

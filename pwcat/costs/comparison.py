@@ -8,14 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pwcat.atomic import replacing
 from pwcat.costs.estimate import RATE_MB_S, estimate_seconds
-from pwcat.costs.reads import estimate_reads
+from pwcat.costs.reads import Reads
 from pwcat.costs.traffic import Traffic
-from pwcat.recipe import Recipe
-from pwcat.scenes import Scene
 
 __all__ = ["Cost", "RunCost", "compare_costs", "costs_path", "keep_costs", "read_costs"]
 
@@ -58,23 +54,19 @@ class RunCost:
         return asdict(self)
 
 
-def compare_costs(
-    recipe: Recipe, rows: pa.Table, scenes: Sequence[Scene], *, shards: int, traffic: Traffic, seconds: float
-) -> RunCost:
+def compare_costs(reads: Reads, *, samples: int, shards: int, traffic: Traffic, seconds: float) -> RunCost:
     """The estimate of what a run has read, beside what it took.
 
     Args:
-        recipe: of the plan.
-        rows: of the plan that were read, in the order of their shards.
-        scenes: of the plan.
+        reads: that were expected.
+        samples: that were read.
         shards: made in this run.
         traffic: of all workers together.
         seconds: that reading and writing took.
     """
-    reads = estimate_reads(recipe, rows, scenes)
     expected = estimate_seconds(reads, rate_mb_s=RATE_MB_S)
     return RunCost(
-        samples=len(rows),
+        samples=samples,
         shards=shards,
         estimate=_cost(reads.requests, round(reads.bytes), expected),
         actual=_cost(traffic.requests, traffic.bytes, seconds) if traffic.measured else _cost(None, None, seconds),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +49,14 @@ class Reads:
     bytes: float
     scenes: int
 
+    def __add__(self, other: Reads) -> Reads:
+        """Both, one after the other and nothing kept between them."""
+        return Reads(
+            requests=self.requests + other.requests, bytes=self.bytes + other.bytes, scenes=self.scenes + other.scenes
+        )
 
-def estimate_reads(recipe: Recipe, table: pa.Table, scenes: Sequence[Scene]) -> Reads:
+
+def estimate_reads(recipe: Recipe, table: pa.Table, scenes: Iterable[Scene]) -> Reads:
     """Requests and bytes of reading the chips of a plan's rows, shard by shard.
 
     A tile that several shards need is counted again where it is not kept any more by then.
@@ -58,18 +64,17 @@ def estimate_reads(recipe: Recipe, table: pa.Table, scenes: Sequence[Scene]) -> 
     Args:
         recipe: of the plan.
         table: rows of the plan, shards in order.
-        scenes: at least those that the rows name.
+        scenes: at least those that the rows name; looked at once, one after the other.
 
     Raises:
         PwcatError: a row names a scene that is not there.
     """
     files = _Files.of(scenes, recipe)
-    ids = pa.array([scene.id for scene in scenes], pa.string())
     side = recipe.chip.size_px * recipe.chip.resolution_m
-    opened = np.zeros(len(scenes), dtype=bool)
+    opened = np.zeros(len(files.ids), dtype=bool)
     kept = _Kept()
     requests, download = 0, 0.0
-    for chips in _in_parts(table, ids):
+    for chips in _in_parts(table, files.ids):
         opened[chips.scene] = True
         more, size = _asked(_tiles(chips, files, side), kept)
         requests, download = requests + more, download + size
@@ -99,6 +104,7 @@ class _Files:
     """The files of all scenes, a row for those of one scene on one pixel grid, ``(g,)`` each; rows of a scene are together.
 
     Attributes:
+        ids: of the scenes.
         scene: index of the scene.
         bands: how many files.
         left: easting of their upper-left corner, metres.
@@ -110,6 +116,7 @@ class _Files:
         first: the first row of each scene, and the end of the last, ``(scenes + 1,)``.
     """
 
+    ids: pa.Array
     scene: NDArray[np.int64]
     bands: NDArray[np.int64]
     left: NDArray[np.float64]
@@ -121,14 +128,16 @@ class _Files:
     first: NDArray[np.int64]
 
     @classmethod
-    def of(cls, scenes: Sequence[Scene], recipe: Recipe) -> _Files:
+    def of(cls, scenes: Iterable[Scene], recipe: Recipe) -> _Files:
         """Those of a recipe's bands."""
-        grids = [_grids(scene, recipe) for scene in scenes]
+        every = [(scene.id, _grids(scene, recipe)) for scene in scenes]
+        ids, grids = [name for name, _ in every], [each for _, each in every]
         rows = [(*grid[1:], len(sizes), np.mean(sizes)) for each in grids for grid, sizes in each.items()]
         left, top, gsd, height, width, bands, size = np.array(rows, dtype=np.float64).reshape(-1, 7).T
         counts = np.array([len(each) for each in grids], dtype=np.int64)
         return cls(
-            scene=np.repeat(np.arange(len(scenes)), counts),
+            ids=pa.array(ids, pa.string()),
+            scene=np.repeat(np.arange(len(ids)), counts),
             bands=bands.astype(np.int64),
             left=left,
             top=top,

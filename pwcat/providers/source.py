@@ -79,10 +79,14 @@ class OpenSource:
             SourceError: the address is refused, or no token can be had.
         """
         self.check(href)
+        located, signing = self.locate(href), self._signing
+        return located if signing is None or located != href else tokens_of(signing).sign(href)
+
+    def locate(self, href: str) -> str:
+        """Where an href leads, without a token."""
         if self.provider == "archive" and href.startswith(ARCHIVE_SCHEME):
             return f"{self.url}/assets/{href.removeprefix(ARCHIVE_SCHEME)}"
-        signing = self._signing
-        return href if signing is None else tokens_of(signing).sign(href)
+        return href
 
     def forget(self, href: str) -> None:
         """Drop the token of an href that was refused, best given as it was signed; the next one is signed anew."""

@@ -6,17 +6,26 @@ All of it but forgetting happens on the readers' one event loop.
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from threading import Lock
 from typing import Any
 
 from pwcat.providers.reuse import forgets
+from pwcat.readers import headers
+from pwcat.readers.wire import Address
 
-__all__ = ["KEPT", "KeptTiles", "Key"]
+__all__ = ["KEPT", "KeptTiles", "Key", "let_go"]
 
 # Of a process: some shards' worth of the tiles of one scene, a sixth of what a worker may take.
 KEPT_BYTES = 256 * 2**20
+
+# Tiles from this size on have memory of their own, in pages of 4 KB; a process may have 65,530 such pieces.
+OWN_BYTES = 32 * 2**10
+
+# As it is in its file.
+Tile = bytes | mmap.mmap
 
 # A file at one state, and the number of a tile in it.
 Key = tuple[str, Any, int]
@@ -33,11 +42,11 @@ class KeptTiles:
         """
         self.most_bytes = most_bytes
         self.bytes = 0
-        self._tiles: OrderedDict[Key, bytes] = OrderedDict()
+        self._tiles: OrderedDict[Key, Tile] = OrderedDict()
         self._coming: dict[Key, asyncio.Event] = {}
         self._lock = Lock()
 
-    def get(self, key: Key) -> bytes | None:
+    def get(self, key: Key) -> Tile | None:
         """The tile, if it is here."""
         with self._lock:
             if key in self._tiles:
@@ -48,7 +57,7 @@ class KeptTiles:
         """Keep a tile that was found whole."""
         with self._lock:
             self.bytes += len(tile) - len(self._tiles.pop(key, b""))
-            self._tiles[key] = tile
+            self._tiles[key] = _apart(tile)
             while self.bytes > self.most_bytes:
                 self.bytes -= len(self._tiles.popitem(last=False)[1])
 
@@ -71,10 +80,34 @@ class KeptTiles:
 
     def forget(self, url: str) -> None:
         """Let go of what was read from addresses that begin like this."""
+        self._drop(lambda key: key[0].startswith(url))
+
+    def let_go(self, files: Collection[str]) -> None:
+        """Let go of the tiles of some files."""
+        self._drop(lambda key: key[0] in files)
+
+    def _drop(self, is_meant: Callable[[Key], bool]) -> None:
         with self._lock:
-            for key in [key for key in self._tiles if key[0].startswith(url)]:
+            for key in [key for key in self._tiles if is_meant(key)]:
                 self.bytes -= len(self._tiles.pop(key))
+
+
+def _apart(tile: bytes) -> Tile:
+    """A copy in memory of its own, where there are such: once it is let go the system has it back, whatever lies beside it."""
+    if len(tile) < OWN_BYTES or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return tile
+    copy = mmap.mmap(-1, len(tile), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    copy[:] = tile
+    return copy
 
 
 KEPT = KeptTiles()
 forgets(KEPT.forget)
+
+
+def let_go(hrefs: Iterable[str]) -> None:
+    """Let go of all that is kept of files that nobody here will want again; signatures do not matter."""
+    files = [address for href in hrefs if (address := Address.of(href, name=href)) is not None]
+    KEPT.let_go({address.key for address in files})
+    for address in files:
+        headers.forget(address)

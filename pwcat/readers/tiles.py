@@ -26,7 +26,7 @@ from pwcat.readers.codecs import decode_tile
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Placement, place
 from pwcat.readers.headers import Header, UnsuitedError, forget, open_header
-from pwcat.readers.kept import KEPT, Key
+from pwcat.readers.kept import KEPT, Key, Tile
 from pwcat.readers.wire import Address
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
@@ -225,7 +225,7 @@ def _cut_run(band: _Band, run: Sequence[int], data: memoryview) -> list[tuple[in
     return damaged
 
 
-def _cut(band: _Band, tile: int, compressed: bytes) -> None:
+def _cut(band: _Band, tile: int, compressed: Tile) -> None:
     """One tile cut into chips.
 
     Raises:

@@ -209,6 +209,13 @@ def test_a_folder_of_another_recipe_is_refused_and_a_changed_one_noticed(frozen,
         read_plan(planned.parent)
 
 
+def test_columns_of_a_plan_are_read_alone(frozen):
+    whole, part = read_plan(frozen), read_plan(frozen, columns={"id", "scene_ids", "shard", "composite_ids"})
+    assert part.table.equals(whole.table.select(["id", "scene_ids", "shard"]))
+    assert part.reserve.schema == part.table.schema
+    assert (part.recipe, part.layers) == (whole.recipe, whole.layers)
+
+
 def test_a_frozen_plan_is_kept_as_it_is_and_needs_no_search(planned, recipe, small):
     nowhere = OpenSource(provider="archive", url="http://127.0.0.1:1", collection="s2-l2a-synthetic")
     before = (planned / "plan.parquet").stat().st_mtime_ns

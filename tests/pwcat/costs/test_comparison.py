@@ -21,6 +21,7 @@ import rasterio
 from pwcat.costs import traffic
 from pwcat.costs.comparison import Cost, RunCost, compare_costs, costs_path, keep_costs, read_costs
 from pwcat.costs.estimate import estimate_plan
+from pwcat.costs.reads import estimate_reads
 from pwcat.costs.traffic import Traffic, metered
 from pwcat.cube import shard_path
 from pwcat.gdal import GDAL_OPTIONS, open_library
@@ -179,7 +180,8 @@ def test_where_gdal_cannot_be_asked_nothing_is_guessed(frozen, source):
     total = Traffic(requests=5, bytes=100)
     total.add(Traffic(measured=False))
     plan = read_plan(frozen)
-    cost = compare_costs(plan.recipe, plan.table, plan.scenes(source), shards=8, traffic=total, seconds=2.0)
+    reads = estimate_reads(plan.recipe, plan.table, plan.scenes(source))
+    cost = compare_costs(reads, samples=len(plan), shards=8, traffic=total, seconds=2.0)
     assert cost.actual == Cost(requests=None, bytes=None, seconds=2.0, mb_s=None)
     assert cost.estimate.requests > 0
 
