@@ -32,8 +32,17 @@ LOCAL_NAMES = ("localhost", "local", "internal", "home.arpa")
 # For how long the addresses of a name are remembered.
 REMEMBERED_S = 60
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# IPv6 that is of the public internet at all (RFC 4291), and what stands for IPv4 in networks without it (RFC 6052).
+_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+# What Python takes for public, in some versions, and is not: protocol assignments (RFC 6890; clouds answer there), relays
+# (RFC 7526), Azure's own address within each of its machines, documentation (RFC 9637).
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")
+)
 
 
 def check_address(href: str, *, resolve: bool = True) -> None:
@@ -109,7 +118,13 @@ def _resolved(name: str, moment: int) -> tuple[Address, ...]:
 
 
 def _is_public(address: Address) -> bool:
-    return all(one.is_global and not one.is_multicast for one in (address, *_within(address)))
+    return all(
+        one.is_global
+        and not one.is_multicast
+        and not any(one in network for network in _NOT_PUBLIC)
+        and (one.version == 4 or one in _UNICAST or one in _NAT64)
+        for one in (address, *_within(address))
+    )
 
 
 def _within(address: Address) -> list[Address]:
@@ -117,7 +132,7 @@ def _within(address: Address) -> list[Address]:
     if isinstance(address, ipaddress.IPv4Address):
         return []
     inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64:
+    if address in _NAT64 or address not in _UNICAST:  # also those translated locally, and by means of old
         inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return [one for one in inner if one is not None]
 
