@@ -75,6 +75,7 @@ def build(
             catalog=Path(catalog),
             base_dir=path.parent,
             source=source,
+            recipe_file=path,
             progress=lambda drawn: progress("plan", min(drawn.placed, loaded.num_samples), loaded.num_samples),
         )
         progress("plan", loaded.num_samples, loaded.num_samples)

@@ -137,14 +137,21 @@ def plan(
     _require_map(map_file, map_by, loaded)
     with open_source(loaded.source, base_dir=recipe.parent) as source:
         with show_drawing(Console(stderr=True)) as progress:
-            folder = freeze_plan(loaded, catalog=catalog, base_dir=recipe.parent, source=source, progress=progress)
+            folder = freeze_plan(
+                loaded,
+                catalog=catalog,
+                base_dir=recipe.parent,
+                source=source,
+                recipe_file=recipe,
+                progress=progress,
+            )
         frozen = read_plan(folder)
         sensors = read_tallies(folder)
         estimate = estimate_plan(loaded, frozen.table, frozen.scenes(source), rate_mb_s=rate)
     if map_file is not None:
         _write_map(map_file, loaded, frozen.table, frozen.layers, map_by, design=estimate, base_dir=recipe.parent)
     if as_json:
-        known = {"folder": str(folder), "recipe_hash": loaded.hash, "reserve": len(frozen.reserve)}
+        known = {"folder": str(folder), "recipe_hash": frozen.recipe.hash, "reserve": len(frozen.reserve)}
         known |= {"spectral": frozen.spectral} if frozen.spectral else {}
         known |= {"sensors": sensors} if sensors else {}
         click.echo(json.dumps({**known, **estimate.to_dict()}, indent=2))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pwcat.atomic import replacing
 from pwcat.errors import PwcatError, RecipeError, SourceError
 from pwcat.lock import locked_in_turn
+from pwcat.origin import forget_recipe, note_recipe
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.regions import Regions, open_regions
@@ -424,18 +425,26 @@ def _read_frugally(path: Path, columns: Collection[str]) -> pa.Table:
 
 
 def freeze_plan(
-    recipe: Recipe, *, catalog: Path, base_dir: Path, source: OpenSource, progress: OnDrawn = unheard
+    recipe: Recipe,
+    *,
+    catalog: Path,
+    base_dir: Path,
+    source: OpenSource,
+    recipe_file: Path | None = None,
+    progress: OnDrawn = unheard,
 ) -> Path:
     """Make and write the plan of a recipe, unless its very plan is there; return the collection's folder.
 
     Where a source stops answering, what it has answered stays in the folder, and the next call goes on from there. One process
-    at a time plans a dataset: others wait for it, and take its plan.
+    at a time plans a dataset: others wait for it, and take its plan. A plan stays what it is where a recipe asks its source in
+    another way, or another source after it (:meth:`~pwcat.recipe.Recipe.differs_from`).
 
     Args:
         recipe: what is asked.
         catalog: the folder that gets a folder of the recipe's name.
         base_dir: the folder that relative paths of the recipe start from.
         source: the recipe's, open.
+        recipe_file: where the recipe lies, to be noted for the doctor.
         progress: told how far the drawing of sites has come.
 
     Raises:
@@ -447,30 +456,40 @@ def freeze_plan(
         # Beside the folder, which is not there before there is a plan
         with locked_in_turn(catalog / f".{recipe.name}.planning", doing=f"{folder}: another planning"):
             if not (folder / "plan.parquet").is_file():
-                with _kept_pages(folder, source) as pages:
+                with _kept_pages(folder, source, recipe_file) as pages:
                     plan = make_plan(recipe, base_dir=base_dir, source=source, pages=pages, progress=progress)
                     write_plan(plan, folder)
-    if (there := read_plan(folder).recipe.hash) != recipe.hash:
-        raise RecipeError(
-            f"{folder}: holds the plan of another recipe of this name ({there[:12]}, not {recipe.hash[:12]}). "
-            "Remove the folder, or give the recipe another name"
-        )
+    _require_planned(folder, recipe)
+    if recipe_file is not None:
+        note_recipe(folder, recipe_file)
     return folder
 
 
+def _require_planned(folder: Path, recipe: Recipe) -> None:
+    there = read_plan(folder, columns={"id", "shard"}).recipe
+    if keys := there.differs_from(recipe):
+        raise RecipeError(
+            f"{folder}: holds the plan of another recipe of this name ({there.hash[:12]}, not {recipe.hash[:12]}); they differ "
+            f"in {', '.join(keys)}. Remove the folder, or give the recipe another name"
+        )
+
+
 @contextmanager
-def _kept_pages(folder: Path, source: OpenSource) -> Iterator[Path | None]:
+def _kept_pages(folder: Path, source: OpenSource, recipe_file: Path | None) -> Iterator[Path | None]:
     """Where pages of answers are kept while a plan is made; only where the source stopped answering they stay.
 
     Raises:
         PwcatError: as the plan's making does.
     """
     pages = None if source.provider == "archive" else folder / "_search"  # an archive is at hand, and may have changed
+    if pages is not None and recipe_file is not None:
+        note_recipe(folder, recipe_file)
     try:
         yield pages
     except PwcatError as exc:
         if pages is not None and not isinstance(exc, Refused):
             shutil.rmtree(pages, ignore_errors=True)
+            forget_recipe(folder)
         raise
     if pages is not None:
         shutil.rmtree(pages, ignore_errors=True)

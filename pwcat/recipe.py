@@ -33,6 +33,9 @@ MOST_SCENES = 5
 # Pixels a side that a chip must have to be scored.
 LEAST_SCORED_PX = 4
 
+# Keys of a source that say how it may be asked, and who else; nothing of what was planned hangs on them.
+_ASKING = {"fallback", "allow_private", "requests_per_s", "search"}
+
 _SAMPLER: TypeAdapter[Any] = TypeAdapter(AnySampler)
 
 
@@ -205,9 +208,38 @@ class Recipe(Document):
         canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    def differs_from(self, other: Recipe) -> list[str]:
+        """Dotted keys in which another recipe would be planned otherwise.
+
+        What a source may be asked, and who stands in for it, is none of them: `fallback`, `allow_private`, `requests_per_s` and
+        `search` of the source and of sensors' sources.
+        """
+        return _differing(_planned(self), _planned(other))
+
     def to_yaml(self) -> str:
         """This recipe as a YAML document that loads back to the same hash."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _planned(recipe: Recipe) -> dict[str, Any]:
+    """What a plan hangs on, as a document."""
+    document = recipe.model_dump(mode="json")
+    for part in (document, *document.get("sensors", {}).values()):
+        part["source"] = {key: value for key, value in part["source"].items() if key not in _ASKING}
+    document["the order of sensors"] = list(document.get("sensors", {}))  # it is that of the cube's bands
+    return document
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
+    """Dotted keys of two documents whose values differ."""
+    keys: list[str] = []
+    for key in dict.fromkeys([*one, *other]):
+        mine, yours = one.get(key), other.get(key)
+        if isinstance(mine, Mapping) and isinstance(yours, Mapping):
+            keys += _differing(mine, yours, f"{path}{key}.")
+        elif mine != yours:
+            keys.append(f"{path}{key}")
+    return keys
 
 
 class _Loader(yaml.SafeLoader):

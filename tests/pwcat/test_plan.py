@@ -51,6 +51,7 @@ def test_one_recipe_is_one_plan_to_the_byte_in_any_process_and_from_any_port(fro
         assert (tmp_path / "fresh" / "small" / name).read_bytes() == expected
     assert b"127.0.0.1" not in (frozen / "scenes.parquet").read_bytes()
     assert sorted(path.name for path in (tmp_path / "fresh" / "small").iterdir()) == [
+        "ledger",  # notes where the recipe lay
         "plan.parquet",
         "recipe.yaml",
         "scenes.parquet",
@@ -195,7 +196,7 @@ def test_a_plan_that_cannot_be_met_says_what_was_met_and_what_to_relax(recipe, s
 def test_a_folder_of_another_recipe_is_refused_and_a_changed_one_noticed(frozen, planned, recipe, source, small):
     before = (planned / "plan.parquet").read_bytes()
     with pytest.raises(
-        RecipeError, match=r"holds the plan of another recipe of this name .*Remove the folder, or give"
+        RecipeError, match=r"of another recipe of this name \(.*; they differ in seed\. Remove the folder, or give"
     ):
         freeze_plan(variant(recipe, seed=1), catalog=planned.parent, base_dir=small.parent, source=source)
     assert (planned / "plan.parquet").read_bytes() == before

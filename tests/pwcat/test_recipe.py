@@ -648,3 +648,13 @@ def test_a_choice_by_spectra_cannot_keep_groups(tmp_path):
     assert faults_of(tmp_path, document) == [
         "constraints.min_sites_per_scene: a choice by spectra takes sites one by one, and cannot keep groups"
     ]
+
+
+def test_recipes_that_ask_the_same_source_otherwise_are_planned_alike():
+    source = {"provider": "stac", "url": "http://127.0.0.1:1", "collection": "s2"}
+    asked = {"search": "api", "allow_private": True, "requests_per_s": 3.0, "fallback": [{**source, "collection": "b"}]}
+    plain, other = Recipe.model_validate(GOOD), Recipe.model_validate({**GOOD, "source": {**source, **asked}})
+    assert plain.hash != other.hash
+    assert plain.differs_from(other) == other.differs_from(plain) == []
+    moved = Recipe.model_validate({**GOOD, "title": "B", "source": {**source, "collection": "b"}, "seed": 1})
+    assert moved.differs_from(plain) == ["title", "seed", "source.collection"]
