@@ -1,4 +1,4 @@
-"""Files that GDAL has open while chips of a scene are read, and stackstac's reader of those that lie on their own grid.
+"""Files that GDAL has open while chips of a scene are read, and stackstac's readers: of those on their own grid, and of others.
 
 stackstac opens a file once for its header and again in each thread that reads from it, and asks for each tile by itself. Here a
 file is lent to one thread at a time, opened again only where all open ones are lent; and the bytes of the tiles that a thread
@@ -19,12 +19,21 @@ from typing import Any, TypeVar
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
+from stackstac.raster_spec import RasterSpec
+from stackstac.rio_reader import (
+    MULTITHREADED_DRIVER_ALLOWLIST,
+    AutoParallelRioReader,
+    SingleThreadedRioDataset,
+    ThreadLocalRioDataset,
+)
 
+from pwcat.plain import open_plain
 from pwcat.readers.cached import TileBytes, bytes_of_tiles
 from pwcat.readers.checksums import check_tiles
 
-__all__ = ["OpenFiles", "OwnPixels"]
+__all__ = ["OpenFiles", "OwnPixels", "WarpedPixels"]
 
 T = TypeVar("T")
 
@@ -135,7 +144,7 @@ class OpenFiles:
     def _open(self, href: str) -> rasterio.DatasetReader:
         try:
             with rasterio.Env(**self._options):
-                return rasterio.DatasetReader(href, sharing=False)
+                return open_plain(href)
         except rasterio.errors.RasterioIOError as exc:
             raise RuntimeError(f"Error opening {href}: {exc}") from exc
 
@@ -167,6 +176,35 @@ class OwnPixels:
 
     def close(self) -> None:
         """Files are closed where they are lent."""
+
+
+class WarpedPixels(AutoParallelRioReader):
+    """stackstac's own ``Reader``, which warps, of files of plain formats alone: it would open whatever GDAL can."""
+
+    def _open(self) -> SingleThreadedRioDataset | ThreadLocalRioDataset:
+        with self.gdal_env.open:
+            try:
+                raster = open_plain(self.url)
+            except rasterio.errors.RasterioIOError as exc:
+                raise RuntimeError(f"Error opening {self.url!r}: {exc}") from exc
+            if raster.count != 1:
+                raise RuntimeError(
+                    f"Error opening {self.url!r}: it has {raster.count} bands, and chips are of files of one"
+                )
+            warped = None if _lies_on(raster, self.spec) else self._warp(raster)
+        of_threads = raster.driver in MULTITHREADED_DRIVER_ALLOWLIST
+        return (ThreadLocalRioDataset if of_threads else SingleThreadedRioDataset)(self.gdal_env, raster, vrt=warped)
+
+    def _warp(self, raster: rasterio.DatasetReader) -> WarpedVRT:
+        alpha = raster.nodata is None
+        return WarpedVRT(raster, sharing=False, resampling=self.resampling, add_alpha=alpha, **self.spec.vrt_params)
+
+
+def _lies_on(raster: rasterio.DatasetReader, spec: RasterSpec) -> bool:
+    """Whether a file's pixels are those that are wanted."""
+    grid = {"transform": raster.transform, "height": raster.height, "width": raster.width}
+    wanted: dict[str, Any] = spec.vrt_params
+    return wanted == {"crs": raster.crs.to_epsg() if raster.crs else None, **grid}
 
 
 @cache

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window
 from stackstac.rio_env import LayeredEnv
-from stackstac.rio_reader import AutoParallelRioReader
 
 from pwcat.errors import DamagedError, ForbiddenError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
@@ -34,7 +33,7 @@ from pwcat.readers import wire
 from pwcat.readers.checksums import DamagedTileError, PassingError
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Grid, place
-from pwcat.readers.opened import OpenFiles, OwnPixels
+from pwcat.readers.opened import OpenFiles, OwnPixels, WarpedPixels
 from pwcat.readers.seen import SEEN, Seen
 from pwcat.readers.wire import Address
 from pwcat.recipe import Chip
@@ -63,7 +62,7 @@ RUN_PX = 2**19
 
 
 class Stackstac:
-    """Reads whatever GDAL reads."""
+    """Reads whatever GDAL reads of plain formats; see :mod:`pwcat.plain`."""
 
     def read(
         self, scene: Scene, corners: Sequence[tuple[float, float]], *, chip: Chip, source: OpenSource, threads: int
@@ -314,7 +313,7 @@ def _stack(
         band_coords=False,
         errors_as_nodata=(),
         gdal_env=LayeredEnv(always={**GDAL_OPTIONS, **OPTIONS}),
-        reader=partial(OwnPixels, files=files) if files else AutoParallelRioReader,
+        reader=partial(OwnPixels, files=files) if files else WarpedPixels,
     )
 
 

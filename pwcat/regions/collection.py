@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pwcat.errors import RegionError, SourceError
 from pwcat.gdal import GDAL_OPTIONS
+from pwcat.plain import open_plain
 from pwcat.providers import OpenSource
 from pwcat.providers.redaction import unsign
 from pwcat.regions.raster import RasterFile, RasterLayer, pixel_metres
@@ -145,7 +146,7 @@ def open_collection(
 
 def _pixel_m(files: AskedFiles, href: str) -> float:
     try:
-        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(files.readable(href)) as raster:
+        with rasterio.Env(**GDAL_OPTIONS), open_plain(files.readable(href)) as raster:
             return pixel_metres(raster)
     except rasterio.errors.RasterioError as exc:
         raise RegionError(f"regions.{files.name}: {href} cannot be read: {unsign(str(exc))}") from exc

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from pwcat.errors import RegionError
 from pwcat.gdal import GDAL_OPTIONS
 from pwcat.geo.antimeridian import within_reach
+from pwcat.plain import open_plain
 from pwcat.providers.redaction import unsign
 from pwcat.regions.areas import METRES_PER_DEGREE
 from pwcat.regions.cells import grow
@@ -248,7 +249,8 @@ class RasterLayer:
         # beside a file on disk may lie others that belong to it
         options = {} if self.local else GDAL_OPTIONS
         try:
-            with rasterio.Env(**options), rasterio.open(self.files.readable(href)) as raster:
+            opens = rasterio.open if self.local else open_plain
+            with rasterio.Env(**options), opens(self.files.readable(href)) as raster:
                 yield raster
         except rasterio.errors.RasterioError as exc:
             raise RegionError(f"regions.{self.name}: {href} cannot be read: {unsign(str(exc))}") from exc

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from pwcat.errors import ForbiddenError, SourceError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
 from pwcat.pixels.reasons import Cause, cause_of
+from pwcat.plain import open_plain
 from pwcat.providers import OpenSource
 from pwcat.providers.limits import Limit, limit_of
 from pwcat.providers.redaction import redact_logs
@@ -144,7 +145,7 @@ class _Reading:
         limit = limit_of(self.source)
         with rasterio.Env(**OPTIONS):
             limit.wait(REQUESTS_TO_OPEN)
-            with rasterio.open(href) as raster:
+            with open_plain(href) as raster:
                 self._require_fit(raster)
                 whole: set[tuple[int, int]] = set()
                 while self.waiting:

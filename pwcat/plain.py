@@ -1,0 +1,39 @@
+"""Rasters of strangers, opened through GDAL: files of plain formats alone, which name no other files.
+
+GDAL takes a file for what its first bytes say, whatever it is called: a VRT named ``.tif`` has it read any file of this
+computer, or ask any server of its network. So may formats beside it (catalogues, services, HDF5 with its external data), and
+the metadata of a GeoTIFF.
+"""
+
+from __future__ import annotations
+
+import rasterio
+from rasterio.errors import RasterioIOError
+
+__all__ = ["DRIVERS", "open_plain"]
+
+# GDAL's names; those that are not there do not matter.
+DRIVERS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JPEG", "PNG")
+
+# Where metadata of a file name others: its overviews, and where its pixels lie.
+_NAMING = {
+    "OVERVIEWS": ("OVERVIEW_FILE",),
+    "GEOLOCATION": ("X_DATASET", "Y_DATASET"),
+}
+
+
+def open_plain(href: str) -> rasterio.DatasetReader:
+    """A raster opened for reading, by the options of GDAL that hold.
+
+    Args:
+        href: as it can be read now.
+
+    Raises:
+        RasterioIOError: it cannot be opened, is of another format, or names other files.
+    """
+    raster = rasterio.DatasetReader(href, driver=list(DRIVERS), sharing=False)
+    for domain, keys in _NAMING.items():
+        if named := [key for key in keys if key in raster.tags(ns=domain)]:
+            raster.close()
+            raise RasterioIOError(f"{href!r} is damaged: it names other files ({', '.join(named)}), which are not read")
+    return raster
