@@ -17,7 +17,7 @@ from rich.table import Table
 
 from catalog.extension import CLASS_LAYERS
 from catalog.query import open_catalog
-from catalog.store import Built
+from catalog.store import Built, NothingWritten
 from catalog.store import build as build_collection
 from catalog.subset import Subset, load_subset
 from pwcat.building.ledger import UNUSABLE
@@ -51,31 +51,34 @@ def build(
 ) -> None:
     """Materialise the chips of RECIPE into a Zarr cube and describe them in a catalog. Run again, it does what is missing.
 
-    Exit code 1: samples are missing in the end; all that could be written are there.
+    Exit code 1: samples are missing in the end; all that could be written are there. Exit code 2: none could be.
     """
-    with terminable(), show_build(Console(stderr=True)) as progress:
-        built = build_collection(
-            recipe,
-            catalog=catalog,
-            scheduler=scheduler,
-            replace_failed=replace_failed,
-            reader=reader,
-            progress=progress.stage,
-            standing=progress.standing,
-        )
-    report = built.report
-    if as_json:
-        known = {"folder": str(built.folder), "missing": report.missing}
-        click.echo(json.dumps({**known, **asdict(report)}, indent=2))
-    else:
-        _show_build(built)
-    if report.missing:
+    try:
+        with terminable(), show_build(Console(stderr=True)) as progress:
+            built = build_collection(
+                recipe,
+                catalog=catalog,
+                scheduler=scheduler,
+                replace_failed=replace_failed,
+                reader=reader,
+                progress=progress.stage,
+                standing=progress.standing,
+            )
+    except NothingWritten as exc:
+        _show_build(exc.built, as_json=as_json)
+        raise
+    _show_build(built, as_json=as_json)
+    if built.report.missing:
         click.echo(f"pwcat: {_missing_line(built)}", err=True)
         sys.exit(1)
 
 
-def _show_build(built: Built) -> None:
+def _show_build(built: Built, *, as_json: bool) -> None:
     report = built.report
+    if as_json:
+        known = {"folder": str(built.folder), "missing": report.missing}
+        click.echo(json.dumps({**known, **asdict(report)}, indent=2))
+        return
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(report.counts.items(), reverse=True))
     made = f"{report.shards_built:,} of {report.shards:,} shards made now" if report.shards_built else "all there"
     click.echo(f"{built.folder}: {counts}; {made}")
@@ -89,7 +92,7 @@ def _loss_lines(report: BuildReport) -> Iterator[str]:
     """Why samples have no pixels, the most frequent causes first."""
     yield from map(str, report.losses[:MOST_LOSSES])
     if rest := report.losses[MOST_LOSSES:]:
-        yield f"{sum(loss.count for loss in rest):,} for {len(rest):,} other causes"
+        yield f"{sum(loss.count for loss in rest):,} for {len(rest):,} other {'cause' if len(rest) == 1 else 'causes'}"
 
 
 def _lack_lines(report: BuildReport) -> Iterator[str]:
@@ -103,7 +106,10 @@ def _lack_lines(report: BuildReport) -> Iterator[str]:
 def _flag_lines(report: BuildReport) -> Iterator[str]:
     if report.flagged:
         name, seen = next(iter(report.flagged.items()))
-        yield f"{len(report.flagged):,} scenes contradict the offset that they state; {name}: {seen}"
+        what = "1 scene contradicts the offset that it states"
+        if len(report.flagged) > 1:
+            what = f"{len(report.flagged):,} scenes contradict the offset that they state"
+        yield f"{what}; {name}: {seen}"
 
 
 def _missing_line(built: Built) -> str:
@@ -135,7 +141,8 @@ def _reserve_lines(report: BuildReport) -> list[str]:
     for stratum, count in short[:MOST_LOSSES]:
         lines.append(f"{count:,} x not replaced: the reserve has no site left of stratum {stratum!r}")
     if rest := short[MOST_LOSSES:]:
-        lines.append(f"{sum(count for _, count in rest):,} x not replaced, likewise, in {len(rest):,} other strata")
+        strata = "stratum" if len(rest) == 1 else "strata"
+        lines.append(f"{sum(count for _, count in rest):,} x not replaced, likewise, in {len(rest):,} other {strata}")
     return lines
 
 

@@ -26,7 +26,7 @@ from pwcat.readers import ReaderName
 from pwcat.recipe import load_recipe
 from pwcat.sensors.opening import open_sensors
 
-__all__ = ["Built", "build", "describe", "write_catalog"]
+__all__ = ["Built", "NothingWritten", "build", "describe", "write_catalog"]
 
 CATALOG_ID = "pwcat"
 RASTER_URI = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
@@ -38,6 +38,20 @@ class Built:
 
     folder: Path
     report: BuildReport
+
+
+class NothingWritten(CatalogError):
+    """A build in which no sample has pixels in the end, so that there is nothing to describe.
+
+    Attributes:
+        built: what happened.
+    """
+
+    def __init__(self, built: Built) -> None:
+        super().__init__(
+            f"{built.folder}: no sample has pixels, so that there is no dataset; `pwcat doctor {built.folder}` says what to do"
+        )
+        self.built = built
 
 
 def build(
@@ -64,6 +78,7 @@ def build(
         standing: told how far reading and writing have come, in more numbers.
 
     Raises:
+        NothingWritten: no sample has pixels in the end.
         PwcatError: of the part that failed.
     """
     path = Path(recipe)
@@ -98,12 +113,15 @@ def build(
                 reader=reader,
                 progress=tell,
             )
+    built = Built(folder=folder, report=report)
+    if not report.counts.get("written"):
+        raise NothingWritten(built)
     progress("describe", 0, loaded.num_samples)
     if report.shards_built or not (folder / "collection.json").is_file():
         describe(folder)
     write_catalog(Path(catalog))
     progress("describe", loaded.num_samples, loaded.num_samples)
-    return Built(folder=folder, report=report)
+    return built
 
 
 def describe(folder: Path) -> None:

@@ -31,7 +31,8 @@ class Loss:
     reason: str
 
     def __str__(self) -> str:
-        more = f" (and {self.reasons - 1:,} other reasons)" if self.reasons > 1 else ""
+        others = self.reasons - 1
+        more = f" (and {others:,} other {'reason' if others == 1 else 'reasons'})" if others else ""
         return f"{self.count:,} {self.status}, {self.cause}: {self.reason}{more}"
 
 

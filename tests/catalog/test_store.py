@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from catalog.store import build
+from catalog.store import NothingWritten, build
 from pwcat.building.ledger import read_ledger
+from pwcat.cli import cli
 from pwcat.cube import open_cube
 from pwcat.errors import RecipeError
 
@@ -62,3 +66,30 @@ def test_a_source_to_fall_back_on_is_added_after_a_failure(recipe, archive, arch
     assert yaml.safe_load((second.folder / "recipe.yaml").read_text())["source"]["fallback"] == []
     with pytest.raises(RecipeError, match=r"they differ in source\.collection\. Remove the folder, or give"):
         build(recipe(collection="other"), catalog=catalog)
+
+
+def test_a_build_in_which_nothing_could_be_read_is_counted_and_told(recipe, archive, tmp_path):
+    path = recipe()
+    build(path, catalog=tmp_path / "whole")  # plans are alike
+    for file in (archive / "s2-l2a-synthetic").glob("*/B02.tif"):
+        file.unlink()
+    shutil.copytree(tmp_path / "whole", tmp_path / "catalog")
+    for part in ("cube.zarr", "ledger"):
+        shutil.rmtree(tmp_path / "catalog" / "small" / part)
+    for file in ("items.parquet", "stats.json", "collection.json"):
+        (tmp_path / "catalog" / "small" / file).unlink()
+    command = ["build", str(path), "--catalog", str(tmp_path / "catalog")]
+    told = CliRunner().invoke(cli, command)
+    folder = tmp_path / "catalog" / "small"
+    assert isinstance(told.exception, NothingWritten)
+    assert str(told.exception) == (
+        f"{folder}: no sample has pixels, so that there is no dataset; `pwcat doctor {folder}` says what to do"
+    )
+    first, *_, last = told.stdout.splitlines()
+    assert first.startswith(f"{folder}: 8 failed; ")
+    assert re.search(r"^  8 failed, not found: .*B02\.tif", told.stdout, re.MULTILINE)
+    assert last == f"Next: pwcat doctor {folder}"
+    told = CliRunner().invoke(cli, [*command, "--json"])
+    assert isinstance(told.exception, NothingWritten)
+    document = json.loads(told.stdout)
+    assert (document["counts"], document["missing"], document["losses"][0]["cause"]) == ({"failed": 8}, 8, "not found")
