@@ -6,9 +6,12 @@ number is the question, not their size. All rows are of one run; ratios are take
 
 - End to end: a build on threads, coordinates and ledger included, beside the same chips read in the same groups, two
   groups at a time, and thrown away.
-- Workers: a build on two worker processes of one thread beside a build on one, 30 ms a request.
+- Workers: a build on two worker processes of one thread beside a build on one. Twelve shards, so that two workers have as many
+  each. Free: both share all cores with the server and the driver, and one alone may use all of them, for tiles are decoded by
+  threads of their own. A core each: every worker is kept on a core of its own, as a cluster gives it, the one alone, too;
+  server and driver are where they find room. Far: free, 250 ms a request, so that the wait counts and not the processor.
 - Driver: tasks made, handed out and taken in for shards that are nothing, a shard, beside the time that a real one takes.
-- Memory: of processes that do nothing but build, and of the workers of a cluster.
+- Memory: of processes that do nothing but build, and of the workers of a cluster, told apart from their driver.
 
     python benchmarks/build.py [--rounds 3] [--chips 800] [--many 100000] [--out benchmarks/results/build.json]
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -174,32 +178,76 @@ def measure_end_to_end(work: Path, scene: Path, *, chips: int, rounds: int) -> l
     return rows
 
 
-def measure_workers(work: Path, scene: Path, *, chips: int, rounds: int) -> list[Row]:
+@dataclass(frozen=True)
+class Setting:
+    """How workers are compared: seconds that the server takes for a request, and whether each is kept on a core of its own."""
+
+    name: str
+    delay_s: float
+    own_core: bool
+
+
+SETTINGS = (Setting("free", DELAY_S, False), Setting("a core each", DELAY_S, True), Setting("far", 0.25, False))
+SHARED_OUT = 384  # chips: twelve shards of 32
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A build on a cluster: seconds on the clock, seconds of the workers' processors, and the peak of each, MB."""
+
+    seconds: float
+    cpu_s: float
+    peaks: list[float]
+
+
+def measure_workers(work: Path, scene: Path, *, rounds: int) -> list[Row]:
+    rows, peaks = [], []
+    for setting in SETTINGS:
+        ran: dict[int, list[Ran]] = {1: [], 2: []}
+        with serving(scene, setting.delay_s) as url:
+            for number in range(rounds):
+                for workers, those in ran.items():
+                    name = f"workers-{setting.name}-{workers}-{number}".replace(" ", "-")
+                    those.append(build_on_cluster(work / name, url, workers=workers, own_core=setting.own_core))
+                    say(
+                        f"{workers} worker(s), {setting.name}: {those[-1].seconds:.2f} s, {those[-1].cpu_s:.2f} of processor"
+                    )
+        one, two = (statistics.median(run.seconds for run in those) for those in ran.values())
+        busy = statistics.median(run.cpu_s for those in ran.values() for run in those)
+        ratio = statistics.median(a.seconds / b.seconds for a, b in zip(ran[1], ran[2], strict=True))
+        note = f"{one:.1f} and {two:.1f} s; workers' processors {busy:.1f} s"
+        what = f"two workers / one, {1000 * setting.delay_s:g} ms, {setting.name}"
+        rows.append(row("two workers", what, ratio, "x", note))
+        peaks += [peak for those in ran.values() for run in those for peak in run.peaks]
+    return [*rows, row("peak", "a worker of the cluster", max(peaks), "MB", "96 px, 6 bands")]
+
+
+def build_on_cluster(folder: Path, url: str, *, workers: int, own_core: bool) -> Ran:
+    """A build on so many workers of one thread, after a small one that loads what they need."""
     from distributed import Client, LocalCluster
 
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    peaks = []
-    with serving(scene, DELAY_S) as url:
-        for number in range(rounds + 1):
-            for workers in seconds:
-                name = f"workers-{workers}-{number}"
-                folder = write_bench_plan(work / name, url, chips=chips, scenes=max(1, chips // 10))
-                warm = write_bench_plan(work / f"{name}-warm", url, chips=16, scenes=8)
-                kind = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
-                with LocalCluster(n_workers=workers, **kind) as cluster:
-                    build(warm, url, cluster.scheduler_address)
-                    took = build(folder, url, cluster.scheduler_address)
-                    with Client(cluster.scheduler_address) as client:
-                        peaks += client.run(peak_mb).values()
-                if number:
-                    seconds[workers].append(took)
-                say(f"{workers} worker(s): {took:.2f} s")
-    ratio = statistics.median(a / b for a, b in zip(seconds[1], seconds[2], strict=True))
-    note = f"{chips / statistics.median(seconds[2]):.0f} chips/s"
-    return [
-        row("two workers", "two workers / one, 30 ms", ratio, "x", note),
-        row("peak", "a worker of the cluster", max(peaks), "MB", "96 px, 6 bands"),
-    ]
+    kind = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    with LocalCluster(n_workers=workers, **kind) as cluster, Client(cluster.scheduler_address) as client:
+        for core, worker in enumerate(client.nthreads()):
+            if own_core:
+                client.run(stay_on, core, workers=[worker])
+        build(
+            write_bench_plan(folder.with_name(f"{folder.name}-warm"), url, chips=16, scenes=8),
+            url,
+            client.scheduler.address,
+        )
+        before = sum(client.run(time.process_time).values())
+        plan = write_bench_plan(folder, url, chips=SHARED_OUT, scenes=SHARED_OUT // 10)
+        took = build(plan, url, client.scheduler.address)
+        busy = sum(client.run(time.process_time).values()) - before
+        return Ran(seconds=took, cpu_s=busy, peaks=list(client.run(peak_mb).values()))
+
+
+def stay_on(number: int) -> None:
+    """Keep this process, all of its threads, on one of its cores; those that it starts later are there, too."""
+    core = sorted(os.sched_getaffinity(0))[number % len(os.sched_getaffinity(0))]
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
 
 
 def peak_mb() -> float:
@@ -240,7 +288,7 @@ def measure_memory(work: Path, scene: Path, *, chips: int, many: int) -> list[Ro
     rows, peaks = [], {}
     small: dict[str, Any] = {"size_px": 16, "bands": BANDS[:1]}
     with serving(scene, 0.0) as url:
-        for count, kind in ((chips, {}), (1000, small), (many, small)):
+        for count, kind in ((chips, {}), (1000, small), (many // 10, small), (many, small)):
             folder = write_bench_plan(work / f"memory-{count}", url, chips=count, scenes=max(1, count // 500), **kind)
             ran = run_python(__file__, "--only-build", folder, "--url", url)
             told = json.loads(ran.lines[-1])
@@ -248,8 +296,24 @@ def measure_memory(work: Path, scene: Path, *, chips: int, many: int) -> list[Ro
             say(f"memory, {count} chips: {told}")
             what = f"{count:,} chips of {'16 px' if kind else '96 px'}"
             rows.append(row("peak", what, told["peak_mb"], "MB", f"{told['seconds']:.0f} s"))
-    rows.append(row("growth", f"{many:,} chips / 1,000", peaks[many] / peaks[1000], "x", "peak memory"))
+        rows.append(row("growth", f"{many:,} chips / 1,000", peaks[many] / peaks[1000], "x", "of one process"))
+        worker = {count: worker_peak(work / f"worker-{count}", url, count) for count in (1000, many // 10)}
+    note = f"{worker[1000]:.0f} and {worker[many // 10]:.0f} MB"
+    rows.append(row("growth", f"a worker, {many // 10:,} chips / 1,000", worker[many // 10] / worker[1000], "x", note))
     return rows
+
+
+def worker_peak(folder: Path, url: str, chips: int) -> float:
+    """Peak of the one worker of a cluster, MB."""
+    from distributed import Client, LocalCluster
+
+    kind = {"threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+    plan = write_bench_plan(folder, url, chips=chips, scenes=max(1, chips // 500), size_px=16, bands=BANDS[:1])
+    with LocalCluster(n_workers=1, **kind) as cluster, Client(cluster.scheduler_address) as client:
+        build(plan, url, client.scheduler.address)
+        peak: float = max(client.run(peak_mb).values())
+    say(f"memory of a worker, {chips} chips: {peak:.1f} MB")
+    return peak
 
 
 def say(text: str) -> None:
@@ -284,7 +348,7 @@ def main() -> None:
         scene.mkdir()
         write_scene(scene)
         rows = measure_end_to_end(work, scene, chips=options.chips, rounds=options.rounds)
-        rows += measure_workers(work, scene, chips=options.chips // 4, rounds=options.rounds)
+        rows += measure_workers(work, scene, rounds=options.rounds)
         rows += measure_driver(work, scene, chips=options.chips)
         rows += measure_memory(work, scene, chips=options.chips, many=options.many)
     keep(options.out, [to_table(rows)], rounds=options.rounds, rows=[asdict(line) for line in rows])

@@ -53,11 +53,12 @@ class KeptTiles:
                 self._tiles.move_to_end(key)
             return self._tiles.get(key)
 
-    def keep(self, key: Key, tile: bytes) -> None:
-        """Keep a tile that was found whole."""
+    def keep(self, key: Key, tile: bytes | memoryview) -> None:
+        """Keep a copy of a tile that was found whole."""
+        copy = _copy(tile)
         with self._lock:
-            self.bytes += len(tile) - len(self._tiles.pop(key, b""))
-            self._tiles[key] = _apart(tile)
+            self.bytes += len(copy) - len(self._tiles.pop(key, b""))
+            self._tiles[key] = copy
             while self.bytes > self.most_bytes:
                 self.bytes -= len(self._tiles.popitem(last=False)[1])
 
@@ -92,10 +93,10 @@ class KeptTiles:
                 self.bytes -= len(self._tiles.pop(key))
 
 
-def _apart(tile: bytes) -> Tile:
-    """A copy in memory of its own, where there are such: once it is let go the system has it back, whatever lies beside it."""
+def _copy(tile: bytes | memoryview) -> Tile:
+    """In memory of its own, where that can be: once it is let go the system has it back, whatever lies beside it."""
     if len(tile) < OWN_BYTES or not hasattr(mmap, "MAP_ANONYMOUS"):
-        return tile
+        return bytes(tile)
     copy = mmap.mmap(-1, len(tile), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     copy[:] = tile
     return copy

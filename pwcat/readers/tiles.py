@@ -212,20 +212,20 @@ def _cut_run(band: _Band, run: Sequence[int], data: memoryview) -> list[tuple[in
     header, damaged = band.header, []
     for tile in run:
         start = int(header.offsets[tile] - header.offsets[run[0]])
-        compressed = bytes(data[start : start + int(header.sizes[tile])])
+        compressed = data[start : start + int(header.sizes[tile])]
         try:
             _cut(band, tile, compressed)
         except ValueError as exc:
             row, column = divmod(tile, header.across)
             where = f"tile in row {row}, column {column}"
             band.damaged[tile] = f"Error reading {band.address.name}: {where} is damaged: {exc}"
-            damaged.append((tile, compressed))
+            damaged.append((tile, bytes(compressed)))
         else:
             KEPT.keep(band.key(tile), compressed)
     return damaged
 
 
-def _cut(band: _Band, tile: int, compressed: Tile) -> None:
+def _cut(band: _Band, tile: int, compressed: Tile | memoryview) -> None:
     """One tile cut into chips.
 
     Raises:
