@@ -27,6 +27,7 @@ import shapely
 from pwcat.atomic import replacing
 from pwcat.errors import SourceError
 from pwcat.providers import OpenSource
+from pwcat.providers.transport import Patience
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
 from pwcat.search import find_items
@@ -53,7 +54,15 @@ class OtherGridError(SourceError):
     """The acquisition is there, on another pixel grid."""
 
 
-def find_counterpart(scene: Scene, fallback: OpenSource, *, source: OpenSource, chip: Chip, folder: Path) -> Scene:
+def find_counterpart(
+    scene: Scene,
+    fallback: OpenSource,
+    *,
+    source: OpenSource,
+    chip: Chip,
+    folder: Path,
+    patience: Patience | None = None,
+) -> Scene:
     """The scene of another source that is the same acquisition, on the same pixel grid.
 
     Args:
@@ -62,6 +71,7 @@ def find_counterpart(scene: Scene, fallback: OpenSource, *, source: OpenSource, 
         source: the plan's.
         chip: whose bands and pixels are wanted.
         folder: where answers are kept.
+        patience: with the other source's API; the usual one where ``None``.
 
     Raises:
         OtherGridError: it is on another grid.
@@ -72,7 +82,7 @@ def find_counterpart(scene: Scene, fallback: OpenSource, *, source: OpenSource, 
         if path.is_file():
             item = json.loads(path.read_text(encoding="utf-8"))
         else:
-            item = _ask(scene, fallback)
+            item = _ask(scene, fallback, patience)
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
                 part.write_text(json.dumps(item, sort_keys=True) + "\n", encoding="utf-8")
@@ -94,11 +104,13 @@ def _key(scene: Scene, fallback: OpenSource) -> str:
     return sha256("\n".join([scene.id, place, fallback.collection]).encode()).hexdigest()[:32]
 
 
-def _ask(scene: Scene, fallback: OpenSource) -> dict[str, Any]:
+def _ask(scene: Scene, fallback: OpenSource, patience: Patience | None) -> dict[str, Any]:
     """The item of the same acquisition; of several, the one whose footprint is most alike, then the nearest in time, by id."""
     point = scene.footprint.representative_point()
     span = "/".join((scene.time + step).strftime("%Y-%m-%dT%H:%M:%SZ") for step in (-SEARCHED, SEARCHED))
-    asked = find_items(replace(fallback, search="api"), datetime=span, sites=np.array([[point.x, point.y]]))
+    asked = find_items(
+        replace(fallback, search="api"), datetime=span, sites=np.array([[point.x, point.y]]), patience=patience
+    )
     wanted = Acquisition.of(scene.item)
     same = [item for item in asked if wanted.is_of(Acquisition.of(item))]
     if not same:

@@ -2,7 +2,8 @@
 
 A scene's chips are read together. A tile that is damaged costs the chips that touch it; the others are read without it. Where
 a read fails because of the file and does not say which tile it is, they are read in ever smaller parts; where it fails because
-of the server, the parts would fail likewise.
+of the server, the parts would fail likewise. Sources that have just failed so (:mod:`pwcat.pixels.outages`) are asked after
+the others, with little patience.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,28 @@ from numpy.typing import NDArray
 
 from pwcat.errors import DamagedError, ForbiddenError, SourceError
 from pwcat.pixels.fallback import OtherGridError, find_counterpart
+from pwcat.pixels.outages import OUTAGES
 from pwcat.pixels.quality import clear_pixels, read_quality, unusable
 from pwcat.pixels.reasons import Cause, cause_of
 from pwcat.providers import OpenSource
+from pwcat.providers.transport import Patience
 from pwcat.readers import ReaderName, read_chips
+from pwcat.readers.wire import StalledError, hastily
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
+from pwcat.search import Refused
 
 __all__ = ["Desk", "Effort", "Failed", "Served"]
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
+# Where time runs out, each attempt costs minutes.
+TIMED_OUT_ATTEMPTS = 2
 RETRY_DELAY_S = 0.5
+
+# With the API of another source, which is asked for one scene: half a minute at most; and with one that has failed of late.
+PATIENT, HASTY = Patience(attempts=4), Patience(attempts=1)
 
 # Failures that may be of some chips alone.
 OF_THE_FILE: frozenset[Cause] = frozenset({"corrupt data", "other"})
@@ -124,54 +134,80 @@ class Desk:
             corners: easting and northing of each chip's upper-left corner, by the sample's number.
             efforts: of each sample, to be added to.
         """
+        sources = (self.source, *self.fallback)
+        order = sorted(range(len(sources)), key=lambda number: OUTAGES.is_down(sources[number], scene.id))
         parts = [_Part(members=list(corners))]
-        for source in (self.source, *self.fallback):
-            failed: list[_Part] = []
+        for number in order:
+            source, failed = sources[number], list[_Part]()
             for part in parts:
-                for outcome in self._at(source, scene, part, corners, efforts):
+                wanted = {member: corners[member] for member in part.members}
+                turn = _Turn(hasty=OUTAGES.ask(source, scene.id), last=number == order[-1], repeated=bool(part.told))
+                for outcome in self._at(source, scene, wanted, efforts, turn):
+                    OUTAGES.note(source, scene.id, outcome.cause if isinstance(outcome, Failed) else None)
                     if isinstance(outcome, Served):
                         yield outcome
                     else:
-                        failed.append(part.failed_as(outcome))
+                        failed.append(part.failed_as(outcome, number))
             parts = failed
-        for part in parts:
-            assert part.cause is not None
-            yield Failed(members=part.members, cause=part.cause, reason="; ".join(part.reasons))
+        yield from (part.end() for part in parts)
 
     def _at(
         self,
         source: OpenSource,
         scene: Scene,
-        part: _Part,
-        corners: Mapping[int, tuple[float, float]],
+        wanted: Mapping[int, tuple[float, float]],
         efforts: Mapping[int, Effort],
+        turn: _Turn,
     ) -> Iterator[Served | Failed]:
         """What a source makes of some samples."""
         try:
-            here = scene if source is self.source else self._counterpart(scene, source)
+            here = scene if source is self.source else self._counterpart(scene, source, turn)
         except (SourceError, RuntimeError) as exc:
-            cause: Cause = "other grid" if isinstance(exc, OtherGridError) else cause_of(exc)
-            yield Failed(members=part.members, cause=cause, reason=f"at {source.provider}: {_words(exc, source)}")
+            reason = f"at {source.provider}: {_words(exc, source)}"
+            yield Failed(members=list(wanted), cause=_cause_of_search(exc), reason=reason)
             return
-        wanted = {member: corners[member] for member in part.members}
-        attempt = _Attempt(desk=self, source=source, scene=here, efforts=efforts, repeated=part.cause is not None)
+        attempt = _Attempt(
+            desk=self, source=source, scene=here, efforts=efforts, turn=turn, planned=scene.id, repeated=turn.repeated
+        )
         yield from attempt.read(wanted, ATTEMPTS)
 
-    def _counterpart(self, scene: Scene, source: OpenSource) -> Scene:
-        return find_counterpart(scene, source, source=self.source, chip=self.chip, folder=self.folder)
+    def _counterpart(self, scene: Scene, source: OpenSource, turn: _Turn) -> Scene:
+        patience = HASTY if turn.hasty else PATIENT
+        return find_counterpart(
+            scene, source, source=self.source, chip=self.chip, folder=self.folder, patience=patience
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Turn:
+    """How a source is asked.
+
+    Attributes:
+        hasty: with little patience: it has failed of late.
+        last: whether no other is asked after it.
+        repeated: whether another was asked before it.
+    """
+
+    hasty: bool
+    last: bool
+    repeated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """Samples of a scene that still want to be served, and why they were not."""
+    """Samples of a scene that still want to be served, and why they were not, by the number of the source."""
 
     members: list[int]
-    cause: Cause | None = None
-    reasons: tuple[str, ...] = ()
+    told: Mapping[int, Failed] = field(default_factory=dict)
 
-    def failed_as(self, failed: Failed) -> _Part:
+    def failed_as(self, failed: Failed, number: int) -> _Part:
         """Those of it that failed once more."""
-        return _Part(members=failed.members, cause=self.cause or failed.cause, reasons=(*self.reasons, failed.reason))
+        return _Part(members=failed.members, told={**self.told, number: failed})
+
+    def end(self) -> Failed:
+        """What is said of it in the end: the plan's source first, whoever was asked first."""
+        told = [self.told[number] for number in sorted(self.told)]
+        return Failed(members=self.members, cause=told[0].cause, reason="; ".join(each.reason for each in told))
 
 
 @dataclass(kw_only=True)
@@ -179,6 +215,7 @@ class _Attempt:
     """Samples read from one item of one source.
 
     Attributes:
+        planned: the scene that the plan names.
         repeated: whether what is read next repeats what has failed.
     """
 
@@ -186,6 +223,8 @@ class _Attempt:
     source: OpenSource
     scene: Scene
     efforts: Mapping[int, Effort]
+    turn: _Turn
+    planned: str
     repeated: bool
 
     def read(self, corners: Mapping[int, tuple[float, float]], attempts: int) -> Iterator[Served | Failed]:
@@ -224,7 +263,8 @@ class _Attempt:
             signed: dict[str, str] = {}
             try:
                 signed |= self._signed()
-                return self._once(corners)
+                with hastily(self.turn.hasty):
+                    return self._once(corners)
             except ForbiddenError as exc:
                 if refused:
                     return self._failed(corners, exc, f"{exc.href}: the server refuses it (403), signed anew as well")
@@ -236,9 +276,17 @@ class _Attempt:
                 return self._failed(corners, exc)
             except RuntimeError as exc:
                 failures += 1
-                if failures >= attempts:
+                if failures >= self._patience(exc, attempts):
                     return self._failed(corners, exc)
                 time.sleep(RETRY_DELAY_S * 2 ** (failures - 1))
+
+    def _patience(self, exc: RuntimeError, attempts: int) -> int:
+        """How often it is worth trying what failed like this."""
+        if self.turn.hasty or OUTAGES.is_down(self.source, self.planned):
+            return 1
+        if isinstance(exc, StalledError) and not self.turn.last:
+            return 1  # each request was sent twice, and another source can be asked
+        return min(attempts, TIMED_OUT_ATTEMPTS) if cause_of(exc) == "timed out" else attempts
 
     def _signed(self) -> dict[str, str]:
         """Hrefs of the bands as the reader has them signed: where they are refused, that token is dropped, and no newer one."""
@@ -306,6 +354,15 @@ class _Attempt:
         log.info("scene %s of %s: %s", self.scene.id, self.source.provider, words)
         where = "" if self.source is self.desk.source else f"at {self.source.provider}: "
         return Failed(members=list(corners), cause=cause_of(exc), reason=f"{where}{self.scene.id}: {words}")
+
+
+def _cause_of_search(exc: Exception) -> Cause:
+    """Why an acquisition was not found at another source."""
+    if isinstance(exc, OtherGridError):
+        return "other grid"
+    if isinstance(exc, Refused) and (exc.status is None or exc.status == 429 or not 0 < exc.status < 500):
+        return "timed out" if exc.status is None else "server error"
+    return cause_of(exc)
 
 
 def _words(exc: Exception | str, source: OpenSource) -> str:

@@ -324,8 +324,8 @@ def _in_our_words(exc: RuntimeError, signed: Mapping[str, Any], frozen: Mapping[
         href, name = signed[key]["href"], frozen[key]["href"]
         if href in text:
             forget_files(href)  # GDAL would give the same bytes, or the same refusal, the next time
-            if _refused(href, name):
-                return ForbiddenError(name)
+            if (failure := _asked(href, name)) is not None:
+                return failure
             text = text.replace(href, name)
     return RuntimeError(text)
 
@@ -336,18 +336,18 @@ def _unsigned(text: str, names: Mapping[str, str]) -> str:
     return text
 
 
-def _refused(href: str, name: str) -> bool:
-    """Whether the server refuses a file; GDAL's messages do not always say."""
+def _asked(href: str, name: str) -> RuntimeError | None:
+    """Whether the server refuses a file, or is silent; GDAL's messages do not always say."""
     address = Address.of(href, name=name)
     if address is None or not wire.usable():
-        return False
+        return None
     try:
         wire.run(wire.fetch(address, 0, 1, retries=0))
-    except ForbiddenError:
-        return True
+    except (ForbiddenError, wire.StalledError) as exc:
+        return exc
     except RuntimeError:
-        return False
-    return False
+        return None
+    return None
 
 
 def _signed(scene: Scene, source: OpenSource) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import atexit
 import os
 import random
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -29,16 +31,38 @@ from pwcat.readers import counting
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
-__all__ = ["Address", "Answer", "fetch", "run", "usable"]
+__all__ = ["Address", "Answer", "StalledError", "fetch", "hastily", "run", "usable"]
 
 T = TypeVar("T")
 
 # A server that cannot be reached, or stops sending, is given up after so long; a whole answer may take longer.
 CLIENT: ClientConfig = {"allow_http": True, "connect_timeout": "10s", "read_timeout": "20s", "timeout": "120s"}
 RETRIES = 4
+# Of a server that is silent for so long: each costs as much again. Those that refuse are asked as often as may help.
+STALLED_RETRIES = 1
+# Of one that is known to fail: a single lost answer is not to cost a scene.
+HASTY_RETRIES = 1
 RETRY_DELAY_S = 0.5
 
 _STATUS = re.compile(r"status code: (\d{3})")
+# As obstore says that time ran out: to connect, for the next bytes, or for the whole answer.
+_TIMED_OUT = re.compile(r"kind: Timeout|TimedOut")
+
+_hasty: ContextVar[bool] = ContextVar("hasty", default=False)
+
+
+class StalledError(RuntimeError):
+    """A server was silent for as long as it is waited for, each time it was asked: asking again costs as much once more."""
+
+
+@contextmanager
+def hastily(hasty: bool = True) -> Iterator[None]:
+    """Within the block, what this thread reads is asked for with little patience, if so."""
+    token = _hasty.set(hasty)
+    try:
+        yield
+    finally:
+        _hasty.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +118,35 @@ async def fetch(address: Address, start: int, end: int, *, retries: int = RETRIE
 
     Raises:
         ForbiddenError: the server refuses.
+        StalledError: it was silent in the end.
         RuntimeError: it has no such file, does not serve ranges, or fails every time.
     """
-    for attempt in range(retries + 1):
-        if attempt:
-            counting.add(retries=1)
-            await asyncio.sleep(RETRY_DELAY_S * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
+    hasty = _hasty.get()
+    most, most_stalled = min(retries, HASTY_RETRIES if hasty else retries), 0 if hasty else STALLED_RETRIES
+    failed = stalled = 0
+    while True:
         try:
             return await _fetch_once(address, start, end)
         except _TransientError as exc:
-            reason = str(exc)
-    raise RuntimeError(f"Error reading {address.name}: {reason}; asked {retries + 1} times")
+            failed, stalled = failed + 1, stalled + exc.stalled
+            if failed > most or stalled > most_stalled:
+                times = "once" if failed == 1 else f"{failed} times"
+                kind = StalledError if exc.stalled else RuntimeError
+                raise kind(f"Error reading {address.name}: {exc}; asked {times}") from None
+        counting.add(retries=1)
+        await asyncio.sleep(RETRY_DELAY_S * 2 ** (failed - 1) * random.uniform(0.75, 1.25))
 
 
 class _TransientError(Exception):
-    """Asking again may help."""
+    """Asking again may help.
+
+    Attributes:
+        stalled: whether time ran out.
+    """
+
+    def __init__(self, message: str, *, stalled: bool = False) -> None:
+        super().__init__(message)
+        self.stalled = stalled
 
 
 async def _fetch_once(address: Address, start: int, end: int) -> Answer:
@@ -147,6 +185,8 @@ def _reason(exc: Exception, address: Address) -> Exception:
     for sign in ("UnexpectedRange", "NoContentRange", "RangeNotSupported", "ParseRange", "InvalidContentRange"):
         if sign in text:
             return RuntimeError(f"Error reading {address.name}: the server does not serve the range it is asked for")
+    if _TIMED_OUT.search(text):
+        return _TransientError("the server does not answer in time, or stalls", stalled=True)
     return _TransientError("the server does not answer, or stops before the end")
 
 
