@@ -82,7 +82,7 @@ def _show_build(built: Built, *, as_json: bool) -> None:
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(report.counts.items(), reverse=True))
     made = f"{report.shards_built:,} of {report.shards:,} shards made now" if report.shards_built else "all there"
     click.echo(f"{built.folder}: {counts}; {made}")
-    told = (_loss_lines, _lack_lines, _flag_lines, _reserve_lines, _cost_lines)
+    told = (_loss_lines, _fallback_lines, _lack_lines, _flag_lines, _reserve_lines, _cost_lines)
     for line in (line for lines in told for line in lines(report)):
         click.echo(f"  {line}")
     click.echo(f"Next: pwcat {'doctor' if report.missing else 'stats'} {built.folder}")
@@ -93,6 +93,12 @@ def _loss_lines(report: BuildReport) -> Iterator[str]:
     yield from map(str, report.losses[:MOST_LOSSES])
     if rest := report.losses[MOST_LOSSES:]:
         yield f"{sum(loss.count for loss in rest):,} for {len(rest):,} other {'cause' if len(rest) == 1 else 'causes'}"
+
+
+def _fallback_lines(report: BuildReport) -> Iterator[str]:
+    """What other sources than the recipe's first served."""
+    for name, count in report.fallback.items():
+        yield f"{'1 date' if count == 1 else f'{count:,} dates'} of samples from a fallback, {name}"
 
 
 def _lack_lines(report: BuildReport) -> Iterator[str]:

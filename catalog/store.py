@@ -193,11 +193,10 @@ def _bands(cube: Cube) -> list[dict[str, Any]]:
 
 
 def _sources(plan: FrozenPlan, ledger: pa.Table) -> list[str]:
-    """Who served pixels, ``provider/collection``, sorted: the recipe's source and sensors, and those that stood in for it."""
+    """Who served pixels, by name, sorted: the recipe's source and sensors, and those that stood in for it."""
     recorded = {source for served in ledger["source"].to_pylist() for source in served or [] if source}
-    asked = plan.recipe.source
-    beside = {f"{one.source.provider}/{one.source.collection}" for one in plan.recipe.sensors.values()}
-    return sorted((recorded or {f"{asked.provider}/{asked.collection}"}) | beside)
+    beside = {one.source.name for one in plan.recipe.sensors.values()}
+    return sorted((recorded or {plan.recipe.source.name}) | beside)
 
 
 _PARQUET = "application/vnd.apache.parquet"

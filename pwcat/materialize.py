@@ -25,7 +25,7 @@ from pwcat.building.coming import forget_scenes, last_shards
 from pwcat.building.coordinates import write_samples
 from pwcat.building.execution import run_shards
 from pwcat.building.ledger import UNUSABLE, ledger_path, ledger_settles, read_ledger
-from pwcat.building.losses import Loss, count_lacks, count_losses
+from pwcat.building.losses import Loss, count_lacks, count_losses, count_stand_ins
 from pwcat.building.sensing import SensorPack
 from pwcat.building.shards import ShardResult, ShardTask, make_shard
 from pwcat.building.standing import OnStanding, Standing, untold
@@ -47,7 +47,7 @@ __all__ = ["BuildReport", "build_cube", "require_same_cube", "spec_of"]
 
 # What is read of the plan and of the ledgers as a whole: the rest is read shard by shard, or not at all.
 PLAN_COLUMNS = {*ROW_FIELDS, "stratum", "split", "shard"}
-OUTCOME_COLUMNS = {"id", "status", "reason", "cause", "without"}
+OUTCOME_COLUMNS = {"id", "status", "reason", "cause", "without", "source"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ class BuildReport:
         replaced: samples that are sites of the reserve by now, over the whole dataset.
         reserve_left: sites of the reserve that are unused; ``None`` where the plan has no reserve.
         lacks: for how many dates of samples that have pixels each sensor has nothing; empty without sensors.
+        fallback: how many dates of samples that have pixels each of the other sources served, by its name.
         short: samples without pixels for which the reserve has no site left of their stratum, by stratum.
         shards_built: shards made now; the others were there.
         shards: all of them.
@@ -76,6 +77,7 @@ class BuildReport:
     replaced: int
     reserve_left: int | None
     lacks: dict[str, int]
+    fallback: dict[str, int]
     short: dict[str, int]
     shards_built: int
     shards: int
@@ -166,6 +168,7 @@ def _build(run: _Run, statuses: Sequence[str]) -> BuildReport:
         losses=count_losses(ledger),
         flagged=flagged,
         lacks=count_lacks(ledger, plan.recipe.sensors),
+        fallback=count_stand_ins(ledger, plan.recipe.source),
         **_replaced(plan, choice),
         shards_built=len(run.shards),
         shards=spec.num_shards,

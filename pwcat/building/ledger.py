@@ -56,7 +56,7 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("valid_fraction", pa.float64()),
         pa.field("boa_offset", pa.list_(pa.int32())),
         # One a date each; null where the date was not read, or there is nothing to say.
-        pa.field("source", pa.list_(pa.string())),  # provider/collection that served it
+        pa.field("source", pa.list_(pa.string())),  # that served it, by name
         pa.field("item", pa.list_(pa.string())),  # its item there
         pa.field("cloud_fraction", pa.list_(pa.float64())),
         pa.field("offset_flag", pa.list_(pa.string())),

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Loss", "count_lacks", "count_losses"]
+from pwcat.providers.document import Source
+
+__all__ = ["Loss", "count_lacks", "count_losses", "count_stand_ins"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,19 @@ def count_lacks(ledger: pa.Table, sensors: Iterable[str]) -> dict[str, int]:
     lacks = pc.list_flatten(ledger["without"])
     names: Counter[str] = Counter(pc.struct_field(lacks, "sensor").to_pylist()) if len(lacks) else Counter()
     return {name: names[name] for name in sensors}
+
+
+def count_stand_ins(ledger: pa.Table, source: Source) -> dict[str, int]:
+    """How many dates of samples that have pixels other sources than the plan's served, by their names.
+
+    Args:
+        ledger: :data:`pwcat.building.ledger.LEDGER_SCHEMA`; older ones call every source ``provider/collection``.
+        source: the plan's.
+    """
+    own = {source.name, f"{source.provider}/{source.collection}"}
+    served = pc.list_flatten(ledger.filter(pc.equal(ledger["status"], "written"))["source"])
+    counts = Counter(served.drop_null().to_pylist())
+    return {name: counts[name] for name in sorted(counts.keys() - own)}
 
 
 def count_losses(ledger: pa.Table) -> list[Loss]:

@@ -249,7 +249,7 @@ class _Shard:
         flag = self._flag(served) if len(served.dn) else None
         for row in (*served.members, *served.cloudy):
             entry = self.entries[row]
-            entry.source[time], entry.item[time] = f"{source.provider}/{source.collection}", scene.id
+            entry.source[time], entry.item[time] = source.name, scene.id
             entry.cloud_fraction[time] = served.cloud.get(row)
         for row, dn in zip(served.members, served.dn, strict=True):
             self.valid[row] &= (dn != 0).all(axis=0)
@@ -268,7 +268,7 @@ class _Shard:
         for number, (row, dn) in enumerate(zip(served.members, served.dn, strict=True)):
             entry = self.entries[row]
             if task.rows[row]["scene_ids"][time] == planned:
-                entry.source[time], entry.item[time] = f"{source.provider}/{source.collection}", scene.id
+                entry.source[time], entry.item[time] = source.name, scene.id
                 entry.boa_offset[time], entry.offset_flag[time] = offset, flag
             clear = None if served.clear is None else served.clear[number]
             whole = self.stacks.add(row, time, usable(dn, offset=offset, clear=clear))

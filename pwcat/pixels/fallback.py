@@ -100,7 +100,7 @@ def _lock_of(path: Path) -> Lock:
 
 
 def _key(scene: Scene, fallback: OpenSource) -> str:
-    place = fallback.provider if fallback.provider == "archive" else fallback.url
+    place = fallback.name if fallback.provider == "archive" else fallback.url
     return sha256("\n".join([scene.id, place, fallback.collection]).encode()).hexdigest()[:32]
 
 
@@ -114,9 +114,9 @@ def _ask(scene: Scene, fallback: OpenSource, patience: Patience | None) -> dict[
     wanted = Acquisition.of(scene.item)
     same = [item for item in asked if wanted.is_of(Acquisition.of(item))]
     if not same:
-        raise SourceError(f"{fallback.provider} ({fallback.collection}) has no such acquisition as {scene.id}")
+        raise SourceError(f"{fallback.name} has no such acquisition as {scene.id}")
     best = min(same, key=lambda item: (-round(wanted.likeness(Acquisition.of(item)), 6), wanted.lag(item), item["id"]))
-    log.info("scene %s is %s of %s", scene.id, best["id"], fallback.provider)
+    log.info("scene %s is %s of %s", scene.id, best["id"], fallback.name)
     return best
 
 

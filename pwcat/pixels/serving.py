@@ -163,7 +163,7 @@ class Desk:
         try:
             here = scene if source is self.source else self._counterpart(scene, source, turn)
         except (SourceError, RuntimeError) as exc:
-            reason = f"at {source.provider}: {_words(exc, source)}"
+            reason = f"at {source.name}: {_words(exc, source)}"
             yield Failed(members=list(wanted), cause=_cause_of_search(exc), reason=reason)
             return
         attempt = _Attempt(
@@ -351,8 +351,8 @@ class _Attempt:
 
     def _failed(self, corners: Mapping[int, tuple[float, float]], exc: Exception, text: str | None = None) -> Failed:
         words = _words(text or exc, self.source)
-        log.info("scene %s of %s: %s", self.scene.id, self.source.provider, words)
-        where = "" if self.source is self.desk.source else f"at {self.source.provider}: "
+        log.info("scene %s of %s: %s", self.scene.id, self.source.name, words)
+        where = "" if self.source is self.desk.source else f"at {self.source.name}: "
         return Failed(members=list(corners), cause=cause_of(exc), reason=f"{where}{self.scene.id}: {words}")
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pwcat.document import Document
+from pwcat.providers.naming import name_source
 from pwcat.providers.register import PROVIDERS
 
 __all__ = ["Source"]
@@ -37,6 +38,11 @@ class Source(Document):
         default_factory=list,
         description="sources of the same acquisitions, tried in this order where it cannot serve one",
     )
+
+    @property
+    def name(self) -> str:
+        """What it is called in ledgers and reasons; see :func:`pwcat.providers.naming.name_source`."""
+        return name_source(self.provider, self.collection, url=self.url, path=self.path)
 
     @field_validator("fallback")
     @classmethod

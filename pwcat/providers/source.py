@@ -12,6 +12,7 @@ from pwcat.errors import SourceError
 from pwcat.pixels.harmonise import boa_offset
 from pwcat.providers.addresses import check_address
 from pwcat.providers.document import Source
+from pwcat.providers.naming import name_source
 from pwcat.providers.records import Collection, Provider, asset_of_item
 from pwcat.providers.redaction import strip_signature, unsign
 from pwcat.providers.register import PROVIDERS
@@ -35,6 +36,7 @@ class OpenSource:
         search: how scenes are looked for; see :func:`pwcat.search.find_items`.
         signing: another way of signing than the provider's.
         files_per_s: requests a second that its files are asked for, of all workers together; ``None`` for no limit.
+        path: of an archive's folder, as the recipe has it.
     """
 
     provider: str
@@ -44,6 +46,12 @@ class OpenSource:
     search: Literal["auto", "api", "snapshot"] = "auto"
     signing: Signing | None = None
     files_per_s: float | None = None
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in ledgers and reasons; see :func:`pwcat.providers.naming.name_source`."""
+        return name_source(self.provider, self.collection, url=self.url, path=self.path)
 
     @property
     def profile(self) -> Provider:
@@ -181,4 +189,5 @@ def _opened(source: Source, url: str) -> OpenSource:
         allow_private=source.allow_private,
         search=source.search,
         files_per_s=source.requests_per_s or PROVIDERS[source.provider].files_per_s,
+        path=source.path,
     )

@@ -121,4 +121,4 @@ def test_a_fallback_that_is_down_is_asked_last_and_the_reasons_keep_their_order(
     assert {entry["status"] for entry in entries} == {"failed"}
     for entry in entries:
         assert entry["cause"] == "not found"
-        assert entry["reason"].index("no such file") < entry["reason"].index("; at archive: ")
+        assert entry["reason"].index("no such file") < entry["reason"].index(f"; at {dead.source.name}: ")

@@ -80,6 +80,7 @@ class Archive:
     def __init__(self, folder: Path, home: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
+        self.path = folder.name
         self.url, self.control, self.log = f"http://127.0.0.1:{port}", home / f"{port}.json", home / f"{port}.log"
         self.tell()
         script = Path(__file__).with_name("failing_archive.py")
@@ -94,7 +95,7 @@ class Archive:
 
     @property
     def source(self) -> OpenSource:
-        return OpenSource(provider="archive", url=self.url, collection=COLLECTION)
+        return OpenSource(provider="archive", url=self.url, path=self.path, collection=COLLECTION)
 
     def tell(self, *, oldest: int = 0, **faults: int) -> None:
         """Answer paths that hold a word (``__`` for a slash) by a status, and tokens before the oldest by 403."""
@@ -184,7 +185,7 @@ def test_another_source_stands_in_for_what_one_cannot_serve(status, first, secon
         scene = row["scene_ids"][0]
         twin = scene in lost
         assert entry["item"] == [f"TWIN_{scene}" if twin else scene]
-        assert entry["source"] == [f"archive/{COLLECTION}"]
+        assert entry["source"] == [f"archive:{(second if twin else first).path}/{COLLECTION}"]
         assert entry["boa_offset"] == [1000 if (baselines[scene] == "05.10") != twin else 0]
         assert (entry["attempts"], entry["retries"]) == ((4, 3) if twin else (1, 0))
         assert (entry["status"], entry["reason"], entry["cause"]) == ("written", None, None)
@@ -211,8 +212,10 @@ def test_cube_and_items_name_the_scene_that_stood_in(first, second, planned):
     scenes = [scenes[0] for scenes in read_plan(planned).table["scene_ids"].to_pylist()]
     lost = sorted(set(scenes))[:2]
     first.tell(**{f"{word(name)}__B05": 404 for name in lost})
-    twins = replace(second.source, provider="stac", allow_private=True)
-    build_cube(planned, source=first.source, fallback=[twins])
+    twins = replace(second.source, provider="stac", path=None, allow_private=True)
+    report = build_cube(planned, source=first.source, fallback=[twins])
+    place = f"stac:{second.url.removeprefix('http://')}/{COLLECTION}"
+    assert report.fallback[place] == sum(name in lost for name in scenes)
     describe(planned)
     served = [f"TWIN_{name}" if name in lost else name for name in scenes]
     with xr.open_zarr(planned / "cube.zarr") as cube:
@@ -221,7 +224,7 @@ def test_cube_and_items_name_the_scene_that_stood_in(first, second, planned):
     items = pq.read_table(planned / "items.parquet")
     assert items["pwcat:scene_ids"].to_pylist() == [[name] for name in served]
     collection = json.loads((planned / "collection.json").read_text())
-    assert collection["pwcat:sources"] == [f"archive/{COLLECTION}", f"stac/{COLLECTION}"]
+    assert collection["pwcat:sources"] == sorted([first.source.name, place])
     build_cube(planned, source=first.source)  # there is nothing left to do, and the names stay
     with xr.open_zarr(planned / "cube.zarr") as cube:
         assert cube["scene_id"].values[:, 0].tolist() == served
@@ -249,10 +252,10 @@ def test_what_no_source_serves_fails_with_the_reason_of_each(first, second, task
     href = f"archive:{COLLECTION}/{lost}/B05.tif"
     assert said[:2] == other[:2] == ("failed", "not found")
     assert said[2].startswith(
-        f"{lost}: Error reading {href}: there is no such file (404); at archive: TWIN_{lost}: Error "
+        f"{lost}: Error reading {href}: there is no such file (404); at archive:twin/{COLLECTION}: TWIN_{lost}: Error "
     )
     assert "the server answers 503" in said[2]
-    assert f"; at archive: TWIN_{shifted} is on another pixel grid than {shifted}: EPSG:" in other[2]
+    assert f"; at archive:twin/{COLLECTION}: TWIN_{shifted} is on another pixel grid than {shifted}: EPSG:" in other[2]
     assert statuses(planned)["failed"] == sum(row["scene_ids"][0] in (lost, shifted) for row in task.rows)
     assert all("127.0.0.1" not in (entry["reason"] or "") for entry in entries)
     # Once the server is well, a rerun reads these alone

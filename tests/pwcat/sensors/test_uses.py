@@ -14,6 +14,7 @@ from publish.dataset import publish_dataset
 from publish.decode import decode
 from publish.verify import verify_folder
 from pwcat.errors import CatalogError, TrainingError
+from pwcat.plan import read_plan
 from training.loader import band_indices, read_chips
 from training.normalize import measure, unit_of
 
@@ -46,7 +47,10 @@ def test_a_collection_says_what_numbers_of_sensors_mean(catalog):
         "unit": "dB",
         "nodata": 0,
     }
-    assert document["pwcat:sources"] == ["archive/dem", "archive/s1", "archive/s2"]
+    recipe = read_plan(catalog.path / "with").recipe
+    wanted = {recipe.source.name, *(sensor.source.name for sensor in recipe.sensors.values())}
+    assert document["pwcat:sources"] == sorted(wanted)
+    assert [name.rpartition("/")[2] for name in document["pwcat:sources"]] == ["dem", "s1", "s2"]
     assert document["assets"]["sensors"]["href"] == "./sensors.parquet"
     bare = json.loads((catalog.path / "without" / "collection.json").read_text())
     assert "sensors" not in bare["assets"]

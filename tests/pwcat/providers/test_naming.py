@@ -1,0 +1,34 @@
+"""How sources are called: two of them never alike, nothing secret, nothing of the moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from pwcat.providers.document import Source
+from pwcat.providers.source import open_source
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ({"provider": "earth-search"}, "earth-search/c"),
+        ({"provider": "planetary-computer", "url": "https://mirror.example/"}, "planetary-computer/c"),
+        ({"provider": "stac", "url": "https://Api.Example:8443/v1/"}, "stac:api.example:8443/v1/c"),
+        ({"provider": "stac", "url": "https://me:PW@api.example/v1;jsessionid=X?api_key=K#f"}, "stac:api.example/v1/c"),
+        ({"provider": "archive", "url": "http://127.0.0.1:8123"}, "archive:127.0.0.1:8123/c"),
+        ({"provider": "archive", "path": "../b"}, "archive:../b/c"),
+    ],
+)
+def test_a_name_tells_sources_apart_and_holds_no_secret(source, name):
+    document = Source(collection="c", **source)
+    assert document.name == name
+    if document.path is None:
+        with open_source(document, base_dir=None) as opened:
+            assert opened.name == name
+
+
+def test_an_archive_is_called_by_its_path_wherever_it_is_served(archive_dir):
+    document = Source(provider="archive", path=archive_dir.name, collection="c")
+    with open_source(document, base_dir=archive_dir.parent) as opened:
+        assert opened.name == document.name == f"archive:{archive_dir.name}/c"
+        assert "127.0.0.1" in opened.url
