@@ -4,8 +4,8 @@ A public STAC API could name ``file:///etc/passwd`` or ``http://169.254.169.254/
 files, paths and GDAL's own prefixes; addresses that are loopback, link-local, private or otherwise not of the public
 internet, in whatever form (IPv6, IPv4 within IPv6, decimal, octal or hexadecimal numbers); names that resolve to such.
 
-A name is resolved here and again by whoever reads, so that a name server that answers differently within a moment can
-still deceive: for sources that are not trusted at all, a firewall is the answer.
+A name is resolved here and, by :mod:`pwcat.providers.guard`, once more for the connection itself, which goes to the addresses
+that were judged. Of searches and of stores that are read past that, whoever reads resolves the name again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import ipaddress
 import socket
 import time
 import unicodedata
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from pwcat.errors import SourceError
 from pwcat.providers.redaction import unsign
 
-__all__ = ["check_address", "refusal"]
+__all__ = ["check_address", "locate", "refusal"]
 
 WEB = ("http", "https")
 # Object stores: a bucket by name, never an address of a computer. Where they are is in the user's environment.
@@ -82,17 +83,38 @@ def refusal(href: str, *, resolve: bool = True) -> str | None:
     return _host_refusal(host, resolve=resolve)
 
 
+def locate(url: str) -> tuple[Address, ...]:
+    """Where a web server is: all its addresses, which are public; none where its name cannot be resolved.
+
+    Raises:
+        SourceError: one of them is not, or the name is of this computer or its network; says which.
+    """
+    host = urlsplit(url).hostname or ""
+    literal = _literal(_plain(host))
+    found = (literal,) if literal else _resolved(_plain(host), int(time.monotonic() // REMEMBERED_S))
+    why = refusal(url, resolve=False) or _elsewhere(host, found)
+    if why is not None:
+        raise SourceError(why)
+    return found
+
+
 def _host_refusal(host: str, *, resolve: bool) -> str | None:
-    name = unicodedata.normalize("NFKC", host).rstrip(".").lower()
+    name = _plain(host)
     if name in LOCAL_NAMES or name.endswith(tuple(f".{local}" for local in LOCAL_NAMES)):
         return f"{host} is this computer or its network"
     address = _literal(name)
     if address is not None:
         return None if _is_public(address) else f"{host} is {_kind(address)}"
-    for found in _resolved(name, int(time.monotonic() // REMEMBERED_S)) if resolve else ():
-        if not _is_public(found):
-            return f"{host} is at {found}, which is {_kind(found)}"
-    return None
+    return _elsewhere(host, _resolved(name, int(time.monotonic() // REMEMBERED_S))) if resolve else None
+
+
+def _elsewhere(host: str, found: Sequence[Address]) -> str | None:
+    """Why a name is not read that is at these addresses."""
+    return next((f"{host} is at {one}, which is {_kind(one)}" for one in found if not _is_public(one)), None)
+
+
+def _plain(host: str) -> str:
+    return unicodedata.normalize("NFKC", host).rstrip(".").lower()
 
 
 def _literal(host: str) -> Address | None:

@@ -32,6 +32,7 @@ EARTH_SEARCH = Provider(
     url="https://earth-search.aws.element84.com/v1",
     collections={record.id: record for record in (_C1, _L2A)},
     other=_L2A,
+    hosts=("sentinel-cogs.s3.us-west-2.amazonaws.com", "e84-earth-search-sentinel-data.s3.us-west-2.amazonaws.com"),
     requests_per_s=5,
     files_per_s=1000,
     page_size=100,

@@ -100,6 +100,7 @@ PLANETARY_COMPUTER = Provider(
     url="https://planetarycomputer.microsoft.com/api/stac/v1",
     collections={record.id: record for record in (_S2, _S1, _LANDSAT, _DEM, _WORLDCOVER, _NAIP)},
     other=Collection(geoparquet=ITEMS),
+    hosts=SAS.hosts,
     signing=SAS,
     requests_per_s=4,
     files_per_s=500,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pwcat.providers.signing import Signing
 
@@ -141,6 +142,8 @@ class Provider:
         url: the STAC API's root, where it has a fixed one.
         collections: those that are known, by id.
         other: what holds for collections that are not listed.
+        hosts: servers that lead nowhere else, its object store's: by name, or the ends of names, with a point before them.
+            Files there are read without a detour.
         signing: how hrefs are signed.
         requests_per_s: how many requests a second are sent to the API at most; our choice, below what it is known to bear.
         files_per_s: the same of its files, of all workers of a cluster together.
@@ -151,6 +154,7 @@ class Provider:
     url: str | None = None
     collections: Mapping[str, Collection] = field(default_factory=dict)
     other: Collection = Collection()
+    hosts: tuple[str, ...] = ()
     signing: Signing | None = None
     requests_per_s: float | None = None
     files_per_s: float | None = None
@@ -160,6 +164,12 @@ class Provider:
     def collection(self, name: str) -> Collection:
         """The record of a collection; that of unlisted ones where it has none."""
         return self.collections.get(name, self.other)
+
+    def owns(self, href: str) -> bool:
+        """Whether an href is on one of its hosts, encrypted."""
+        parts = urlsplit(href)
+        name, ends = parts.hostname or "", tuple(host for host in self.hosts if host.startswith("."))
+        return parts.scheme == "https" and (name in self.hosts or (bool(ends) and name.endswith(ends)))
 
 
 def asset_of_item(band: str, assets: Mapping[str, Any]) -> str | None:

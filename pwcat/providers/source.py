@@ -12,6 +12,7 @@ from pwcat.errors import SourceError
 from pwcat.pixels.harmonise import boa_offset
 from pwcat.providers.addresses import check_address
 from pwcat.providers.document import Source
+from pwcat.providers.guard import trust, watch
 from pwcat.providers.naming import name_source
 from pwcat.providers.records import Collection, Provider, asset_of_item
 from pwcat.providers.redaction import strip_signature, unsign
@@ -76,19 +77,35 @@ class OpenSource:
         Raises:
             SourceError: it is refused; says why.
         """
-        own = self.provider == "archive" and href.startswith((ARCHIVE_SCHEME, f"{self.url}/"))
-        if not own and not self.allow_private:
+        if not self._trusts(href):
             check_address(href, resolve=resolve)
+
+    def _trusts(self, href: str) -> bool:
+        """Whether an href may lead anywhere."""
+        own = self.provider == "archive" and href.startswith((ARCHIVE_SCHEME, f"{self.url}/"))
+        return own or self.allow_private
 
     def sign(self, href: str) -> str:
         """The href as it can be read right now, with a token of this process where it needs one. Not to be kept.
+
+        Connections for it are watched, unless it may lead anywhere or is on a host of the provider's own.
 
         Raises:
             SourceError: the address is refused, or no token can be had.
         """
         self.check(href)
         located, signing = self.locate(href), self._signing
+        self._watch(located)
         return located if signing is None or located != href else tokens_of(signing).sign(href)
+
+    def _watch(self, href: str) -> None:
+        """Have connections for a file watched, or not; see :mod:`pwcat.providers.guard`."""
+        if not href.startswith(("http://", "https://")):
+            return
+        if self._trusts(href) or self.profile.owns(href):
+            trust(href)
+        else:
+            watch(href)
 
     def locate(self, href: str) -> str:
         """Where an href leads, without a token."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from stackstac.raster_spec import RasterSpec
+from stackstac.rio_env import LayeredEnv
 from stackstac.rio_reader import (
     MULTITHREADED_DRIVER_ALLOWLIST,
     AutoParallelRioReader,
@@ -30,6 +31,7 @@ from stackstac.rio_reader import (
 )
 
 from pwcat.plain import open_plain
+from pwcat.providers.guard import gdal_options
 from pwcat.readers.cached import TileBytes, bytes_of_tiles
 from pwcat.readers.checksums import check_tiles
 
@@ -111,7 +113,7 @@ class OpenFiles:
         if raster is None:
             raster = _openers(os.getpid()).submit(self._open, href).result()
         try:
-            with rasterio.Env(**self._options):
+            with rasterio.Env(**self._options, **gdal_options(href)):
                 self._mine.lent = _Lent(href=href, raster=raster, tiles=bytes_of_tiles(raster, href, windows))
                 yield
         finally:
@@ -143,7 +145,7 @@ class OpenFiles:
 
     def _open(self, href: str) -> rasterio.DatasetReader:
         try:
-            with rasterio.Env(**self._options):
+            with rasterio.Env(**self._options, **gdal_options(href)):
                 return open_plain(href)
         except rasterio.errors.RasterioIOError as exc:
             raise RuntimeError(f"Error opening {href}: {exc}") from exc
@@ -180,6 +182,10 @@ class OwnPixels:
 
 class WarpedPixels(AutoParallelRioReader):
     """stackstac's own ``Reader``, which warps, of files of plain formats alone: it would open whatever GDAL can."""
+
+    def __init__(self, *, url: str, gdal_env: LayeredEnv, **kind: Any) -> None:
+        """Nothing is opened here; see stackstac for ``kind``."""
+        super().__init__(url=url, gdal_env=gdal_env.updated(always=gdal_options(url)), **kind)
 
     def _open(self) -> SingleThreadedRioDataset | ThreadLocalRioDataset:
         with self.gdal_env.open:

@@ -27,6 +27,7 @@ from pwcat.errors import DamagedError, ForbiddenError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
 from pwcat.pixels.reasons import cause_of
 from pwcat.providers import OpenSource
+from pwcat.providers.guard import why_refused
 from pwcat.providers.limits import Limit, limit_of
 from pwcat.providers.redaction import redact_logs
 from pwcat.readers import wire
@@ -324,6 +325,8 @@ def _in_our_words(exc: RuntimeError, signed: Mapping[str, Any], frozen: Mapping[
         href, name = signed[key]["href"], frozen[key]["href"]
         if href in text:
             forget_files(href)  # GDAL would give the same bytes, or the same refusal, the next time
+            if why := why_refused(href):
+                return RuntimeError(f"Error reading {name}: {why}")
             if (failure := _asked(href, name)) is not None:
                 return failure
             text = text.replace(href, name)

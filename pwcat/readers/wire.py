@@ -25,6 +25,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import HTTPStore
 
 from pwcat.errors import ForbiddenError
+from pwcat.providers.guard import proxy_of, why_refused
 from pwcat.providers.limits import Limit
 from pwcat.readers import counting
 
@@ -154,7 +155,9 @@ async def _fetch_once(address: Address, start: int, end: int) -> Answer:
         await asyncio.sleep(wait_s)
     counting.add(requests=1)
     try:
-        got = await obstore.get_async(_store(address.base), address.path, options={"range": (start, end)})
+        got = await obstore.get_async(
+            _store(address.base, proxy_of(address.base)), address.path, options={"range": (start, end)}
+        )
         data = memoryview(await got.buffer_async())
     except (PermissionDeniedError, UnauthenticatedError):
         raise ForbiddenError(address.name) from None
@@ -174,6 +177,8 @@ async def _fetch_once(address: Address, start: int, end: int) -> Answer:
 def _reason(exc: Exception, address: Address) -> Exception:
     """What became of a request, in words without addresses."""
     text = str(exc)
+    if why := why_refused(address.base):
+        return RuntimeError(f"Error reading {address.name}: {why}")
     if found := _STATUS.search(text):
         code = int(found[1])
         busy = code in (408, 429) or code >= 500
@@ -191,8 +196,9 @@ def _reason(exc: Exception, address: Address) -> Exception:
 
 
 @lru_cache(maxsize=64)
-def _store(base: str) -> HTTPStore:
-    return HTTPStore(base, client_options=CLIENT, retry_config={"max_retries": 0})
+def _store(base: str, proxy: str | None) -> HTTPStore:
+    options: ClientConfig = {**CLIENT, "proxy_url": proxy} if proxy else CLIENT
+    return HTTPStore(base, client_options=options, retry_config={"max_retries": 0})
 
 
 def usable() -> bool:

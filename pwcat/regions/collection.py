@@ -16,6 +16,7 @@ from pwcat.errors import RegionError, SourceError
 from pwcat.gdal import GDAL_OPTIONS
 from pwcat.plain import open_plain
 from pwcat.providers import OpenSource
+from pwcat.providers.guard import gdal_options
 from pwcat.providers.redaction import unsign
 from pwcat.regions.raster import RasterFile, RasterLayer, pixel_metres
 from pwcat.search import ask
@@ -146,7 +147,8 @@ def open_collection(
 
 def _pixel_m(files: AskedFiles, href: str) -> float:
     try:
-        with rasterio.Env(**GDAL_OPTIONS), open_plain(files.readable(href)) as raster:
+        readable = files.readable(href)
+        with rasterio.Env(**GDAL_OPTIONS, **gdal_options(readable)), open_plain(readable) as raster:
             return pixel_metres(raster)
     except rasterio.errors.RasterioError as exc:
         raise RegionError(f"regions.{files.name}: {href} cannot be read: {unsign(str(exc))}") from exc

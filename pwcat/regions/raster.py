@@ -21,6 +21,7 @@ from pwcat.errors import RegionError
 from pwcat.gdal import GDAL_OPTIONS
 from pwcat.geo.antimeridian import within_reach
 from pwcat.plain import open_plain
+from pwcat.providers.guard import gdal_options
 from pwcat.providers.redaction import unsign
 from pwcat.regions.areas import METRES_PER_DEGREE
 from pwcat.regions.cells import grow
@@ -249,8 +250,8 @@ class RasterLayer:
         # beside a file on disk may lie others that belong to it
         options = {} if self.local else GDAL_OPTIONS
         try:
-            opens = rasterio.open if self.local else open_plain
-            with rasterio.Env(**options), opens(self.files.readable(href)) as raster:
+            opens, readable = rasterio.open if self.local else open_plain, self.files.readable(href)
+            with rasterio.Env(**options, **gdal_options(readable)), opens(readable) as raster:
                 yield raster
         except rasterio.errors.RasterioError as exc:
             raise RegionError(f"regions.{self.name}: {href} cannot be read: {unsign(str(exc))}") from exc

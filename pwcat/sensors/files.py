@@ -22,6 +22,7 @@ from pwcat.gdal import GDAL_OPTIONS, forget_files
 from pwcat.pixels.reasons import Cause, cause_of
 from pwcat.plain import open_plain
 from pwcat.providers import OpenSource
+from pwcat.providers.guard import gdal_options, why_refused
 from pwcat.providers.limits import Limit, limit_of
 from pwcat.providers.redaction import redact_logs
 from pwcat.readers import wire
@@ -121,6 +122,9 @@ class _Reading:
             except SourceError as exc:
                 yield from self._give_up(exc, href, len(self.waiting))
             except (RasterioError, OSError, RuntimeError) as exc:
+                if why := why_refused(href):
+                    yield from self._give_up(exc, href, len(self.waiting), f"{self.asset.href}: {why}")
+                    continue
                 forget_files(href)  # GDAL would give the same bytes, or the same refusal, the next time
                 if len(self.waiting) < before:
                     failures, refused = 0, False
@@ -143,7 +147,7 @@ class _Reading:
 
     def _read(self, href: str) -> Iterator[tuple[int, NDArray[np.float32], int]]:
         limit = limit_of(self.source)
-        with rasterio.Env(**OPTIONS):
+        with rasterio.Env(**OPTIONS, **gdal_options(href)):
             limit.wait(REQUESTS_TO_OPEN)
             with open_plain(href) as raster:
                 self._require_fit(raster)

@@ -17,6 +17,7 @@ from pwcat.entropy import spectral_entropy
 from pwcat.gdal import GDAL_OPTIONS
 from pwcat.plain import open_plain
 from pwcat.providers import OpenSource
+from pwcat.providers.guard import gdal_options
 from pwcat.providers.limits import Limit, limit_of
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
@@ -109,7 +110,7 @@ def _read_band(href: str, corners: Sequence[tuple[float, float]], chip: Chip, li
     shape, how = (chip.size_px, chip.size_px), Resampling[chip.resampling]
     chips, asked = [], set[tuple[int, int]]()
     limit.wait(REQUESTS_TO_OPEN)
-    with rasterio.Env(**GDAL_OPTIONS), open_plain(href) as raster:
+    with rasterio.Env(**GDAL_OPTIONS, **gdal_options(href)), open_plain(href) as raster:
         for x, y in corners:
             window = from_bounds(x, y - side, x + side, y, raster.transform)
             tiles = {*_tiles(raster, window, size_px=chip.size_px)}

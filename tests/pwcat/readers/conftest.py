@@ -66,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         start, end = (int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)) if wanted else (0, len(data) - 1)
         body = data[start : end + 1]
         fault = state.fault(path, number, body) if state.fault else None
+        if isinstance(fault, str):
+            return self.answer(302, b"", Location=fault)
         if self.command == "HEAD" and not isinstance(fault, int):
             fault = None
         if isinstance(fault, int):
