@@ -77,10 +77,22 @@ def cli(verbose: bool) -> None:
             level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
         )
         return
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(Told())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries; what comes of them is told
+
+
+class _Stderr(logging.Handler):
+    """Writes to stderr as it is at the moment: above the bars, while some are shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except Exception:
+            self.handleError(record)
 
 
 class Told(logging.Formatter):

@@ -31,7 +31,7 @@ from pwcat.building.shards import ShardResult, ShardTask, make_shard
 from pwcat.building.standing import OnStanding, Standing, untold
 from pwcat.costs.comparison import RunCost, compare_costs, keep_costs
 from pwcat.costs.reads import Reads, estimate_reads
-from pwcat.costs.traffic import Traffic
+from pwcat.costs.traffic import Traffic, under_way
 from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path
 from pwcat.errors import CubeError
 from pwcat.lock import locked
@@ -117,7 +117,8 @@ def build_cube(
         reader: of the pixels.
         fallback: the recipe's other sources, open, in its order.
         sensors: sources of the recipe's sensors, open, by name.
-        progress: told how far the build has come, first of what was there, then whenever a shard is done.
+        progress: told how far the build has come, first of what was there, then whenever a shard is done, and about every
+            second while none is.
 
     Raises:
         CubeError: the folder holds a cube of another shape or recipe, or a shard cannot be made; the others are by then.
@@ -200,6 +201,7 @@ class _Run:
         bytes: of pixels, uncompressed.
         traffic: of all workers.
         seconds: spent making shards, in rounds that have ended.
+        done_at: when a shard of this run was last done, or it began, on the monotonic clock.
         rounds: the first makes what is missing, each further one what was replaced.
         retries: requests that were sent again, and reads of a scene's chips that repeat one which failed.
         expected: reads of what this run has read, those of the reserve included.
@@ -222,6 +224,7 @@ class _Run:
     rounds: int = 0
     expected: Reads = field(default_factory=lambda: Reads(requests=0, bytes=0.0, scenes=0))
     samples_read: int = 0
+    done_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.plan = read_plan(self.folder, columns=PLAN_COLUMNS)
@@ -243,11 +246,19 @@ class _Run:
         if not shards:
             return
         started, before = time.monotonic(), self.seconds
+        self.done_at = started
         read: dict[int, list[int]] = {}
+
+        def wait(flying: int) -> None:
+            self.seconds = before + time.monotonic() - started
+            self.tell(flying=flying)
+
+        tasks = self._tasks(plan, shards)
         try:
-            with closing(run_shards(make_shard, self._tasks(plan, shards), scheduler=self.scheduler)) as results:
+            with closing(run_shards(make_shard, tasks, scheduler=self.scheduler, waiting=wait)) as results:
                 for result in results:
-                    self.seconds = before + time.monotonic() - started
+                    self.done_at = time.monotonic()
+                    self.seconds = before + self.done_at - started
                     read[result.shard] = result.read
                     self._take(result)
         finally:
@@ -277,9 +288,9 @@ class _Run:
         self.settled += 0 if self.rounds else result.samples
         self.tell()
 
-    def tell(self) -> None:
-        """Tell how far the run has come."""
-        measured = self.traffic.measured
+    def tell(self, *, flying: int = 0) -> None:
+        """Tell how far the run has come; of shards that are being made, what the tile reader has asked for."""
+        measured, now = self.traffic.measured, under_way() if flying else Traffic()
         self.progress(
             Standing(
                 samples=self.settled,
@@ -287,10 +298,12 @@ class _Run:
                 read=self.samples_read,
                 shards=len(self.shards),
                 bytes=self.bytes,
-                requests=self.traffic.requests if measured else None,
-                transferred=self.traffic.bytes if measured else None,
-                retries=self.retries,
+                requests=self.traffic.requests + now.requests if measured else None,
+                transferred=self.traffic.bytes + now.bytes if measured else None,
+                retries=self.retries + now.retries,
                 seconds=self.seconds,
+                flying=flying,
+                quiet_s=time.monotonic() - self.done_at if flying else 0.0,
             )
         )
 

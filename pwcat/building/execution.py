@@ -34,6 +34,8 @@ LOCAL_SHARDS = 2
 WAITING_TASKS = 1
 # How long shards in flight may still write when a build is stopped; who reads on is given up.
 LET_WRITE_S = 1.0
+# How often it is told that none has ended.
+TELL_AFTER_S = 1.0
 THREAD_NAME = "pwcat-shard"  # the command line ends without waiting for threads of this name
 
 SCHEDULER_TIMEOUT_S = 10.0
@@ -66,16 +68,27 @@ class _Crew(Protocol):
         """How many tasks it takes at once, those that wait included."""
         ...
 
+    @property
+    def places(self) -> int:
+        """How many it works on at a time."""
+        ...
+
     def start(self, task: ShardTask) -> None:
         """Take a task; returns at once."""
         ...
 
-    def next(self) -> _Outcome:
-        """Wait for one that ends."""
+    def next(self) -> _Outcome | None:
+        """Wait for one that ends; ``None`` where none has after a while."""
         ...
 
 
-def run_shards(work: Work, tasks: Iterator[ShardTask], *, scheduler: str | None = None) -> Generator[ShardResult]:
+def run_shards(
+    work: Work,
+    tasks: Iterator[ShardTask],
+    *,
+    scheduler: str | None = None,
+    waiting: Callable[[int], None] = lambda flying: None,
+) -> Generator[ShardResult]:
     """Results of the tasks as they come; to be closed, for those in flight are dropped then.
 
     A shard that fails does not stop the others: its failure is raised once they are done. What cannot but fail again, a full
@@ -85,6 +98,7 @@ def run_shards(work: Work, tasks: Iterator[ShardTask], *, scheduler: str | None 
         work: makes a shard; for a cluster, a function that can be imported.
         tasks: taken from when there is room.
         scheduler: address of a Dask scheduler; threads of this process where ``None``.
+        waiting: called with the number of shards at work, about every second in which none ends.
 
     Raises:
         SourceError: the scheduler does not answer, is lost, or has no workers.
@@ -94,7 +108,7 @@ def run_shards(work: Work, tasks: Iterator[ShardTask], *, scheduler: str | None 
     failures: list[_Outcome] = []
     done = 0
     with _crew(work, scheduler) as crew:
-        for outcome in _outcomes(crew, tasks):
+        for outcome in _outcomes(crew, tasks, waiting):
             if isinstance(outcome.result, ShardResult):
                 done += 1
                 yield outcome.result
@@ -106,7 +120,7 @@ def run_shards(work: Work, tasks: Iterator[ShardTask], *, scheduler: str | None 
         raise _failure(failures)
 
 
-def _outcomes(crew: _Crew, tasks: Iterator[ShardTask]) -> Iterator[_Outcome]:
+def _outcomes(crew: _Crew, tasks: Iterator[ShardTask], waiting: Callable[[int], None]) -> Iterator[_Outcome]:
     """What became of each task, with as many in flight as the crew has room for."""
     flying, left = 0, True
     while left or flying:
@@ -118,7 +132,9 @@ def _outcomes(crew: _Crew, tasks: Iterator[ShardTask]) -> Iterator[_Outcome]:
                 crew.start(task)
                 flying += 1
         if flying:
-            yield crew.next()
+            while (outcome := crew.next()) is None:
+                waiting(min(flying, crew.places))
+            yield outcome
             flying -= 1
 
 
@@ -167,13 +183,20 @@ class _Threads:
 
     @property
     def room(self) -> int:
-        return len(self._threads) + WAITING_TASKS
+        return self.places + WAITING_TASKS
+
+    @property
+    def places(self) -> int:
+        return len(self._threads)
 
     def start(self, task: ShardTask) -> None:
         self._tasks.put(task)
 
-    def next(self) -> _Outcome:
-        return self._outcomes.get()
+    def next(self) -> _Outcome | None:
+        try:
+            return self._outcomes.get(timeout=TELL_AFTER_S)
+        except Empty:
+            return None
 
     def close(self) -> None:
         """Drop what is in flight; a shard that is being written is waited for."""
@@ -227,7 +250,11 @@ class _Cluster:
     def room(self) -> int:
         if time.monotonic() - self._asked > ASK_AFTER_S:
             self._ask()
-        return (1 + WAITING_TASKS) * max(1, sum(self._workers.values()))
+        return (1 + WAITING_TASKS) * self.places
+
+    @property
+    def places(self) -> int:
+        return max(1, sum(self._workers.values()))
 
     def start(self, task: ShardTask) -> None:
         mine = replace(task, share=1 / max(1, len(self._workers)))
@@ -235,16 +262,17 @@ class _Cluster:
         self._flying[future.key] = (task, future)
         future.add_done_callback(self._ended.put)
 
-    def next(self) -> _Outcome:
+    def next(self) -> _Outcome | None:
         while True:
             if self._suspects and not self._flying:
                 self.start(self._suspects.popleft())
             try:
-                future = self._ended.get(timeout=ASK_AFTER_S)
+                future = self._ended.get(timeout=min(TELL_AFTER_S, ASK_AFTER_S))
             except Empty:
-                self._ask()
-                self._require_workers()
-                continue
+                if time.monotonic() - self._asked >= ASK_AFTER_S:
+                    self._ask()
+                    self._require_workers()
+                return None
             task, _ = self._flying.pop(future.key)
             result = self._result_of(future)
             if not self._is_suspect(task, result):

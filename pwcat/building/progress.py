@@ -16,6 +16,8 @@ __all__ = ["BuildProgress", "show_build"]
 
 # Between plain lines; a build that takes less tells nothing.
 SECONDS_APART = 5.0
+# Where no shard is done for so long, what is at work says more than rates.
+QUIET_S = 10.0
 
 
 class BuildProgress:
@@ -73,7 +75,7 @@ class _Shown(BuildProgress):
 
     def standing(self, standing: Standing) -> None:
         self.stage("build", standing.samples, standing.total)
-        self._bars.numbers = f"{'':<9} {numbers_of(standing)}" if standing.read else ""
+        self._bars.numbers = f"{'':<9} {numbers_of(standing)}" if standing.read or standing.flying else ""
 
 
 class _Plain(BuildProgress):
@@ -83,22 +85,33 @@ class _Plain(BuildProgress):
         self._console, self._clock = console, clock
         self._told = clock()
 
+    def stage(self, name: str, done: int, total: int) -> None:
+        if name != "build":  # its standing says more
+            self._tell(lambda: f"{name}: {done:,} of {total:,} samples")
+
     def standing(self, standing: Standing) -> None:
-        if standing.read and self._clock() - self._told >= SECONDS_APART:
+        if standing.read or standing.flying:
+            self._tell(lambda: f"build: {standing.samples:,} of {standing.total:,} samples, {numbers_of(standing)}")
+
+    def _tell(self, line: Callable[[], str]) -> None:
+        if self._clock() - self._told >= SECONDS_APART:
             self._told = self._clock()
-            samples = f"{standing.samples:,} of {standing.total:,} samples"
-            self._console.print(f"build: {samples}, {numbers_of(standing)}", highlight=False, soft_wrap=True)
+            self._console.print(line(), highlight=False, soft_wrap=True)
 
 
 def numbers_of(standing: Standing) -> str:
-    """Rates, requests and the time that is left, in less than 70 characters."""
-    parts = [f"{_short(standing.chips_s)} chips/s"]
-    if standing.mb_s is not None:
+    """Rates, requests and the time that is left, in less than 70 characters; where nothing comes, what is at work."""
+    quiet = standing.flying > 0 and standing.quiet_s >= QUIET_S
+    parts = [] if quiet else [f"{_short(standing.chips_s)} chips/s"]
+    if standing.mb_s is not None and not quiet:
         parts.append(f"{_short(standing.mb_s)} MB/s")
     if standing.requests is not None:
         parts.append(f"{standing.requests:,} requests")
-    parts.append(f"{standing.retries:,} retries")
-    if standing.seconds_left:
+    parts.append(f"{standing.retries:,} {'retry' if standing.retries == 1 else 'retries'}")
+    if quiet:
+        shards = "1 shard" if standing.flying == 1 else f"{standing.flying:,} shards"
+        parts.append(f"{shards} at work, none done for {_span(standing.quiet_s)}")
+    elif standing.seconds_left:
         parts.append(f"{_span(standing.seconds_left)} left")
     return ", ".join(parts)
 

@@ -22,6 +22,8 @@ class Standing:
         transferred: bytes of the answers; ``None`` where they are not measured.
         retries: requests that were sent again.
         seconds: that it has been reading and writing.
+        flying: shards that are being made.
+        quiet_s: seconds since one of this run was last done, or since it began.
     """
 
     samples: int
@@ -33,6 +35,8 @@ class Standing:
     transferred: int | None = 0
     retries: int = 0
     seconds: float = 0.0
+    flying: int = 0
+    quiet_s: float = 0.0
 
     @property
     def chips_s(self) -> float:

@@ -17,7 +17,7 @@ from threading import Lock
 from pwcat.gdal import loaded_gdal
 from pwcat.readers import counting
 
-__all__ = ["Traffic", "metered"]
+__all__ = ["Traffic", "metered", "under_way"]
 
 # GDAL counts by file as well; beyond this size its report is cleared, so that asking stays cheap.
 REPORT_BYTES = 2**20
@@ -59,6 +59,14 @@ def metered() -> Iterator[Traffic]:
         yield traffic
     finally:
         traffic.add(_METER.stop())
+
+
+def under_way() -> Traffic:
+    """What the tile reader asked for in this process that no block has been given yet; GDAL is not asked."""
+    now, before = counting.snapshot(), _METER.given_of_tiles
+    return Traffic(
+        requests=now.requests - before.requests, bytes=now.bytes - before.bytes, retries=now.retries - before.retries
+    )
 
 
 class _Meter:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass
-from typing import Any
+from threading import Lock
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import Retry
+from urllib3 import BaseHTTPResponse, Retry
 
 from pwcat.providers.addresses import check_address
 
-__all__ = ["Patience", "make_session", "origin_of"]
+__all__ = ["Patience", "make_session", "origin_of", "tell_of_pause"]
+
+log = logging.getLogger(__name__)
 
 # Answers after which the same question is asked again. 502 and 504 are told apart where pages can be made smaller.
 TRANSIENT = (429, 500, 502, 503, 504)
+
+# Between two lines of servers that are asked again.
+TOLD_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +44,9 @@ class Patience:
     most_s: float = 120.0
     timeout_s: tuple[float, float] = (15.0, 120.0)
 
-    def retry(self, *, known: bool = True, status: tuple[int, ...] = TRANSIENT) -> Retry:
-        """As urllib3 has it. GET and POST alike: a STAC search changes nothing."""
-        return Retry(
+    def retry(self, *, known: bool = True, status: tuple[int, ...] = TRANSIENT, told_as: str | None = None) -> Retry:
+        """As urllib3 has it. GET and POST alike: a STAC search changes nothing. Pauses are told of where a name is given."""
+        retry = _Retry(
             total=self.attempts,
             connect=self.attempts if known else self.first_attempts,
             other=0,
@@ -51,6 +59,45 @@ class Patience:
             retry_after_max=int(self.most_s),
             raise_on_status=False,
         )
+        retry.told_as = told_as
+        return retry
+
+
+class _Retry(Retry):
+    """Says why it pauses, and for how long."""
+
+    told_as: str | None = None
+
+    def new(self, **kw: Any) -> Self:
+        """What is left of it after an answer."""
+        left = super().new(**kw)
+        left.told_as = self.told_as
+        return left
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        """Pause as long as the server asks for, or ever longer."""
+        pause_s = (self.get_retry_after(response) if response is not None else None) or self.get_backoff_time()
+        if self.told_as is not None and self.history:
+            last = self.history[-1]
+            reason = f"answers {last.status}" if last.status else f"does not answer ({type(last.error).__name__})"
+            tell_of_pause(f"{self.told_as} {reason}", pause_s)
+        if pause_s > 0:
+            time.sleep(pause_s)
+
+
+_lock = Lock()
+_told_s = float("-inf")
+
+
+def tell_of_pause(what: str, pause_s: float) -> None:
+    """Log that a server is asked again after a pause, unless such a line was logged just before."""
+    global _told_s
+    with _lock:
+        now = time.monotonic()
+        if now - _told_s < TOLD_EVERY_S:
+            return
+        _told_s = now
+    log.warning("%s; asked again %s", what, f"in {pause_s:.0f} s" if pause_s >= 0.5 else "at once")
 
 
 class _GuardedAdapter(HTTPAdapter):

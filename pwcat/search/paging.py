@@ -24,7 +24,7 @@ from pwcat.errors import SourceError
 from pwcat.providers.limits import limit_of
 from pwcat.providers.redaction import unsign
 from pwcat.providers.source import OpenSource
-from pwcat.providers.transport import Patience, mount
+from pwcat.providers.transport import Patience, mount, tell_of_pause
 
 __all__ = ["Api", "Page", "Refused"]
 
@@ -122,14 +122,17 @@ class Api:
                 if last or not (exc.status in TOO_MUCH or exc.status == _BROKEN):
                     self._limit = limit  # it was not the size
                     raise
+                status = exc.status
             if self._limit > SMALLEST_PAGE and _keeps_its_place(sized):
                 self._limit = max(self._limit // 2, SMALLEST_PAGE)
-            self._pause(attempt)
+            self._pause(attempt, status)
         raise AssertionError("the last attempt returns or raises")
 
-    def _pause(self, attempt: int) -> None:
-        pause = self._patience.pause_s * 2**attempt
-        time.sleep(min(pause * (1 + random.random()), self._patience.most_s))
+    def _pause(self, attempt: int, status: int) -> None:
+        pause = min(self._patience.pause_s * 2**attempt * (1 + random.random()), self._patience.most_s)
+        why = "breaks off its answer to a search" if status == _BROKEN else f"answers a search with {status}"
+        tell_of_pause(f"{self._source.name} {why}", pause)
+        time.sleep(pause)
 
     def _search_link(self) -> Link:
         """Where the API's landing page says that its search is; POST where it has both."""
@@ -171,7 +174,9 @@ class Api:
 
     def _mount(self) -> None:
         trusted = None if self._source.allow_private else self._source.url
-        retry = self._patience.retry(known=self._known, status=REPEATED)
+        retry = self._patience.retry(
+            known=self._known, status=REPEATED, told_as=f"{self._source.name}, asked for scenes,"
+        )
         mount(self._io.session, retry, trusted=trusted)
 
 

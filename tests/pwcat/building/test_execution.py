@@ -89,6 +89,23 @@ def test_every_task_is_done_and_few_are_taken_at_a_time(task):
     assert most <= execution.LOCAL_SHARDS + execution.WAITING_TASKS
 
 
+def test_while_no_shard_ends_it_is_told_how_many_are_at_work(task, monkeypatch):
+    monkeypatch.setattr(execution, "TELL_AFTER_S", 0.01)
+    told, ready = [], Event()
+
+    def wait(flying):
+        told.append(flying)
+        if len(told) == 3:
+            ready.set()
+
+    def work(one):
+        assert ready.wait(20)
+        return made(one)
+
+    assert run(work, tasks(task, 4), waiting=wait) == ([0, 1, 2, 3], None)
+    assert told[:3] == [execution.LOCAL_SHARDS] * 3
+
+
 def test_a_bug_is_told_with_its_shard_after_the_others_are_done(task):
     def work(one):
         return made(one) if one.shard not in (3, 7) else [][one.shard]

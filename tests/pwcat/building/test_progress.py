@@ -38,7 +38,7 @@ def test_the_numbers_fit_below_a_bar_of_eighty_columns(now, told):
 
 
 def test_elsewhere_a_line_is_told_every_five_seconds_at_most():
-    told, seconds = io.StringIO(), iter([0, 1, 5, 5, 9.9, 10.1, 10.1])
+    told, seconds = io.StringIO(), iter([0, 0, 1, 5, 5, 9.9, 10.1, 10.1])
     console = Console(file=told, force_terminal=False, width=40)
     with show_build(console, clock=lambda: next(seconds)) as progress:
         progress.stage("plan", 5_000, 5_000)
@@ -49,6 +49,23 @@ def test_elsewhere_a_line_is_told_every_five_seconds_at_most():
         "build: 200 of 5,000 samples, 10.0 chips/s, 18.2 MB/s, 9,114 requests, 2 retries, 8 min left",
         "build: 400 of 5,000 samples, 20.0 chips/s, 18.2 MB/s, 9,114 requests, 2 retries, 4 min left",
     ]
+
+
+def test_while_nothing_is_done_it_is_told_what_is_at_work_and_for_how_long():
+    told, now = io.StringIO(), 0.0
+    console = Console(file=told, force_terminal=False, width=40)
+    with show_build(console, clock=lambda: now) as progress:
+        for now in range(1, 17):
+            progress.standing(standing(0, requests=now, retries=1, flying=2, quiet_s=now))
+        now = 25
+        progress.stage("describe", 0, 5_000)
+    assert told.getvalue().splitlines() == [
+        "build: 0 of 5,000 samples, 0.0 chips/s, 18.2 MB/s, 5 requests, 1 retry",
+        "build: 0 of 5,000 samples, 10 requests, 1 retry, 2 shards at work, none done for 10 s",
+        "build: 0 of 5,000 samples, 15 requests, 1 retry, 2 shards at work, none done for 15 s",
+        "describe: 0 of 5,000 samples",
+    ]
+    assert len(numbers_of(standing(5, flying=2, quiet_s=700))) < 70
 
 
 def test_on_a_terminal_bars_and_numbers_fit_into_eighty_columns_and_go_away():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pwcat.errors import SourceError
+from pwcat.providers import transport
 from pwcat.providers.limits import BURST_S, share_limits
 from pwcat.search import Answer, find_items
 from pwcat.search.items import ask
@@ -209,3 +210,33 @@ def test_asking_takes_no_more_pages_than_it_needs(api, many, soon):
     api.items = many
     assert len(list(ask(api.source, max_items=3))) == 3
     assert len(api.searches) == 1
+
+
+class NoPauses:
+    """Time, without waiting."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        assert seconds <= 8
+
+
+def test_a_search_that_is_asked_again_says_so_and_for_how_long_it_waits(api, many, soon, caplog, monkeypatch):
+    monkeypatch.setattr(transport, "time", NoPauses)
+    monkeypatch.setattr(transport, "TOLD_EVERY_S", 0.0)
+    api.items, api.faults = many, [(503, {"Retry-After": "7"}), (500, {}), (502, {}), "cut"]
+    patience = replace(soon, most_s=8.0)
+    assert ids(find_items(api.source, patience=patience)) == ids(many)
+    name = api.source.name
+    assert caplog.messages == [
+        f"{name}, asked for scenes, answers 503; asked again in 7 s",
+        f"{name}, asked for scenes, answers 500; asked again at once",
+        f"{name} answers a search with 502; asked again at once",
+        f"{name} breaks off its answer to a search; asked again at once",
+    ]
+    monkeypatch.setattr(transport, "TOLD_EVERY_S", 1e9)
+    caplog.clear()
+    api.faults = [(503, {})] * 3
+    assert len(list(find_items(api.source, patience=patience))) == len(many)
+    assert caplog.messages == []  # one was told just before
