@@ -56,7 +56,8 @@ def project(kit, tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    # nothing but how far a build is, where it takes longer than five seconds
+    assert all(line.startswith("build: ") for line in done.stderr.splitlines())
     return root / "main"
 
 

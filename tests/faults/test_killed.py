@@ -161,7 +161,7 @@ def test_a_worker_that_is_killed_costs_nothing(faulty, planned, undisturbed):
 
     case = faulty.case({"path": "^/assets/", "delay": 0.05})
     killed: list[int] = []
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
 
         def kill(now):
             if now.shards and not killed:

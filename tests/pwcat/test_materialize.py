@@ -276,7 +276,7 @@ def test_another_plan_never_goes_into_a_cube_that_is_there(built, recipe, source
 def test_a_cluster_makes_the_same_bytes(planned, built, source, bytes_of):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         report = build_cube(planned, source=source, scheduler=cluster.scheduler_address)
     assert report.counts == {"written": 16}
     assert bytes_of(planned / "cube.zarr") == bytes_of(built / "cube.zarr")

@@ -119,7 +119,7 @@ def test_workers_of_a_cluster_are_added_up(planned, archive_dir, tmp_path):
     log = tmp_path / "requests.log"
     with (
         counting(archive_dir, log) as source,
-        LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster,
     ):
         cost = build_cube(planned, source=source, scheduler=cluster.scheduler_address).cost
     assert (cost.actual.requests, cost.actual.bytes) == seen_by(log)

@@ -126,7 +126,7 @@ def test_the_same_recipe_gives_the_same_bytes_and_a_rerun_reads_nothing(world, f
 def test_a_cluster_gives_the_same_bytes(world, four, tmp_path):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster:
         built = build(world.recipe(tmp_path), catalog=tmp_path / "catalog", scheduler=cluster.scheduler_address)
     assert shards_of(built.folder) == shards_of(four)
 
