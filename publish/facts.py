@@ -14,6 +14,7 @@ from catalog.subset import Subset
 from publish.sampling import describe_recipe
 from publish.shards import split_names
 from pwcat.cube import SensorBand
+from pwcat.providers.redaction import bare
 
 __all__ = [
     "Band",
@@ -160,13 +161,18 @@ def describe_sampling(facts: DatasetFacts) -> str:
 
 
 def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe to show to others: absolute paths, which name folders of the maker's machine, become file names."""
+    """A recipe to show to others: absolute paths, which name folders of the maker's machine, become file names.
+
+    Addresses lose user, password and query, which recipes of older versions may have.
+    """
 
     def shorten(key: str, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: shorten(name, inner) for name, inner in value.items()}
         if isinstance(value, list):
             return [shorten(key, inner) for inner in value]
+        if key == "url" and value:
+            return bare(value)
         return Path(value).name if key == "path" and value and Path(value).is_absolute() else value
 
     return {name: shorten(name, value) for name, value in recipe.items()}

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from pwcat.providers.redaction import bare
 from pwcat.samplers import STRATEGIES, PlainSampler
 
 __all__ = ["describe_faults"]
@@ -133,6 +134,8 @@ def _shown(got: Any, *, mapping: str = "") -> str:
         return f" (got {mapping})" if mapping else ""
     if got is None:
         return " (got nothing)"
+    if isinstance(got, str) and "://" in got:
+        got = bare(got)  # a fault is shown to others, too
     return f" (got {got.isoformat() if isinstance(got, date) else reprlib.repr(got)})"
 
 

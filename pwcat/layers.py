@@ -16,6 +16,7 @@ from pydantic import (
 
 from pwcat.document import Document
 from pwcat.errors import RegionError
+from pwcat.providers.document import public_url
 from pwcat.regions.datasets import find_dataset
 
 __all__ = ["Layer", "RegionLayers"]
@@ -54,6 +55,11 @@ class Layer(Document):
             except RegionError as exc:
                 raise ValueError(str(exc)) from None
         return None
+
+    @field_validator("url")
+    @classmethod
+    def _public(cls, url: str | None, info: ValidationInfo) -> str | None:
+        return None if url is None else public_url(url, info)
 
     @field_validator("asset")
     @classmethod

@@ -386,7 +386,7 @@ def read_plan(folder: Path, *, columns: Collection[str] | None = None) -> Frozen
         PwcatError: there is none, or it is of another recipe than the one beside it, or replacements of another plan lie there.
     """
     table = _read(require_plan(folder), columns)
-    recipe = load_recipe(folder / "recipe.yaml")
+    recipe = load_recipe(folder / "recipe.yaml", planned=True)
     notes = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if notes.get("pwcat:recipe_hash") != recipe.hash:
         raise RecipeError(f"{folder}: recipe.yaml is not the recipe that plan.parquet was made from; plan again")

@@ -20,6 +20,7 @@ from pwcat.faults import describe_faults
 from pwcat.layers import RegionLayers
 from pwcat.providers import PROVIDERS
 from pwcat.providers.document import Source
+from pwcat.providers.redaction import bare
 from pwcat.regions.datasets import DEFAULTS
 from pwcat.samplers import AnySampler, Spectral
 from pwcat.sensors.document import SENSOR_NAME, Sensor, sensor_faults
@@ -226,6 +227,7 @@ def _planned(recipe: Recipe) -> dict[str, Any]:
     document = recipe.model_dump(mode="json")
     for part in (document, *document.get("sensors", {}).values()):
         part["source"] = {key: value for key, value in part["source"].items() if key not in _ASKING}
+        part["source"]["url"] = bare(part["source"]["url"] or "")  # older plans may have a password in it
     document["the order of sensors"] = list(document.get("sensors", {}))  # it is that of the cube's bands
     return document
 
@@ -255,8 +257,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_recipe(path: str | Path) -> Recipe:
+def load_recipe(path: str | Path, *, planned: bool = False) -> Recipe:
     """The recipe in a YAML file.
+
+    Args:
+        path: of the file.
+        planned: whether it is the copy beside a plan; in one of older versions, addresses may not be fit to be published.
 
     Raises:
         RecipeError: the file is missing or no YAML, or the recipe has faults; all of them are listed with their path.
@@ -271,7 +277,7 @@ def load_recipe(path: str | Path) -> Recipe:
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys, got {type(document).__name__}")
     try:
-        return Recipe.model_validate(document)
+        return Recipe.model_validate(document, context={"planned": planned})
     except ValidationError as exc:
         raise RecipeError(describe_faults(path, exc, document=document, more=_unreachable(document))) from exc
 

@@ -8,9 +8,25 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from pwcat.document import Document
 from pwcat.providers.naming import name_source
+from pwcat.providers.redaction import bare
 from pwcat.providers.register import PROVIDERS
 
-__all__ = ["Source"]
+__all__ = ["Source", "public_url"]
+
+
+def public_url(url: str, info: ValidationInfo) -> str:
+    """An address of a recipe that may be shown to anybody; where the recipe is of a plan made before, as it was written.
+
+    Raises:
+        ValueError: it has a login, a query or a fragment.
+    """
+    kept = (info.context or {}).get("planned", False)
+    if not kept and bare(url) != url:
+        raise ValueError(
+            "a recipe is published, so that its addresses have no user, password, query or fragment; "
+            "a user and password can stand in ~/.netrc"
+        )
+    return url
 
 
 class Source(Document):
@@ -43,6 +59,11 @@ class Source(Document):
     def name(self) -> str:
         """What it is called in ledgers and reasons; see :func:`pwcat.providers.naming.name_source`."""
         return name_source(self.provider, self.collection, url=self.url, path=self.path)
+
+    @field_validator("url")
+    @classmethod
+    def _public(cls, url: str | None, info: ValidationInfo) -> str | None:
+        return None if url is None else public_url(url, info)
 
     @field_validator("fallback")
     @classmethod

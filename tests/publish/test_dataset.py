@@ -246,6 +246,14 @@ def test_recipes_are_told_in_words_and_shown_without_absolute_paths(everywhere):
     )
     shown = public_recipe({"a": {"path": "/home/me/x.fgb"}, "b": [{"path": "kept/x.fgb"}], "path": None})
     assert shown == {"a": {"path": "x.fgb"}, "b": [{"path": "kept/x.fgb"}], "path": None}
+    inner = {
+        "url": "https://u:s3cr3t@a.test/stac?api_key=s3cr3t",
+        "fallback": [{"url": None}, {"url": "http://u:p@b.test"}],
+    }
+    assert public_recipe({"source": inner})["source"] == {
+        "url": "https://a.test/stac",
+        "fallback": [{"url": None}, {"url": "http://b.test"}],
+    }
 
 
 def test_a_sample_across_the_antimeridian_spans_the_circle(everywhere):

@@ -658,3 +658,30 @@ def test_recipes_that_ask_the_same_source_otherwise_are_planned_alike():
     assert plain.differs_from(other) == other.differs_from(plain) == []
     moved = Recipe.model_validate({**GOOD, "title": "B", "source": {**source, "collection": "b"}, "seed": 1})
     assert moved.differs_from(plain) == ["title", "seed", "source.collection"]
+
+
+SECRET_URLS = ["https://user:s3cr3t@a.test/stac", "https://a.test/stac?any=s3cr3t", "https://a.test/stac#s3cr3t"]
+NOT_PUBLISHED = (
+    "a recipe is published, so that its addresses have no user, password, query or fragment; a user and password can stand "
+    "in ~/.netrc (got 'https://a.test/stac')"
+)
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_addresses_of_a_recipe_have_no_secrets_in_them(tmp_path, url):
+    fallback = [{"provider": "stac", "url": url, "collection": "s2"}]
+    layer = {"collection": "c", "url": url}
+    document = changed(source__url=url, source__fallback=fallback, regions__landcover=layer)
+    assert faults_of(tmp_path, document) == [
+        f"source.url: {NOT_PUBLISHED}",
+        f"source.fallback[0].url: {NOT_PUBLISHED}",
+        f"regions.landcover.url: {NOT_PUBLISHED}",
+    ]
+
+
+def test_a_plan_of_before_that_was_forbidden_is_read_and_goes_on_without_the_secret(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(changed(source__url=SECRET_URLS[0])))
+    old = load_recipe(tmp_path / "recipe.yaml", planned=True)
+    assert old.source.url == SECRET_URLS[0]
+    assert old.differs_from(load(tmp_path, changed(source__url="https://a.test/stac"))) == []
+    assert old.differs_from(load(tmp_path, changed(source__url="https://b.test/stac"))) == ["source.url"]
