@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 __all__ = ["GDAL_OPTIONS", "forget_files", "loaded_gdal"]
@@ -22,7 +22,7 @@ GDAL_OPTIONS: Mapping[str, Any] = {
     "GDAL_HTTP_LOW_SPEED_TIME": 20,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
     "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff,.TIF,.TIFF",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff,.TIF,.TIFF,.jp2,.j2k,.JP2,.J2K",
     "VSI_CACHE": True,
     # GDAL's 16 MB are fewer than the tiles that threads have under way: it would ask again for what it had
     "CPL_VSIL_CURL_CACHE_SIZE": 64 * 2**20,
@@ -45,8 +45,18 @@ def open_library(path: str) -> ctypes.CDLL | None:
 
 
 def forget_files(url: str) -> None:
-    """Make GDAL forget what it keeps of the files under an address: another server may answer there now."""
-    gdal = loaded_gdal()
-    with suppress(AttributeError):
-        if gdal is not None:
-            gdal.VSICurlPartialClearCache(f"/vsicurl/{url}".encode())
+    """Make GDAL forget what it keeps of the files under an address: another server may answer there now.
+
+    That goes for addresses of the web and of S3. With others nothing is done.
+    """
+    scheme, _, rest = url.partition("://")
+    path = {"http": f"/vsicurl/{url}", "https": f"/vsicurl/{url}", "s3": f"/vsis3/{rest}"}.get(scheme)
+    gdal = loaded_gdal() if path else None
+    if gdal is None or path is None:
+        return
+    import rasterio
+
+    # Where a bucket is hangs on no credentials: they are not to be looked for, at this machine's cloud, say
+    unsigned = rasterio.Env(AWS_NO_SIGN_REQUEST="YES") if scheme == "s3" else nullcontext()
+    with suppress(AttributeError), unsigned:
+        gdal.VSICurlPartialClearCache(path.encode())

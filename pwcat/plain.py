@@ -13,7 +13,7 @@ from rasterio.errors import RasterioIOError
 __all__ = ["DRIVERS", "open_plain"]
 
 # GDAL's names; those that are not there do not matter.
-DRIVERS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JPEG", "PNG")
+DRIVERS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID")
 
 # Where metadata of a file name others: its overviews, and where its pixels lie.
 _NAMING = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioIOError
 
@@ -71,6 +72,20 @@ def test_a_geotiff_that_names_other_files_is_not_read(server, make_scene, corner
     with pytest.raises(RuntimeError, match="names other files"):
         read_chips(scene, [corner(32, 32)], chip=CHIP, source=source, threads=2, reader="stackstac")
     assert not [path for path, _ in server.asked if path.startswith("/inner/")]
+
+
+@pytest.mark.parametrize("resolution", [10, 20])
+def test_jpeg_2000_is_read_over_http(server, make_scene, corner, source, resolution):
+    values = np.arange(1, 240 * 240 + 1, dtype=np.uint16).reshape(240, 240)
+    scene = make_scene("j2k", B02={"values": values})
+    path = server.folder / "j2k" / "B02.tif"
+    rasterio.shutil.copy(path, path.with_suffix(".jp2"), driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+    scene.item["assets"]["B02"]["href"] = f"{server.url}/j2k/B02.jp2"
+    chip = CHIP.model_copy(update={"resolution_m": resolution, "resampling": "nearest"})
+    got = read_chips(scene, [corner(32, 32)], chip=chip, source=source, threads=2)
+    step = resolution // 10
+    assert got[0, 0, 0, 1] - got[0, 0, 0, 0] == step
+    assert got[0, 0, 1, 0] - got[0, 0, 0, 0] == step * 240
 
 
 def test_a_geotiff_reads_as_before_with_a_warp_and_without(make_scene, corner, source):
