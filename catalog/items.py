@@ -193,5 +193,9 @@ def write_items(path: Path, items: pa.Table) -> None:
     notes = {"geo": json.dumps(geo), "stac-geoparquet": json.dumps({"version": "1.1.0"})}
     with replacing(path) as temporary:
         pq.write_table(
-            items.replace_schema_metadata(notes), temporary, compression="zstd", row_group_size=ROW_GROUP_ROWS
+            items.replace_schema_metadata(notes),
+            temporary,
+            compression="zstd",
+            row_group_size=ROW_GROUP_ROWS,
+            write_page_checksum=True,
         )

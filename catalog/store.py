@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from pwcat.atomic import replacing
 from pwcat.building.ledger import read_ledger
 from pwcat.building.standing import OnStanding, Standing, untold
 from pwcat.cube import Cube, open_cube
+from pwcat.doctor.described import description_faults
 from pwcat.errors import CatalogError
 from pwcat.materialize import BuildReport, build_cube
 from pwcat.plan import FrozenPlan, freeze_plan, read_plan
@@ -27,6 +29,8 @@ from pwcat.recipe import load_recipe
 from pwcat.sensors.opening import open_sensors
 
 __all__ = ["Built", "NothingWritten", "build", "describe", "write_catalog"]
+
+log = logging.getLogger(__name__)
 
 CATALOG_ID = "pwcat"
 RASTER_URI = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
@@ -117,11 +121,17 @@ def build(
     if not report.counts.get("written"):
         raise NothingWritten(built)
     progress("describe", 0, loaded.num_samples)
-    if report.shards_built or not (folder / "collection.json").is_file():
+    if report.shards_built or not _is_described(folder):
         describe(folder)
     write_catalog(Path(catalog))
     progress("describe", loaded.num_samples, loaded.num_samples)
     return built
+
+
+def _is_described(folder: Path) -> bool:
+    plan, ledger = read_plan(folder, columns={"id", "shard"}), read_ledger(folder, columns={"id", "status"})
+    ids = ledger["id"].filter(pa.compute.equal(ledger["status"], "written")).to_pylist()
+    return not any(description_faults(folder, name=plan.recipe.name, recipe_hash=plan.recipe.hash, ids=ids))
 
 
 def describe(folder: Path) -> None:
@@ -226,15 +236,24 @@ def _extent(items: pa.Table) -> pystac.Extent:
 
 
 def write_catalog(root: Path) -> None:
-    """Write ``catalog.json`` anew from the collections that lie in the folder."""
+    """Write ``catalog.json`` anew from the collections that lie in the folder; one that cannot be read is left out."""
     catalog = pystac.Catalog(id=CATALOG_ID, description="Datasets made by pwcat, with their diversity.")
     for path in sorted(root.glob("*/collection.json")):
-        href = f"./{path.parent.name}/collection.json"
-        title = json.loads(path.read_text(encoding="utf-8")).get("title")
-        catalog.add_link(pystac.Link("child", href, media_type=pystac.MediaType.JSON, title=title))
+        if (collection := _read_collection(path)) is not None:
+            href, title = f"./{path.parent.name}/collection.json", collection.get("title")
+            catalog.add_link(pystac.Link("child", href, media_type=pystac.MediaType.JSON, title=title))
     document = catalog.to_dict(include_self_link=False)
     document["stac_version"] = STAC_VERSION
     _write_json(root / "catalog.json", document)
+
+
+def _read_collection(path: Path) -> dict[str, Any] | None:
+    """A collection's document; ``None``, and a warning, where it cannot be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as exc:
+        log.warning("%s cannot be read (%s), and is not listed; `pwcat doctor %s` says more", path, exc, path.parent)
+        return None
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

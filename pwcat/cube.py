@@ -58,10 +58,12 @@ __all__ = [
     "Cube",
     "CubeSpec",
     "SensorBand",
+    "band_columns",
     "create_cube",
     "encode_shard",
     "open_cube",
     "shard_path",
+    "unreadable_metadata",
     "write_coordinates",
     "write_shard",
 ]
@@ -89,6 +91,13 @@ SENTINEL2_BANDS: Mapping[str, tuple[float, float]] = {
     "B10": (1373.5, 60),
     "B11": (1613.7, 20),
     "B12": (2202.4, 20),
+}
+
+
+BAND_ATTRIBUTES: Mapping[str, dict[str, Any]] = {
+    "band": {"long_name": "band name"},
+    "wavelength_nm": {"units": "nm"},
+    "gsd_m": {"units": "m"},
 }
 
 
@@ -163,36 +172,58 @@ def create_cube(
     Only one process may do so at a time: what zarr left half-written is taken for that of a killed one, and removed.
 
     Args:
-        path: the store; existing metadata is replaced by the same.
+        path: the store; existing metadata is replaced by the same, and so is what cannot be read.
         spec: shape and layout.
         attributes: recipe hash, versions, licence and what else belongs to the whole; scale, offset and nodata are added.
         sensors: what the last bands are, where they are not the main source's.
     """
-    for leftover in _half_written(path):
-        leftover.unlink()
+    for useless in (*_half_written(path), *unreadable_metadata(path)):
+        useless.unlink()
     group = zarr.open_group(path, mode="a", zarr_format=3, use_consolidated=False)
     group.attrs.update({"scale": SCALE, "offset": OFFSET, "nodata": NODATA, **attributes})
-    main = spec.bands[: len(spec.bands) - len(sensors)]
-    known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in main]
-    known += [(np.nan, band.gsd_m) for band in sensors]
-    _write_array(path, "band", np.array(spec.bands, dtype=object), ("band",), {"long_name": "band name"})
-    _write_array(path, "wavelength_nm", np.array([k[0] for k in known]), ("band",), {"units": "nm"})
-    _write_array(path, "gsd_m", np.array([k[1] for k in known], dtype=np.float64), ("band",), {"units": "m"})
-    if sensors:
-        _write_sensors(path, len(main), sensors)
+    for name, values in band_columns(spec, sensors).items():
+        _write_array(path, name, values, ("band",), BAND_ATTRIBUTES.get(name, {}))
     if "chips" not in group:
         zarr.create_array(store=path, name="chips", **spec.layout(spec.num_samples))
     group["chips"].attrs.update({"long_name": "surface reflectance, scaled", "units": "1e-4", "coordinates": "lon lat"})
 
 
-def _write_sensors(path: Path, main: int, sensors: Sequence[SensorBand]) -> None:
-    """What each band is, those of the main source first."""
-    plain = SensorBand(sensor="", scale=SCALE, offset=OFFSET, unit="1", gsd_m=np.nan)
-    bands = [plain] * main + list(sensors)
-    _write_array(path, "sensor", np.array([band.sensor for band in bands], dtype=object), ("band",), {})
-    _write_array(path, "scale", np.array([band.scale for band in bands], dtype=np.float64), ("band",), {})
-    _write_array(path, "offset", np.array([band.offset for band in bands], dtype=np.float64), ("band",), {})
-    _write_array(path, "unit", np.array([band.unit for band in bands], dtype=object), ("band",), {})
+def band_columns(spec: CubeSpec, sensors: Sequence[SensorBand] = ()) -> dict[str, NDArray[Any]]:
+    """What a cube says of its bands, ``(band,)`` each: those of the main source first."""
+    main = spec.bands[: len(spec.bands) - len(sensors)]
+    known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in main]
+    known += [(np.nan, band.gsd_m) for band in sensors]
+    columns: dict[str, NDArray[Any]] = {
+        "band": np.array(spec.bands, dtype=object),
+        "wavelength_nm": np.array([k[0] for k in known], dtype=np.float64),
+        "gsd_m": np.array([k[1] for k in known], dtype=np.float64),
+    }
+    if sensors:
+        plain = SensorBand(sensor="", scale=SCALE, offset=OFFSET, unit="1", gsd_m=np.nan)
+        bands = [plain] * len(main) + list(sensors)
+        columns |= {
+            "sensor": np.array([band.sensor for band in bands], dtype=object),
+            "scale": np.array([band.scale for band in bands], dtype=np.float64),
+            "offset": np.array([band.offset for band in bands], dtype=np.float64),
+            "unit": np.array([band.unit for band in bands], dtype=object),
+        }
+    return columns
+
+
+def unreadable_metadata(path: Path) -> list[Path]:
+    """What says what the store and its chips are, and cannot be read: a build writes it again."""
+    files = [path / "zarr.json", path / "chips" / "zarr.json"]
+    return [file for file in files if file.is_file() and not _is_metadata(file)]
+
+
+def _is_metadata(file: Path) -> bool:
+    """Whether zarr understands it. Bytes can be wrong in more ways than it has errors for."""
+    try:
+        with _no_spec_warning():
+            zarr.open(file.parent, mode="r", zarr_format=3, use_consolidated=False)
+    except Exception:
+        return False
+    return True
 
 
 def _half_written(path: Path) -> list[Path]:
@@ -301,6 +332,18 @@ class Cube:
         """Band names, in order."""
         with _no_spec_warning():
             return tuple(np.asarray(zarr.open_array(self.path / "band", mode="r")[...]).tolist())
+
+    def stored(self, name: str) -> NDArray[Any] | None:
+        """Values of an array that describes samples or bands; ``None`` where it is missing or cannot be read.
+
+        Bytes can be wrong in more ways than zarr has errors for.
+        """
+        try:
+            with _no_spec_warning():
+                values = np.asarray(zarr.open_array(self.path / name, mode="r")[...])
+        except Exception:
+            return None
+        return values if values.dtype.kind in "biufM" else np.array(values.tolist(), dtype=object)
 
     @cached_property
     def meanings(self) -> tuple[SensorBand, ...]:

@@ -29,10 +29,11 @@ from pwcat.building.losses import Loss, count_lacks, count_losses, count_stand_i
 from pwcat.building.sensing import SensorPack
 from pwcat.building.shards import ShardResult, ShardTask, make_shard
 from pwcat.building.standing import OnStanding, Standing, untold
+from pwcat.building.strays import require_no_strays
 from pwcat.costs.comparison import RunCost, compare_costs, keep_costs
 from pwcat.costs.reads import Reads, estimate_reads
 from pwcat.costs.traffic import Traffic, under_way
-from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path
+from pwcat.cube import CubeSpec, create_cube, open_cube, shard_path, unreadable_metadata
 from pwcat.errors import CubeError
 from pwcat.lock import locked
 from pwcat.pixels.composites import scenes_by_row
@@ -146,6 +147,7 @@ def _build(run: _Run, statuses: Sequence[str]) -> BuildReport:
     started = time.monotonic()
     folder, plan, spec = run.folder, run.plan, run.spec
     remove_leftovers(folder)
+    require_no_strays(folder, spec)
     require_same_cube(folder, spec, recipe_hash=plan.recipe.hash)
     create_cube(folder / "cube.zarr", spec, attributes=_attributes(plan), sensors=sensor_bands(plan.recipe))
     missing = [shard for shard in range(spec.num_shards) if not _is_done(plan, spec, shard, run.plan_hash)]
@@ -371,20 +373,26 @@ def _attributes(plan: FrozenPlan) -> dict[str, Any]:
 def require_same_cube(folder: Path, spec: CubeSpec, *, recipe_hash: str) -> None:
     """See that the cube in a collection's folder, if there is one, is that of a recipe, and of this shape.
 
+    Of one whose metadata cannot be read nothing can be told; its shards are tied to their plan by their ledgers.
+
     Raises:
         CubeError: it is another's.
     """
-    if not (folder / "cube.zarr" / "chips" / "zarr.json").is_file():
+    path = folder / "cube.zarr"
+    if not all((path / part).is_file() for part in ("zarr.json", "chips/zarr.json")) or unreadable_metadata(path):
         return
-    cube = open_cube(folder / "cube.zarr")
+    cube = open_cube(path)
+    band = cube.stored("band")
+    bands = spec.bands if band is None else tuple(band.tolist())
     there = (cube.num_samples, *cube.chip_shape, cube.shard_size)
     wanted = (spec.num_samples, *spec.chip_shape, spec.shard_size)
-    if there != wanted or cube.bands != spec.bands:
+    made_by = str(cube.attrs.get("recipe_hash"))
+    if there != wanted or (bands != spec.bands and made_by != recipe_hash):
         raise CubeError(
-            f"{folder}: holds a cube of another plan ({there}, bands {', '.join(cube.bands)}; the plan says {wanted}, "
+            f"{folder}: holds a cube of another plan ({there}, bands {', '.join(bands)}; the plan says {wanted}, "
             f"bands {', '.join(spec.bands)}). Remove the folder, or give the recipe another name"
         )
-    if (made_by := str(cube.attrs.get("recipe_hash"))) != recipe_hash:
+    if made_by != recipe_hash:
         raise CubeError(
             f"{folder}: holds a cube of another recipe ({made_by[:12]}, not {recipe_hash[:12]}). Remove the folder, or give "
             "the recipe another name"

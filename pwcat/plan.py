@@ -21,6 +21,7 @@ from pwcat.lock import locked_in_turn
 from pwcat.origin import forget_recipe, note_recipe
 from pwcat.providers import OpenSource, open_source
 from pwcat.recipe import Recipe, load_recipe
+from pwcat.recovery import note_digest, recover_scenes, scenes_named
 from pwcat.regions import Regions, open_regions
 from pwcat.reserve import apply_replacements, read_replacements
 from pwcat.samplers import Spectral, Stratum
@@ -437,7 +438,8 @@ def freeze_plan(
 
     Where a source stops answering, what it has answered stays in the folder, and the next call goes on from there. One process
     at a time plans a dataset: others wait for it, and take its plan. A plan stays what it is where a recipe asks its source in
-    another way, or another source after it (:meth:`~pwcat.recipe.Recipe.differs_from`).
+    another way, or another source after it (:meth:`~pwcat.recipe.Recipe.differs_from`). Scenes
+    that were lost are asked for again.
 
     Args:
         recipe: what is asked.
@@ -459,19 +461,23 @@ def freeze_plan(
                 with _kept_pages(folder, source, recipe_file) as pages:
                     plan = make_plan(recipe, base_dir=base_dir, source=source, pages=pages, progress=progress)
                     write_plan(plan, folder)
-    _require_planned(folder, recipe)
+                    note_digest(folder / "scenes.parquet")
+    _require_planned(folder, recipe, source)
     if recipe_file is not None:
         note_recipe(folder, recipe_file)
     return folder
 
 
-def _require_planned(folder: Path, recipe: Recipe) -> None:
-    there = read_plan(folder, columns={"id", "shard"}).recipe
-    if keys := there.differs_from(recipe):
+def _require_planned(folder: Path, recipe: Recipe, source: OpenSource) -> None:
+    """See that a plan is the recipe's, and has its scenes."""
+    plan = read_plan(folder, columns={"id", "shard", "scene_ids", "composite_ids"})
+    if keys := plan.recipe.differs_from(recipe):
         raise RecipeError(
-            f"{folder}: holds the plan of another recipe of this name ({there.hash[:12]}, not {recipe.hash[:12]}); they differ "
-            f"in {', '.join(keys)}. Remove the folder, or give the recipe another name"
+            f"{folder}: holds the plan of another recipe of this name ({plan.recipe.hash[:12]}, not {recipe.hash[:12]}); they "
+            f"differ in {', '.join(keys)}. Remove the folder, or give the recipe another name"
         )
+    named = scenes_named(plan.table, plan.reserve)
+    recover_scenes(folder / "scenes.parquet", named, source=source, bands=recipe.chip.bands)
 
 
 @contextmanager

@@ -187,7 +187,7 @@ def write_scenes(path: Path, scenes: Iterable[Scene]) -> None:
     try:
         first, second = next(tables, None), next(tables, None)
         if first is None or second is None:
-            stac_geoparquet.arrow.to_parquet(first or _as_table([]), path)
+            stac_geoparquet.arrow.to_parquet(first or _as_table([]), path, write_page_checksum=True)
         else:
             _write_groups(path, chain([first, second], tables))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as exc:
@@ -211,7 +211,8 @@ def _write_groups(path: Path, groups: Iterable[pa.Table]) -> None:
         kept.seek(0)
         tables = (pa.ipc.open_stream(kept).read_all() for _ in range(count))
         batches = (_widened(table, schema) for table in tables)
-        stac_geoparquet.arrow.to_parquet(pa.RecordBatchReader.from_batches(schema, batches), path, compression="zstd")
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        stac_geoparquet.arrow.to_parquet(reader, path, compression="zstd", write_page_checksum=True)
 
 
 def _widened(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch:
@@ -228,7 +229,7 @@ def frozen_items(path: Path, *, ids: Iterable[str] | None = None) -> Iterator[di
         pa.ArrowInvalid, OSError: it cannot be read.
     """
     wanted = None if ids is None else pa.array(list(ids), pa.string())
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for number in range(file.num_row_groups):
             mask = None
             if wanted is not None:

@@ -81,11 +81,13 @@ class ScenePack:
 def _items(path: Path) -> Iterator[dict[str, Any]]:
     """The items of a frozen answer, some at a time."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches(ITEMS_AT_ONCE, use_threads=False):
                 yield from stac_geoparquet.arrow.stac_table_to_items(pa.Table.from_batches([batch]))
     except (pa.ArrowInvalid, OSError) as exc:
-        raise PwcatError(f"{path}: cannot be read ({exc}); remove the folder and plan again") from exc
+        raise PwcatError(
+            f"{path}: cannot be read ({exc}); remove it, and the same command asks for its scenes again"
+        ) from exc
 
 
 def cut_item(item: Mapping[str, Any], source: OpenSource, bands: Sequence[str]) -> dict[str, Any]:

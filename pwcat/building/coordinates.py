@@ -16,7 +16,7 @@ from pwcat.cube import write_coordinates
 from pwcat.errors import CubeError
 from pwcat.plan import read_plan
 
-__all__ = ["write_samples"]
+__all__ = ["sample_columns", "write_samples"]
 
 PLAN_COLUMNS = {"id", "lon", "lat", "epsg", "x0", "y0", "scene_ids", "datetime", "shard"}
 LEDGER_COLUMNS = {"item", "boa_offset", "valid_fraction", "offset_flag"}
@@ -35,6 +35,21 @@ def write_samples(folder: Path, ids: pa.ChunkedArray) -> dict[str, str]:
     Raises:
         CubeError: the ledgers' samples are not the plan's.
     """
+    columns, flagged = sample_columns(folder, ids)
+    write_coordinates(folder / "cube.zarr", columns)
+    return flagged
+
+
+def sample_columns(folder: Path, ids: pa.ChunkedArray) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The coordinates by name, ``(sample,)`` or ``(sample, time)``, and the items whose offset is doubted.
+
+    Args:
+        folder: of the collection; every shard of it has a ledger.
+        ids: that its ledgers list.
+
+    Raises:
+        CubeError: the ledgers' samples are not the plan's.
+    """
     table = read_plan(folder, columns=PLAN_COLUMNS).table
     if not ids.equals(table["id"]):
         raise CubeError(f"{folder}: the ledger does not list the plan's samples in order; build again")
@@ -46,8 +61,7 @@ def write_samples(folder: Path, ids: pa.ChunkedArray) -> dict[str, str]:
         "datetime": (times.to_numpy() / 1e6).round().astype(np.int64).reshape(len(table), -1),
         **dates,
     }
-    write_coordinates(folder / "cube.zarr", columns)
-    return flagged
+    return columns, flagged
 
 
 def _dates(folder: Path, planned: pa.ChunkedArray) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

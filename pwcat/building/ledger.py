@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = [
     "served_scenes",
     "write_ledger",
 ]
+
+log = logging.getLogger(__name__)
 
 # written: has pixels; empty: its scene has no data there; cloudy: more of it is hidden than the recipe allows;
 # failed: its scene could not be read, and a rerun tries again
@@ -172,15 +175,22 @@ def _read(path: Path, columns: Collection[str] | None = None) -> pa.Table:
         raise CubeError(f"{path}: this ledger cannot be read ({exc}); remove it, and build again") from exc
 
 
+def _read_or_warn(path: Path) -> pa.Table | None:
+    try:
+        return _read(path)
+    except CubeError as exc:
+        log.warning("%s: this ledger cannot be read (%s); its shard is made again", path, exc.__cause__)
+        return None
+
+
 def ledger_settles(path: Path, *, plan_hash: str, shard_bytes: int, ids: Sequence[str]) -> bool:
     """Whether a shard's ledger is of this plan, these samples and a shard of this size, and leaves nothing to try again.
 
     The size tells a shard that was cut short, or is older than its ledger, without reading it; the samples tell one that is
-    older than a replacement.
+    older than a replacement. One that cannot be read settles nothing.
     """
-    if not path.is_file():
+    if not path.is_file() or (table := _read_or_warn(path)) is None:
         return False
-    table = _read(path)
     if table["id"].to_pylist() != list(ids):
         return False
     notes = table.schema.metadata or {}
@@ -206,8 +216,11 @@ def digest_of(path: Path) -> str:
 
 
 def read_shard_ledger(path: Path, *, plan_hash: str, shard_sha256: str) -> list[dict[str, Any]]:
-    """Rows of one shard's ledger; none where it is of another plan, or of other bytes of the shard."""
-    table = _completed(_read(path))
+    """Rows of one shard's ledger; none where it is of another plan, of other bytes of the shard, or cannot be read."""
+    read = _read_or_warn(path)
+    if read is None:
+        return []
+    table = _completed(read)
     notes = table.schema.metadata or {}
     mine = {b"pwcat:plan": plan_hash.encode(), b"pwcat:shard_sha256": shard_sha256.encode()}
     return table.to_pylist() if mine.items() <= notes.items() else []

@@ -26,7 +26,8 @@ __all__ = ["doctor"]
 def doctor(folder: Path, recipe: Path | None, as_json: bool) -> None:
     """Say what is wrong with the dataset in DIR, a folder of a catalog, and the command that mends it; changes nothing.
 
-    Every shard is compared with the checksum in its ledger. Exit code 1: something is wrong.
+    Every shard is compared with the checksum in its ledger, the other files with what plan and ledgers say. Exit code 1:
+    something is wrong.
     """
     diagnosis = examine(folder, recipe=recipe)
     if as_json:
@@ -41,8 +42,12 @@ def _show(diagnosis: Diagnosis) -> None:
     counts = ", ".join(f"{count:,} {status}" for status, count in diagnosis.counts.items()) or "no samples"
     click.echo(f"{diagnosis.folder}: {counts}; {diagnosis.shards:,} shards")
     if diagnosis.is_well:
-        click.echo("All is well: every shard has the bytes that its ledger names")
+        click.echo(
+            "All is well: every shard has the bytes that its ledger names, and all that describes the samples is there"
+        )
     for finding in diagnosis.findings:
         click.echo(f"- {finding.what}")
         if finding.mend is not None:
             click.echo(f"    {finding.mend}")
+    for note in diagnosis.notes:
+        click.echo(f"Note: {note}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pwcat.atomic import find_leftovers
-from pwcat.building.ledger import UNUSABLE, digest_of, join_ledgers, ledger_path, read_one
-from pwcat.building.losses import count_losses
+from pwcat.building.ledger import UNUSABLE, digest_of, flagged_scenes, join_ledgers, ledger_path, read_one
+from pwcat.building.losses import count_losses, count_stand_ins
+from pwcat.building.strays import find_strays
 from pwcat.cube import CubeSpec, shard_path
+from pwcat.doctor.contents import look_at_description, look_at_metadata, look_at_notes, look_at_scenes
 from pwcat.doctor.findings import Diagnosis, Finding
+from pwcat.doctor.mending import UNKNOWN, Mending
 from pwcat.errors import CubeError, PwcatError, RecipeError
 from pwcat.lock import holder_of
 from pwcat.materialize import require_same_cube, spec_of
@@ -44,21 +47,43 @@ def examine(folder: Path, *, recipe: Path | None = None) -> Diagnosis:
     if not pages and not any((folder / name).exists() for name in PARTS):
         raise PwcatError(_no_dataset(folder))
     loaded = load_recipe(recipe) if recipe is not None else None
-    case = _Case(folder=folder, recipe_file=recipe, recipe=loaded)
+    case = _Case(folder=folder, recipe=loaded, mending=Mending(folder=folder, given=recipe))
     findings = list(case.outside(len(pages)))
     plan = case.plan(findings)
     if plan is None:
-        return Diagnosis(folder=folder, counts={}, shards=0, findings=findings)
+        return _diagnosis(folder, Counter(), 0, [*findings, *case.leftovers()], [])
     spec = spec_of(plan)
-    findings += case.of_plan(plan)
+    findings += case.of_plan(plan, spec)
     state, more = case.shards(plan, spec)
     findings += more
     ledger = case.ledger(state)
     counts = Counter(ledger["status"].to_pylist())
     if missing := len(plan) - counts.total():
         counts["missing"] = missing
-    findings += case.samples(plan, ledger)
-    return Diagnosis(folder=folder, counts=dict(counts), shards=spec.num_shards, findings=findings)
+    findings += case.description(plan, spec, state, ledger)
+    findings += [*case.samples(plan, ledger), *look_at_notes(folder), *case.leftovers()]
+    return _diagnosis(folder, counts, spec.num_shards, findings, [*_stand_ins(ledger, plan), *_doubts(ledger)])
+
+
+def _diagnosis(folder: Path, counts: Counter[str], shards: int, findings: list[Finding], notes: list[str]) -> Diagnosis:
+    if any(UNKNOWN in shlex.split(finding.mend or "") for finding in findings):
+        notes.append(
+            f"{UNKNOWN} stands for the recipe's file, which is not where it lay when this was planned or built, or has changed "
+            "since: put its path there, or name it with --recipe FILE"
+        )
+    return Diagnosis(folder=folder, counts=dict(counts), shards=shards, findings=findings, notes=notes)
+
+
+def _stand_ins(ledger: pa.Table, plan: FrozenPlan) -> Iterator[str]:
+    """What other sources than the plan's served."""
+    for name, count in count_stand_ins(ledger, plan.recipe.source).items():
+        yield f"{'1 date' if count == 1 else f'{count:,} dates'} of samples from a fallback, {name}"
+
+
+def _doubts(ledger: pa.Table) -> Iterator[str]:
+    """Scenes whose pixels contradict what they say of themselves."""
+    for name, seen in flagged_scenes(ledger).items():
+        yield f"{name} contradicts the offset that it states: {seen}; its pixels are left as its metadata has them"
 
 
 def _no_dataset(folder: Path) -> str:
@@ -66,7 +91,7 @@ def _no_dataset(folder: Path) -> str:
         return f"{folder}: no such folder"
     datasets = sorted(path.parent.name for path in folder.glob("*/plan.parquet"))
     if datasets:
-        return f"{folder}: a catalog, not a dataset; ask after one of its datasets: {', '.join(datasets)}"
+        return f"{folder}: a catalog, not a dataset; look at one of those in it: {', '.join(datasets)}"
     return f"{folder}: no dataset there (looked for {', '.join(PARTS)}); `pwcat build RECIPE` makes one"
 
 
@@ -75,108 +100,89 @@ class _Case:
     """A folder and the recipe that is said to have made it."""
 
     folder: Path
-    recipe_file: Path | None
     recipe: Recipe | None
+    mending: Mending
 
     @property
-    def build(self) -> str:
-        """The command that builds it, or goes on doing so."""
-        return self._command("build")
-
-    def _command(self, name: str) -> str:
-        catalog = shlex.quote(str(self.folder.parent))
-        return f"pwcat {name} {self._recipe_name} --catalog {catalog}"
-
-    @property
-    def _recipe_name(self) -> str:
-        """The recipe's file; the copy in the folder where that does as well, for it names no file beside the original."""
-        if self.recipe_file is not None:
-            return shlex.quote(str(self.recipe_file))
-        copy = self.folder / "recipe.yaml"
-        try:
-            recipe = load_recipe(copy)
-        except RecipeError:
-            return "RECIPE"
-        sources = (recipe.source, *recipe.source.fallback, *(sensor.source for sensor in recipe.sensors.values()))
-        paths = [each.path for each in sources if each.path is not None]
-        return shlex.quote(str(copy)) if all(Path(path).is_absolute() for path in paths) else "RECIPE"
-
-    def _rm(self, *paths: Path) -> str:
-        return f"rm -r {shlex.join(map(str, paths))} && {self.build}"
+    def holder(self) -> str | None:
+        """Who builds it just now."""
+        return holder_of(self.folder / "ledger" / "_lock")
 
     def outside(self, pages: int) -> Iterator[Finding]:
         """What is told of the folder before its plan is read."""
-        if (holder := holder_of(self.folder / "ledger" / "_lock")) is not None:
+        if (holder := self.holder) is not None:
             what = f"a build is at work ({holder}): what follows is of this moment. Wait for its end, and look again"
             yield Finding(kind="at work", what=what)
-        if leftovers := find_leftovers(self.folder):
-            what = f"{len(leftovers):,} half-written files of killed writers; they do no harm, and a build removes them"
-            yield Finding(kind="leftovers", what=what, mend=self.build)
         if pages:
-            what = f"a search for scenes was left half-way; its {pages:,} pages are kept for a day"
-            yield Finding(kind="search", what=what, mend=self._command("plan"))
+            what = f"a search for scenes was left half-way; {_count(pages, 'page')} of it {_are(pages)} kept for a day"
+            yield Finding(kind="search", what=what, mend=self.mending.plan)
+
+    def leftovers(self) -> Iterator[Finding]:
+        """What killed writers left."""
+        if count := len(find_leftovers(self.folder)):
+            what = f"{_count(count, 'half-written file')} of killed writers; they do no harm, and a build removes them"
+            yield Finding(kind="leftovers", what=what, mend=self.mending.build)
 
     def plan(self, findings: list[Finding]) -> FrozenPlan | None:
         """The plan; ``None``, and why, where it cannot be read."""
         path = self.folder / "plan.parquet"
         if not path.is_file():
             if not any(finding.kind == "search" for finding in findings):
-                findings.append(Finding(kind="no plan", what="there is no plan", mend=self.build))
+                findings.append(Finding(kind="no plan", what="there is no plan", mend=self.mending.build))
             return None
         try:
             return read_plan(self.folder)
         except RecipeError as exc:
-            findings.append(Finding(kind="recipe", what=_within(self.folder, exc), mend=self._recipe_again(path)))
+            findings.append(
+                Finding(kind="recipe", what=_within(self.folder, exc), mend=self.mending.put_back(self.recipe))
+            )
         except PwcatError as exc:
             broken = self.folder / ("replacements.parquet" if "replacements.parquet" in str(exc) else path.name)
-            findings.append(Finding(kind="plan", what=_within(self.folder, exc), mend=self._rm(broken)))
+            findings.append(Finding(kind="plan", what=_within(self.folder, exc), mend=self.mending.rm(broken)))
         return None
 
-    def _recipe_again(self, plan: Path) -> str:
-        """What mends a copy of the recipe that is not the plan's: the very recipe put back, else all made again."""
-        try:
-            notes = pq.read_schema(plan).metadata or {}
-        except (pa.ArrowInvalid, OSError):
-            notes = {}
-        if self.recipe is not None and notes.get(b"pwcat:recipe_hash", b"").decode() == self.recipe.hash:
-            assert self.recipe_file is not None
-            return shlex.join(["cp", str(self.recipe_file), str(self.folder / "recipe.yaml")])
-        name = self._recipe_name if self.recipe_file is not None else "RECIPE"
-        return f"rm -r {shlex.quote(str(self.folder))} && pwcat build {name} --catalog {shlex.quote(str(self.folder.parent))}"
-
-    def of_plan(self, plan: FrozenPlan) -> Iterator[Finding]:
+    def of_plan(self, plan: FrozenPlan, spec: CubeSpec) -> Iterator[Finding]:
         """What does not fit the plan as a whole."""
         name = plan.recipe.name
-        if self.recipe is not None and self.recipe.hash != plan.recipe.hash:
+        if self.recipe is not None and (keys := plan.recipe.differs_from(self.recipe)):
             hashes = f"{self.recipe.hash[:12]}, not {plan.recipe.hash[:12]}"
-            what = f"{self.recipe_file} has changed since the plan was made ({hashes})"
-            yield Finding(kind="recipe", what=what, mend=f"rm -r {shlex.quote(str(self.folder))} && {self.build}")
+            what = f"{self.mending.given} has changed since the plan was made ({hashes}), in {', '.join(keys)}"
+            yield Finding(kind="recipe", what=what, mend=self.mending.anew())
         if self.folder.resolve().name != name:
             target = self.folder.parent / name
             what = f"the folder was renamed: its recipe calls it {name!r}, and a build looks for it under that name"
             yield Finding(kind="renamed", what=what, mend=shlex.join(["mv", str(self.folder), str(target)]))
-        if not (self.folder / "scenes.parquet").is_file():
-            what = "scenes.parquet is missing, without which nothing can be read"
-            yield Finding(kind="scenes", what=what, mend=self._rm(self.folder / "plan.parquet"))
+        yield from self._strays(spec)
+        yield from look_at_scenes(plan, self.mending)
         try:
             check_sensors(self.folder)
         except PwcatError as exc:
             what = _within(self.folder, exc).partition("; remove")[0]
-            yield Finding(kind="sensors", what=what, mend=self._rm(self.folder / "plan.parquet"))
+            yield Finding(kind="sensors", what=what, mend=self.mending.rm(self.folder / "plan.parquet"))
         cube = self.folder / "cube.zarr"
         if not (cube / "chips" / "zarr.json").is_file():
-            yield Finding(kind="no cube", what="there is no cube yet", mend=self.build)
+            yield Finding(kind="no cube", what="there is no cube yet", mend=self.mending.build)
             return
+        yield from look_at_metadata(self.folder, self.mending)
         try:
-            require_same_cube(self.folder, spec_of(plan), recipe_hash=plan.recipe.hash)
+            require_same_cube(self.folder, spec, recipe_hash=plan.recipe.hash)
         except CubeError as exc:
-            mend = self._rm(cube, self.folder / "ledger")
+            mend = self.mending.rm(cube, self.folder / "ledger")
             yield Finding(kind="other cube", what=_within(self.folder, exc).partition(". Remove")[0], mend=mend)
-            return
-        if not (cube / "lon" / "zarr.json").is_file() or not (self.folder / "collection.json").is_file():
-            yield Finding(
-                kind="undescribed", what="the samples are not described yet: a build ended early", mend=self.build
-            )
+
+    def _strays(self, spec: CubeSpec) -> Iterator[Finding]:
+        if strays := find_strays(self.folder, spec):
+            names = _listed([str(path.relative_to(self.folder)) for path in strays])
+            what = f"no shard or ledger of this plan, and in their way: {names}"
+            yield Finding(kind="strays", what=what, mend=self.mending.rm(*strays))
+
+    def description(
+        self, plan: FrozenPlan, spec: CubeSpec, state: Mapping[int, str], ledger: pa.Table
+    ) -> Iterator[Finding]:
+        """What says something else of the samples than plan and ledgers; a build that makes shards writes all of it again."""
+        is_there = (self.folder / "cube.zarr" / "chips" / "zarr.json").is_file()
+        if is_there and self.holder is None and set(state.values()) == {"whole"} and not find_strays(self.folder, spec):
+            yield from look_at_description(plan, spec, ledger, self.mending)
 
     def shards(self, plan: FrozenPlan, spec: CubeSpec) -> tuple[dict[int, str], list[Finding]]:
         """What each shard is, and what that means."""
@@ -191,7 +197,8 @@ class _Case:
         found = []
         for kind, words in _SHARDS.items():
             if shards := by_state.get(kind):
-                what = f"{len(shards):,} of {spec.num_shards:,} shards {words}: {_listed(shards)}"
+                told = words[len(shards) > 1]
+                what = f"{len(shards):,} of {spec.num_shards:,} shards {told}: {_listed(list(map(str, shards)))}"
                 found.append(Finding(kind=kind, what=what, mend=self._mend(kind, shards)))
         return state, found
 
@@ -212,10 +219,8 @@ class _Case:
 
     def _mend(self, kind: str, shards: list[int]) -> str:
         if kind == "damaged":
-            return self._rm(*(shard_path(self.folder / "cube.zarr", shard) for shard in shards))
-        if kind == "bad ledger":
-            return self._rm(*(ledger_path(self.folder, shard) for shard in shards))
-        return self.build
+            return self.mending.rm(*(shard_path(self.folder / "cube.zarr", shard) for shard in shards))
+        return self.mending.build
 
     def ledger(self, state: dict[int, str]) -> pa.Table:
         """What is known of samples in shards that are whole."""
@@ -228,31 +233,45 @@ class _Case:
         whole = ledger["id"].to_pylist() == plan.table["id"].to_pylist()
         for loss in count_losses(ledger):
             if loss.status not in UNUSABLE:
-                yield Finding(kind=loss.status, what=f"{loss}; a build tries them again", mend=self.build)
+                yield Finding(kind=loss.status, what=f"{loss}; a build tries them again", mend=self.mending.build)
                 continue
             choice = choose_replacements(plan.table, plan.reserve, ledger, statuses=(loss.status,)) if whole else None
             if choice is None or len(choice.replacements):
-                yield Finding(kind=loss.status, what=f"{loss}; a build replaces them from the reserve", mend=self.build)
+                yield Finding(
+                    kind=loss.status, what=f"{loss}; a build replaces them from the reserve", mend=self.mending.build
+                )
             else:
-                used = "the reserve is used up" if len(read_replacements(self.folder)) else "the recipe has no reserve"
-                what = f"{loss}; {used}: plan anew, under another name, with a larger `constraints.reserve_fraction`"
+                has = len(plan.reserve) + len(read_replacements(self.folder)) > 0
+                used, more = ("the reserve is used up", "a larger") if has else ("the recipe has no reserve", "a")
+                what = f"{loss}; {used}: plan anew, under another name, with {more} `constraints.reserve_fraction`"
                 yield Finding(kind=loss.status, what=what)
 
 
-# What is wrong with shards, in words, in the order in which it is told.
+# What is wrong with one shard, and with several, in words, in the order in which it is told.
 _SHARDS = {
-    "missing": "are missing or not finished",
-    "damaged": "are damaged: their bytes are not those that their ledger names",
-    "bad ledger": "have a ledger that cannot be read",
-    "older plan": "are of an older plan",
-    "older samples": "hold samples that were replaced since",
+    "missing": ("is missing or not finished", "are missing or not finished"),
+    "damaged": (
+        "is damaged: its bytes are not those that its ledger names",
+        "are damaged: their bytes are not those that their ledgers name",
+    ),
+    "bad ledger": ("has a ledger that cannot be read", "have ledgers that cannot be read"),
+    "older plan": ("is of an older plan", "are of an older plan"),
+    "older samples": ("holds samples that were replaced since", "hold samples that were replaced since"),
 }
 
 
-def _listed(shards: list[int], most: int = 8) -> str:
-    """Numbers, the first few."""
-    rest = f" and {len(shards) - most:,} more" if len(shards) > most else ""
-    return ", ".join(map(str, shards[:most])) + rest
+def _listed(names: list[str], most: int = 8) -> str:
+    """Names, the first few."""
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _within(folder: Path, exc: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ class Diagnosis:
         counts: samples of the plan by status; ``missing`` are those that no ledger of this plan tells of.
         shards: of the cube.
         findings: what is not as it should be.
+        notes: what is good to know, and needs no mending.
     """
 
     folder: Path
     counts: dict[str, int]
     shards: int
     findings: list[Finding]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def is_well(self) -> bool:
@@ -53,4 +55,5 @@ class Diagnosis:
             "counts": self.counts,
             "shards": self.shards,
             "findings": [vars(finding) for finding in self.findings],
+            "notes": self.notes,
         }

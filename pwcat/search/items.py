@@ -27,7 +27,7 @@ from pwcat.search.paging import Api, Page, Refused
 from pwcat.search.questions import Question, cover_sites
 from pwcat.search.snapshot import Snapshot, find_snapshot
 
-__all__ = ["Answer", "ask", "find_items"]
+__all__ = ["Answer", "ask", "find_items", "items_by_id"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ TOO_LARGE = (413, 414, 502, 504)
 # Answers to a question that the API does not understand: a link that was kept may be stale, a collection unknown.
 STALE = (400, 404, 410, 422)
 LOG_EVERY_S = 5.0
+# Ids of Sentinel-2 have 60 characters at most: a question of 6 kB, which fits into a URL, too.
+IDS_AT_ONCE = 100
 
 Progress = Callable[["Answer"], None]
 
@@ -290,3 +292,14 @@ def ask(
     with closing(api), _telling_of_collections(source, wanted):
         link = api.first_link({"collections": [wanted], **query})
         yield from islice((item for page in api.pages(link) for item in page.items), max_items)
+
+
+def items_by_id(source: OpenSource, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Items of the source's collection by their ids, as :func:`find_items` gives them, from its API; those it has.
+
+    Raises:
+        SourceError: the API does not answer, or refuses.
+    """
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        for item in ask(source, ids=list(ids[start : start + IDS_AT_ONCE])):
+            yield _frozen(item, source)

@@ -60,7 +60,7 @@ def test_a_single_group_is_what_the_library_writes_at_once(tmp_path):
     items = [make_item(number, cloud=number / 7) for number in range(30)]
     write_scenes(tmp_path / "ours.parquet", map(scene_of, items))
     table = stac_geoparquet.arrow.parse_stac_items_to_arrow(items).read_all()
-    stac_geoparquet.arrow.to_parquet(table, tmp_path / "theirs.parquet")
+    stac_geoparquet.arrow.to_parquet(table, tmp_path / "theirs.parquet", write_page_checksum=True)
     assert (tmp_path / "ours.parquet").read_bytes() == (tmp_path / "theirs.parquet").read_bytes()
 
 
