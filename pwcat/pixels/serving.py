@@ -267,7 +267,7 @@ class _Attempt:
                     return self._once(corners)
             except ForbiddenError as exc:
                 if refused:
-                    return self._failed(corners, exc, f"{exc.href}: the server refuses it (403), signed anew as well")
+                    return self._failed(corners, exc, self.source.refused(exc.href))
                 refused = True
                 self.source.forget(signed.get(exc.href, exc.href))
             except DamagedError:

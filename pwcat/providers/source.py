@@ -118,6 +118,12 @@ class OpenSource:
         if self._signing is not None:
             tokens_of(self._signing).forget(href)
 
+    def refused(self, href: str) -> str:
+        """What to say of a file that a server refused to the end."""
+        signing = self._signing
+        signed = signing is not None and signing.container_of(self.locate(href)) is not None
+        return f"{href}: the server refuses it (403)" + (", signed anew as well" if signed else "")
+
     @property
     def _signing(self) -> Signing | None:
         return self.signing or self.profile.signing

@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
@@ -168,9 +169,11 @@ class Api:
             return Refused(str(cause), None)
         if status is None and isinstance(cause, (requests.exceptions.ChunkedEncodingError, ValueError)):
             status = _BROKEN
-        said = " ".join(unsign(str(exc)).split()) or f"HTTP {status}"
-        where = f"{self._source.provider} ({unsign(self._source.url)})"
-        return Refused(f"{where} did not answer a search: {said[:400]}", status)
+        where, said = f"{self._source.provider} ({unsign(self._source.url)})", _said(str(exc))
+        if status is not None and status > 0:
+            return Refused(f"{where} answers a search with HTTP {status}{said and f': {said}'}", status)
+        does = "breaks off its answer to a search" if status == _BROKEN else "did not answer a search"
+        return Refused(f"{where} {does}{said and f': {said}'}", status)
 
     def _mount(self) -> None:
         trusted = None if self._source.allow_private else self._source.url
@@ -182,6 +185,19 @@ class Api:
 
 # Stands for an answer that broke off or is no JSON.
 _BROKEN = -1
+
+# Characters of what an API says that are told.
+MOST_SAID = 400
+
+
+def _said(text: str) -> str:
+    """What an API says of a fault, in one line, without secrets; nothing of a page for browsers."""
+    with suppress(ValueError):
+        document = json.loads(text)
+        known = document if isinstance(document, dict) else {}
+        text = next((str(known[key]) for key in ("description", "detail", "message") if known.get(key)), text)
+    line = " ".join(unsign(text).split())
+    return "" if line.startswith("<") else line[:MOST_SAID]
 
 
 def _read_page(document: Mapping[str, Any], asked: Link) -> Page:

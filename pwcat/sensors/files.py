@@ -130,7 +130,7 @@ class _Reading:
                     failures, refused = 0, False
                 if _is_refusal(exc, href):
                     if refused:
-                        told = f"{self.asset.href}: the server refuses it (403), signed anew as well"
+                        told = self.source.refused(self.asset.href)
                         yield from self._give_up(ForbiddenError(self.asset.href), href, len(self.waiting), told)
                     refused = True
                     self.source.forget(href)

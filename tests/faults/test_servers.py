@@ -147,7 +147,7 @@ def test_a_search_that_breaks_in_the_middle_leaves_no_plan_and_the_next_makes_it
 ):
     broken = {"path": "^/search$", "skip": 1, "times": 1, "status": 400}
     case = faulty.case(broken, page_size=5)
-    with pytest.raises(PwcatError, match=r"did not answer a search") as caught:
+    with pytest.raises(PwcatError, match=r"answers a search with HTTP 400$") as caught:
         freeze_plan(recipe, catalog=tmp_path, base_dir=tiny.parent, source=case.source)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "tiny" / "plan.parquet").exists()

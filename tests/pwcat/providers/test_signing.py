@@ -149,3 +149,13 @@ def test_no_token_in_a_frozen_href_a_message_or_a_worker_s_copy(endpoint, caplog
     assert "s3cr3t" not in repr(source) + caplog.text
     source.forget(signed)
     assert pickle.loads(pickle.dumps(source)).sign(HREF) != signed  # noqa: S301
+
+
+def test_a_refusal_is_told_of_as_signed_anew_where_that_was_done():
+    refused = "the server refuses it (403)"
+    plain = OpenSource(provider="stac", url="https://example.test/stac", collection="s2")
+    assert plain.refused("https://a.test/B02.tif") == f"https://a.test/B02.tif: {refused}"
+    signing = OpenSource(provider="planetary-computer", url="https://example.test/stac", collection="s2")
+    stored, elsewhere = "https://one.blob.core.windows.net/c/B02.tif", "https://a.test/B02.tif"
+    assert signing.refused(stored) == f"{stored}: {refused}, signed anew as well"
+    assert signing.refused(elsewhere) == f"{elsewhere}: {refused}"

@@ -97,7 +97,7 @@ def test_a_source_that_lists_no_collections_is_believed():
         assert search_scenes(source, SPAN, bands=["B02"]) == []
     with (
         api(refuses=True, conforms=(CORE, SEARCH)) as source,
-        pytest.raises(SourceError, match=r"did not answer a search"),
+        pytest.raises(SourceError, match=r"answers a search with HTTP 404: no$"),
     ):
         search_scenes(source, SPAN, bands=["B02"])
 

@@ -51,7 +51,7 @@ def test_a_plan_goes_on_where_its_source_stopped_and_is_the_same(api, recipe, tm
     pages = len(api.searches)
     assert pages >= 3
     api.faults = [*[None] * (pages - 1), (400, {})]
-    with pytest.raises(SourceError, match="did not answer a search"):
+    with pytest.raises(SourceError, match="answers a search with HTTP 400"):
         freeze(tmp_path / "broken")
     assert list((tmp_path / "broken" / "broken" / "_search").rglob("page-*"))
     api.searches.clear()
