@@ -79,9 +79,8 @@ def find_counterpart(
     """
     path = folder / f"{_key(scene, fallback)}.json"
     with _lock_of(path):
-        if path.is_file():
-            item = json.loads(path.read_text(encoding="utf-8"))
-        else:
+        item = _kept(path)
+        if item is None:
             item = _ask(scene, fallback, patience)
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
@@ -97,6 +96,15 @@ def find_counterpart(
 def _lock_of(path: Path) -> Lock:
     """Threads that want the same answer wait for the one that asks."""
     return Lock()
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """An answer that was kept; ``None`` where there is none that can be read."""
+    try:
+        item: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return item if isinstance(item, dict) else None
 
 
 def _key(scene: Scene, fallback: OpenSource) -> str:
