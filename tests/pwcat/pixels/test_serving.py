@@ -208,6 +208,20 @@ def test_another_source_stands_in_for_what_one_cannot_serve(status, first, secon
 SIGN = OpenSource.sign
 
 
+def test_a_kept_answer_that_cannot_be_read_is_asked_for_again(first, second, task_of, planned):
+    task = task_of(first.source, fallback=[second.source])
+    first.tell(**{f"{word(task.rows[0]['scene_ids'][0])}__B05": 404})
+    make_shard(task)
+    (kept,) = (planned / "ledger" / "_fallback").iterdir()
+    answer = kept.read_text()
+    for spoilt in ("{", "[]"):
+        kept.write_text(spoilt)
+        [path.unlink() for path in (planned / "ledger").glob("*.parquet")]
+        make_shard(task)
+        assert kept.read_text() == answer
+        assert statuses(planned) == {"written": 16}
+
+
 def test_cube_and_items_name_the_scene_that_stood_in(first, second, planned):
     scenes = [scenes[0] for scenes in read_plan(planned).table["scene_ids"].to_pylist()]
     lost = sorted(set(scenes))[:2]
