@@ -74,7 +74,7 @@ class Mending:
             return shlex.quote(str(self.given))
         copy = self.folder / "recipe.yaml"
         try:
-            recipe = load_recipe(copy)
+            recipe = load_recipe(copy, planned=True)
         except RecipeError:
             recipe = None
         noted = noted_recipe(self.folder)

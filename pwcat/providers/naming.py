@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from pathlib import PurePath
 from urllib.parse import urlsplit
 
 __all__ = ["name_source"]
@@ -13,6 +15,8 @@ ANYWHERE = ("stac", "archive")
 def name_source(provider: str, collection: str, *, url: str | None, path: str | None) -> str:
     """``earth-search/sentinel-2-l2a``, ``stac:example.org/api/collection``, ``archive:../folder/collection``.
 
+    Names are published. So of a folder that a recipe names from the root of its machine the last part is told, and a digest of all.
+
     Args:
         provider: by name.
         collection: of it.
@@ -21,7 +25,14 @@ def name_source(provider: str, collection: str, *, url: str | None, path: str | 
     """
     if provider not in ANYWHERE or (url is None and path is None):
         return f"{provider}/{collection}"
-    return f"{provider}:{path or _place(url or '')}/{collection}"
+    return f"{provider}:{_folder(path) if path else _place(url or '')}/{collection}"
+
+
+def _folder(path: str) -> str:
+    """A folder as the recipe has it, unless that tells of this machine."""
+    if not PurePath(path).is_absolute():
+        return path
+    return f"{PurePath(path).name}-{sha256(path.encode()).hexdigest()[:8]}"
 
 
 def _place(url: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pwcat.providers.document import Source
@@ -36,3 +38,10 @@ def test_an_archive_is_called_by_its_path_wherever_it_is_served(archive_dir):
     with open_source(document, base_dir=archive_dir.parent) as opened:
         assert opened.name == document.name == f"archive:{archive_dir.name}/c"
         assert "127.0.0.1" in opened.url
+
+
+def test_of_a_folder_named_from_the_root_only_the_last_part_is_told():
+    names = {Source(provider="archive", path=path, collection="c").name for path in ("/home/me/a", "/home/you/a")}
+    assert len(names) == 2
+    for name in names:
+        assert re.fullmatch(r"archive:a-[0-9a-f]{8}/c", name)
