@@ -15,7 +15,7 @@ ANYWHERE = ("stac", "archive")
 def name_source(provider: str, collection: str, *, url: str | None, path: str | None) -> str:
     """``earth-search/sentinel-2-l2a``, ``stac:example.org/api/collection``, ``archive:../folder/collection``.
 
-    Names are published. So of a folder that a recipe names from the root of its machine the last part is told, and a digest of all.
+    Names are published: of a folder that a recipe names from the root of its machine, the last part is told, and a digest.
 
     Args:
         provider: by name.
@@ -29,7 +29,7 @@ def name_source(provider: str, collection: str, *, url: str | None, path: str | 
 
 
 def _folder(path: str) -> str:
-    """A folder as the recipe has it, unless that tells of this machine."""
+    """A folder as the recipe has it, unless that would tell of this machine."""
     if not PurePath(path).is_absolute():
         return path
     return f"{PurePath(path).name}-{sha256(path.encode()).hexdigest()[:8]}"
