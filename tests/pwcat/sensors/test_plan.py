@@ -99,6 +99,7 @@ def test_a_recipe_without_sensors_has_the_plan_that_it_had(world, year, tmp_path
         world.recipe(tmp_path, sensors=None, constraints={"reserve_fraction": 0.25}, **YEAR), tmp_path / "catalog"
     )
     assert sorted(path.name for path in plain.iterdir() if not path.name.startswith("_")) == [
+        "ledger",
         "plan.parquet",
         "recipe.yaml",
         "reserve.parquet",
