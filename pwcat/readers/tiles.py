@@ -26,7 +26,7 @@ from pwcat.readers.codecs import decode_tile
 from pwcat.readers.cutting import Cuts
 from pwcat.readers.grid import Placement, place
 from pwcat.readers.headers import Header, UnsuitedError, forget, open_header
-from pwcat.readers.kept import KEPT, Key, Tile
+from pwcat.readers.kept import KEPT, Key
 from pwcat.readers.wire import Address
 from pwcat.recipe import Chip
 from pwcat.scenes import Scene
@@ -225,7 +225,7 @@ def _cut_run(band: _Band, run: Sequence[int], data: memoryview) -> list[tuple[in
     return damaged
 
 
-def _cut(band: _Band, tile: int, compressed: Tile | memoryview) -> None:
+def _cut(band: _Band, tile: int, compressed: memoryview) -> None:
     """One tile cut into chips.
 
     Raises:
@@ -233,7 +233,7 @@ def _cut(band: _Band, tile: int, compressed: Tile | memoryview) -> None:
     """
     header, rows = band.header, band.cuts.rows(tile)
     pixels = decode_tile(
-        memoryview(compressed),
+        compressed,
         compression=header.compression,
         predictor=header.predictor,
         shape=header.tile,

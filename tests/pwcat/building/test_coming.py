@@ -95,7 +95,7 @@ def test_a_build_keeps_no_tile_that_no_shard_wants(planned, source, monkeypatch)
 
     def made(task):
         result = make_shard(task)
-        after.append((set(task.scenes), {key[0] for key in KEPT._tiles}))
+        after.append((set(task.scenes), {key[0] for key in KEPT._of}))
         return result
 
     monkeypatch.setattr("pwcat.materialize.make_shard", made)

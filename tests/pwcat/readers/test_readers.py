@@ -141,7 +141,7 @@ def test_shards_that_want_a_header_at_once_share_it(server, source, make_scene, 
 
 
 def test_a_tile_that_was_read_is_kept_until_others_take_its_room(server, source, make_scene, corner, monkeypatch):
-    kept = KeptTiles(most_bytes=20_000)
+    kept = KeptTiles(most_bytes=20_000, block_bytes=4096)
     monkeypatch.setattr("pwcat.readers.tiles.KEPT", kept)
     scene = make_scene("kept", B02={}, B03={})
     everywhere = [corner(row, column) for row in range(0, 200, 60) for column in range(0, 200, 60)]
