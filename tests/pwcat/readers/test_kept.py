@@ -8,7 +8,6 @@ from pwcat.readers import headers
 from pwcat.readers.kept import KEPT, KeptTiles, let_go
 from pwcat.readers.wire import Address
 
-
 BLOCK = 64 * 1024
 
 

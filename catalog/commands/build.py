@@ -1,4 +1,4 @@
-"""Command line of the catalog: ``pwcat build``, ``search``, ``stats``."""
+"""``pwcat build``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
-import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from catalog.extension import CLASS_LAYERS
-from catalog.query import open_catalog
 from catalog.store import Built, NothingWritten
 from catalog.store import build as build_collection
-from catalog.subset import Subset, load_subset
 from pwcat.building.ledger import UNUSABLE
 from pwcat.building.progress import show_build
 from pwcat.commands import DEFAULT_CATALOG
@@ -27,10 +21,9 @@ from pwcat.materialize import BuildReport
 from pwcat.readers import ReaderName
 from pwcat.signals import terminable
 
-__all__ = ["build", "search", "stats"]
+__all__ = ["build"]
 
 MOST_LOSSES = 6  # causes shown of why samples are missing, and strata that the reserve is short of
-BIOME_WIDTH = 24  # characters of a biome's name, so that a row of samples fits into 80
 
 
 @click.command()
@@ -167,132 +160,3 @@ def _cost_lines(report: BuildReport) -> Iterator[str]:
     yield f"read in {actual.seconds:,.1f} s: {took}{speed}{again}"
     beside = ", sensors not counted" if report.lacks else ""
     yield f"estimated of these {cost.samples:,} samples: {expected}{beside}"
-
-
-@click.command()
-@click.argument("catalog", type=click.Path(path_type=Path))
-@click.option("--biome", multiple=True, help="A biome; can be given several times.")
-@click.option("--landcover", multiple=True, help="The land cover with the largest share of a chip.")
-@click.option("--continent", multiple=True)
-@click.option("--collection", "collections", multiple=True, help="Only this dataset.")
-@click.option("--split", help="train or val.")
-@click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="Degrees, EPSG:4326.")
-@click.option("--datetime", metavar="START/END", help="A day or an interval; .. leaves an end open.")
-@click.option("--min-spectral-entropy", type=float, metavar="NATS")
-@click.option("--filter", "filter_", metavar="CQL2", help="A CQL2 text filter over the items' fields.")
-@click.option("--limit", type=int, help="At most this many, spread over the answer.")
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Save the answer as a subset.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one feature a sample.")
-def search(
-    catalog: Path,
-    biome: tuple[str, ...],
-    landcover: tuple[str, ...],
-    continent: tuple[str, ...],
-    collections: tuple[str, ...],
-    split: str | None,
-    bbox: tuple[float, float, float, float] | None,
-    datetime: str | None,
-    min_spectral_entropy: float | None,
-    filter_: str | None,
-    limit: int | None,
-    save: Path | None,
-    as_json: bool,
-) -> None:
-    """Find samples in CATALOG, a catalog's or a collection's folder."""
-    found = open_catalog(catalog).search(
-        biome=list(biome) or None,
-        landcover=list(landcover) or None,
-        continent=list(continent) or None,
-        collections=list(collections) or None,
-        split=split,
-        bbox=bbox,
-        datetime=datetime,
-        min_spectral_entropy=min_spectral_entropy,
-        filter=filter_,
-        limit=limit,
-    )
-    if save is not None and len(found):
-        found.save(save)
-    if as_json:
-        click.echo(json.dumps({"matched": len(found), "hash": found.hash, "samples": _samples(found)}, indent=2))
-        return
-    _show_samples(found)
-    if save is not None and not len(found):
-        click.echo(f"Nothing was found, and nothing is saved to {save}")
-    elif save is not None:
-        click.echo(f"Saved to {save}. Next: pwcat stats {save}")
-
-
-def _samples(found: Subset) -> list[dict[str, Any]]:
-    columns = ["collection", "id", "pwcat:split", *(f"div:{name}" for name in CLASS_LAYERS), "div:spectral_entropy"]
-    rows = found.table.select([*columns, "datetime"]).to_pylist()
-    return [
-        {
-            **{key.rpartition(":")[2]: value for key, value in row.items()},
-            "datetime": row["datetime"].isoformat(),
-            "lon": lon,
-            "lat": lat,
-        }
-        for row, (lon, lat) in zip(rows, found.lonlat.tolist(), strict=True)
-    ]
-
-
-def _show_samples(found: Subset, *, most: int = 12) -> None:
-    table = Table(title=f"{len(found):,} samples", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("Sample", "Date"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("Biome", no_wrap=True)
-    table.add_column("Land cover", no_wrap=True)
-    table.add_column("Nats", justify="right", no_wrap=True)
-    for row in _samples(found.select(np.arange(min(most, len(found))))):
-        entropy = "" if row["spectral_entropy"] is None else f"{row['spectral_entropy']:.2f}"
-        biome = row["biome"] or "none"
-        shown = biome if len(biome) <= BIOME_WIDTH else f"{biome[: BIOME_WIDTH - 1].rstrip()}…"
-        table.add_row(row["id"], row["datetime"][:10], shown, row["landcover"] or "none", entropy)
-    console = Console()
-    console.print(table)
-    if len(found) > most:
-        console.print(
-            f"and {len(found) - most:,} more; --json prints all, with place, continent and split", highlight=False
-        )
-
-
-@click.command()
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def stats(data: Path, as_json: bool) -> None:
-    """Show the diversity of DATA: a catalog's or collection's folder, or a saved subset. A catalog has a row a dataset."""
-    subsets = _parts(data)
-    if as_json:
-        click.echo(json.dumps({name: part.stats() for name, part in subsets.items()}, indent=2))
-        return
-    table = Table(title="Diversity, with 95 % intervals (nats)", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("Dataset", "Samples", "Continent", "Biome", "Land cover", "Spectral"):
-        table.add_column(name, justify="left" if name == "Dataset" else "right")
-    for name, part in subsets.items():
-        numbers = part.stats()
-        table.add_row(
-            name, f"{len(part):,}", *(_entropy(numbers[layer]) for layer in CLASS_LAYERS), _mean(numbers["spectral"])
-        )
-    Console().print(table)
-
-
-def _parts(data: Path) -> dict[str, Subset]:
-    if data.is_file():
-        return {data.stem: load_subset(data)}
-    opened = open_catalog(data)
-    return {name: opened.search(collections=name) for name in opened.collections}
-
-
-def _entropy(numbers: dict[str, Any]) -> str:
-    if numbers["shannon"] is None:
-        return "none"
-    return f"{numbers['shannon']:.3f}\n[{numbers['ci_low']:.3f}, {numbers['ci_high']:.3f}]"
-
-
-def _mean(numbers: dict[str, Any]) -> str:
-    if numbers["mean"] is None:
-        return "none"
-    if numbers["ci_low"] is None:
-        return f"{numbers['mean']:.3f}"
-    return f"{numbers['mean']:.3f}\n[{numbers['ci_low']:.3f}, {numbers['ci_high']:.3f}]"

@@ -1,0 +1,1 @@
+"""Command line of the catalog, a module a command or two."""
