@@ -1,201 +1,195 @@
-"""Samples as STAC items, written as columns: STAC GeoParquet, one row a sample."""
+"""Samples as STAC items, held as columns: what each column means, and how a shard's samples become rows of them."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import shapely
-from numpy.typing import NDArray
-from pyproj import Transformer
+from numpy.typing import ArrayLike, NDArray
 
 from catalog.extension import SCHEMA_URI
-from catalog.spectral import spectral_entropy
-from pwcat.atomic import replacing
-from pwcat.building.ledger import served_scenes
-from pwcat.cube import Cube
-from pwcat.plan import FRACTIONS, FrozenPlan
+from catalog.outlines import BBOX, bounding_boxes, outlines_of
+from pwcat.plan import FRACTIONS
+from pwcat.recipe import Recipe
 
-__all__ = ["ITEM_SCHEMA", "make_items", "write_items"]
+__all__ = [
+    "ASSET",
+    "ITEM_SCHEMA",
+    "MEANINGS",
+    "PROJECTION_URI",
+    "STAC_VERSION",
+    "ZARR_MEDIA_TYPE",
+    "complete_items",
+    "item_rows",
+    "list_column",
+    "repeat",
+]
 
 STAC_VERSION = "1.1.0"
 PROJECTION_URI = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
-ROW_GROUP_ROWS = 50_000
+# As the best practices of Zarr in STAC have it: https://eoap.github.io/zarr-cloud-native-format/compliance
+ZARR_MEDIA_TYPE: Final = "application/vnd.zarr; version=3"
 
-_BBOX = pa.struct([pa.field(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+_TEXTS = pa.list_(pa.string())
 _LINK = pa.struct([pa.field(name, pa.string()) for name in ("href", "rel", "type")])
-_ASSET = pa.struct(
+ASSET = pa.struct(
     [
         pa.field("href", pa.string()),
         pa.field("title", pa.string()),
         pa.field("type", pa.string()),
-        pa.field("roles", pa.list_(pa.string())),
+        pa.field("roles", _TEXTS),
     ]
 )
 _CENTROID = pa.struct([pa.field("lat", pa.float64()), pa.field("lon", pa.float64())])
 
-# Fields of the projection and diversity extensions, and our own: the sample's row in the cube, its split and scenes.
-ITEM_SCHEMA = pa.schema(
-    [
-        pa.field("type", pa.string()),
-        pa.field("stac_version", pa.string()),
-        pa.field("stac_extensions", pa.list_(pa.string())),
-        pa.field("id", pa.string()),
-        pa.field("geometry", pa.binary()),
-        pa.field("bbox", _BBOX),
-        pa.field("links", pa.list_(_LINK)),
-        pa.field("assets", pa.struct([pa.field("chips", _ASSET)])),
-        pa.field("collection", pa.string()),
-        pa.field("datetime", pa.timestamp("us", tz="UTC")),
-        pa.field("proj:code", pa.string()),
-        pa.field("proj:shape", pa.list_(pa.int32())),
-        pa.field("proj:transform", pa.list_(pa.float64())),
-        pa.field("proj:centroid", _CENTROID),
-        pa.field("div:continent", pa.string()),
-        pa.field("div:biome", pa.string()),
-        pa.field("div:landcover", pa.string()),
-        pa.field("div:landcover_fractions", FRACTIONS),
-        pa.field("div:spectral_entropy", pa.float64()),
-        pa.field("div:valid_fraction", pa.float64()),
-        pa.field("pwcat:index", pa.int64()),
-        pa.field("pwcat:split", pa.string()),
-        pa.field("pwcat:scene_ids", pa.list_(pa.string())),
-    ]
-)
+# Every column of ``items.parquet``: its type and what it means.
+_COLUMNS: Final[Mapping[str, tuple[pa.DataType, str]]] = {
+    "type": (pa.string(), "Feature"),
+    "stac_version": (pa.string(), "version of STAC"),
+    "stac_extensions": (_TEXTS, "schemas of the extensions whose fields the item has"),
+    "id": (pa.string(), "sample id, as in the plan"),
+    "geometry": (pa.binary(), "outline of the chip, WKB, EPSG:4326; cut at the antimeridian"),
+    "bbox": (BBOX, "bounds of the outline, degrees; across the antimeridian xmin is larger than xmax"),
+    "links": (pa.list_(_LINK), "links of the item"),
+    "assets": (pa.struct([pa.field("chips", ASSET)]), "where the pixels are, relative to the collection"),
+    "collection": (pa.string(), "name of the dataset"),
+    "datetime": (pa.timestamp("us", tz="UTC"), "first date of the sample"),
+    "proj:code": (pa.string(), "CRS of the chip's own pixel grid"),
+    "proj:shape": (pa.list_(pa.int32()), "rows and columns of the chip"),
+    "proj:transform": (pa.list_(pa.float64()), "affine transform of the chip's grid, six numbers"),
+    "proj:centroid": (_CENTROID, "the site, EPSG:4326, degrees"),
+    "div:continent": (pa.string(), "continent of the sample's centre"),
+    "div:biome": (pa.string(), "biome of the sample's centre"),
+    "div:ecoregion": (pa.string(), "ecoregion of the sample's centre; null where no such layer is known"),
+    "div:landcover": (pa.string(), "land cover with the largest share of the chip's area"),
+    "div:landcover_share": (pa.float64(), "that share, of the chip's area, 0 to 1"),
+    "div:landcover_fractions": (FRACTIONS, "shares of the chip's area, largest first"),
+    "div:spectral_entropy": (pa.float64(), "nats: mean over bands of the entropy of 256-bin histograms of reflectance"),
+    "div:spectral_entropy_codebook": (pa.float64(), "nats: joint entropy of the bands over the collection's codebook"),
+    "div:spectral_entropy_covariance": (pa.float64(), "nats: entropy of the spectrum of the covariance between bands"),
+    "div:valid_fraction": (pa.float64(), "share of pixels with data in every band and date"),
+    "pwcat:index": (pa.int64(), "row of the sample in the cube; null where there is no cube of ours"),
+    "pwcat:split": (pa.string(), "train or val"),
+    "pwcat:scene_ids": (_TEXTS, "STAC items that its dates come from"),
+}
+ITEM_SCHEMA: Final = pa.schema([pa.field(name, kind) for name, (kind, _) in _COLUMNS.items()])
+MEANINGS: Final = {name: meaning for name, (_, meaning) in _COLUMNS.items()}
+
+# What is the same for every sample of a collection, where a table of items does not say otherwise.
+_ALIKE: Final[Mapping[str, Any]] = {
+    "type": "Feature",
+    "stac_version": STAC_VERSION,
+    "stac_extensions": [PROJECTION_URI, SCHEMA_URI],
+    "links": [{"href": "./collection.json", "rel": "collection", "type": "application/json"}],
+    "assets": {"chips": {"href": "./cube.zarr", "title": "Chips, Zarr v3", "type": ZARR_MEDIA_TYPE, "roles": ["data"]}},
+}
 
 
-def make_items(plan: FrozenPlan, ledger: pa.Table, cube: Cube) -> pa.Table:
-    """The items of the samples that have pixels, :data:`ITEM_SCHEMA`, in cube order.
+def item_rows(recipe: Recipe, rows: pa.Table, ledger: pa.Table, *, spectra: Mapping[str, ArrayLike]) -> pa.Table:
+    """The items of some samples that have pixels, without what is the same for all of a collection.
 
     Args:
-        plan: of the collection.
-        ledger: of all its shards.
-        cube: of the collection; every written chip is read once, for its spectral entropy.
+        recipe: of the collection.
+        rows: of the plan, and ``pwcat:index``, each one's row in the cube.
+        ledger: of the same samples.
+        spectra: columns of spectral entropy by name, ``(n,)`` nats; NaN where there is nothing to measure.
     """
-    written = np.flatnonzero(np.asarray(ledger["status"].to_pylist(), dtype=object) == "written")
-    rows, told = plan.table.take(pa.array(written)), ledger.take(pa.array(written))
-    chip = plan.recipe.chip
-    step = chip.resolution_m
+    chip = recipe.chip
+    step, count = chip.resolution_m, len(rows)
     x0, y0 = rows["x0"].to_numpy(), rows["y0"].to_numpy()
-    outlines = _outlines(rows["epsg"].to_numpy(), x0, y0, chip.size_px * step)
-    count = len(rows)
-    transforms = np.column_stack(
-        [np.full(count, step), np.zeros(count), x0, np.zeros(count), np.full(count, -step), y0]
-    )
-    name = plan.recipe.name
+    outlines = outlines_of(rows["epsg"].to_numpy(), x0, y0, chip.size_px * step)
+    zeros = np.zeros(count)
+    fractions = rows["landcover_fractions"].combine_chunks()
     columns: dict[str, Any] = {
-        "type": ["Feature"] * count,
-        "stac_version": [STAC_VERSION] * count,
-        "stac_extensions": [[PROJECTION_URI, SCHEMA_URI]] * count,
         "id": rows["id"],
         "geometry": shapely.to_wkb(outlines),
-        "bbox": _bboxes(outlines),
-        "links": [[{"href": "./collection.json", "rel": "collection", "type": "application/json"}]] * count,
-        "assets": [{"chips": _cube_asset()}] * count,
-        "collection": [name] * count,
-        "datetime": pa.compute.list_element(rows["datetime"], 0),
-        "proj:code": [f"EPSG:{code}" for code in rows["epsg"].to_pylist()],
-        "proj:shape": [[chip.size_px, chip.size_px]] * count,
-        "proj:transform": transforms.tolist(),
-        "proj:centroid": [
-            {"lat": lat, "lon": lon} for lat, lon in zip(rows["lat"].to_pylist(), rows["lon"].to_pylist(), strict=True)
-        ],
+        "bbox": bounding_boxes(outlines),
+        "datetime": pc.list_element(rows["datetime"], 0),
+        "proj:code": pc.binary_join_element_wise("EPSG", rows["epsg"].cast(pa.string()), ":"),
+        "proj:shape": list_column(np.full((count, 2), chip.size_px)),
+        "proj:transform": list_column(np.column_stack([zeros + step, zeros, x0, zeros, zeros - step, y0])),
+        "proj:centroid": pc.make_struct(rows["lat"], rows["lon"], field_names=["lat", "lon"]),
         "div:continent": rows["continent"],
         "div:biome": rows["biome"],
+        "div:ecoregion": rows["ecoregion"],
         "div:landcover": rows["landcover"],
-        "div:landcover_fractions": rows["landcover_fractions"],
-        "div:spectral_entropy": _entropies(cube, written),
-        "div:valid_fraction": told["valid_fraction"],
-        "pwcat:index": written,
+        "div:landcover_share": _first_fraction(fractions),
+        "div:landcover_fractions": fractions,
+        **{name: pa.array(np.asarray(values, dtype=np.float64), from_pandas=True) for name, values in spectra.items()},
+        "div:valid_fraction": ledger["valid_fraction"],
+        "pwcat:index": rows["pwcat:index"],
         "pwcat:split": rows["split"],
-        "pwcat:scene_ids": served_scenes(told, rows["scene_ids"].to_pylist()),
+        "pwcat:scene_ids": _served(rows["scene_ids"].combine_chunks(), ledger["item"].combine_chunks()),
     }
-    arrays = [_as_array(columns[field.name], field.type) for field in ITEM_SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=ITEM_SCHEMA)
+    fields = [field for field in ITEM_SCHEMA if field.name in columns]
+    return pa.Table.from_arrays([_typed(columns[field.name], field.type) for field in fields], schema=pa.schema(fields))
 
 
-def _as_array(values: Any, kind: pa.DataType) -> Any:
-    if isinstance(values, pa.ChunkedArray | pa.Array):
-        return values.cast(kind)
-    return pa.array(values, type=kind)
+def complete_items(rows: pa.Table, *, collection: str) -> pa.Table:
+    """Items with all columns of :data:`ITEM_SCHEMA`, in its order: what they lack is what they have in common, or null.
+
+    Args:
+        rows: some columns of the items; assets may be others than the chips, and columns of other names come last.
+        collection: name of the dataset.
+    """
+    alike = {**_ALIKE, "collection": collection}
+    count, names = len(rows), []
+    columns: list[pa.ChunkedArray | pa.Array] = []
+    for field in ITEM_SCHEMA:
+        names.append(field.name)
+        if field.name in rows.column_names:
+            columns.append(rows[field.name] if field.name == "assets" else rows[field.name].cast(field.type))
+        elif field.name in alike:
+            columns.append(repeat(alike[field.name], count, field.type))
+        else:
+            columns.append(pa.nulls(count, field.type))
+    others = [name for name in rows.column_names if name not in names]
+    return pa.Table.from_arrays([*columns, *(rows[name] for name in others)], names=[*names, *others])
 
 
-def _cube_asset() -> dict[str, Any]:
-    return {"href": "./cube.zarr", "title": "Chips, Zarr v3", "type": "application/vnd+zarr", "roles": ["data"]}
+def repeat(value: Any, count: int, kind: pa.DataType) -> pa.Array:
+    """A column of one value, nested or not, without a Python object a row."""
+    return pa.array([value], kind).take(pa.array(np.zeros(count, dtype=np.int32)))
 
 
-def _entropies(cube: Cube, written: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of the reflectance alone: what sensors measure has other units."""
-    entropies = np.empty(len(written))
-    shard_of = written // cube.shard_size
-    for shard in np.unique(shard_of):
-        rows = np.flatnonzero(shard_of == shard)
-        chips = cube.read_shard(int(shard))[:, :, cube.main]
-        entropies[rows] = spectral_entropy(chips[written[rows] - shard * cube.shard_size])
-    return entropies
+def list_column(values_NK: NDArray[Any]) -> pa.ListArray:
+    """Rows of a matrix as a column of lists."""
+    count, width = values_NK.shape
+    return pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32) * width, pa.array(values_NK.ravel()))
 
 
-def _outlines(
-    epsgs: NDArray[np.int32], x0: NDArray[np.float64], y0: NDArray[np.float64], side: float
-) -> NDArray[np.object_]:
-    """The chips' outlines, EPSG:4326; one that crosses the antimeridian is cut there (RFC 7946, section 3.1.9)."""
-    outlines = np.empty(len(x0), dtype=object)
-    for epsg in np.unique(epsgs):
-        rows = np.flatnonzero(epsgs == epsg)
-        x = x0[rows, None] + np.array([0, 0, side, side, 0])
-        y = y0[rows, None] - np.array([0, side, side, 0, 0])
-        lon, lat = Transformer.from_crs(f"EPSG:{epsg}", "EPSG:4326", always_xy=True).transform(x, y)
-        crossing = np.ptp(lon, axis=1) > 180
-        lon[crossing] = np.where(lon[crossing] < 0, lon[crossing] + 360, lon[crossing])
-        outlines[rows] = shapely.polygons(np.stack([lon, lat], axis=-1))
-        for row in rows[crossing]:
-            outlines[row] = _cut_at_antimeridian(outlines[row])
-    return outlines
+def _typed(values: Any, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    return values.cast(kind) if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values, type=kind)
 
 
-def _cut_at_antimeridian(outline: shapely.Polygon) -> shapely.MultiPolygon:
-    west = shapely.intersection(outline, shapely.box(-180, -90, 180, 90))
-    east = shapely.intersection(outline, shapely.box(180, -90, 540, 90))
-    east = shapely.transform(east, lambda xy: xy - np.array([360.0, 0.0]))
-    return shapely.MultiPolygon([west, east])
+def _first_fraction(fractions: pa.ListArray) -> pa.Array:
+    """The largest share of each chip, which comes first; null where it has none."""
+    there = pc.fill_null(pc.greater(pc.list_value_length(fractions), 0), False).to_numpy(zero_copy_only=False)
+    shares = np.full(len(fractions), np.nan)
+    # the first of each list that has one: of the values of those lists alone, where they begin
+    chosen = fractions.filter(pa.array(there))
+    lengths = pc.list_value_length(chosen).to_numpy()
+    values = pc.struct_field(chosen.flatten(), "fraction").to_numpy(zero_copy_only=False)
+    shares[there] = values[np.cumsum(lengths) - lengths]
+    return pa.array(shares, from_pandas=True)
 
 
-def _bboxes(outlines: NDArray[np.object_]) -> list[dict[str, float]]:
-    """Bounds of the outlines; across the antimeridian the western bound is the larger (RFC 7946, section 5.2)."""
-    boxes = []
-    for outline, (xmin, ymin, xmax, ymax) in zip(outlines, shapely.bounds(outlines), strict=True):
-        if isinstance(outline, shapely.MultiPolygon):
-            west, east = outline.geoms
-            xmin, xmax = west.bounds[0], east.bounds[2]
-        boxes.append({"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax})
-    return boxes
+def _served(planned: pa.ListArray, items: pa.ListArray) -> pa.ListArray:
+    """The item that the pixels of each date come from: another than the plan's where another source stood in.
 
-
-def write_items(path: Path, items: pa.Table) -> None:
-    """Write STAC GeoParquet (GeoParquet 1.1 with bbox covering), whole or not at all."""
-    kinds = shapely.get_type_id(shapely.from_wkb(items["geometry"].to_numpy(zero_copy_only=False)))
-    names = sorted({"MultiPolygon" if kind == shapely.GeometryType.MULTIPOLYGON else "Polygon" for kind in kinds})
-    geo = {
-        "version": "1.1.0",
-        "primary_column": "geometry",
-        "columns": {
-            "geometry": {
-                "encoding": "WKB",
-                "geometry_types": names,
-                "covering": {"bbox": {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}},
-            }
-        },
-    }
-    notes = {"geo": json.dumps(geo), "stac-geoparquet": json.dumps({"version": "1.1.0"})}
-    with replacing(path) as temporary:
-        pq.write_table(
-            items.replace_schema_metadata(notes),
-            temporary,
-            compression="zstd",
-            row_group_size=ROW_GROUP_ROWS,
-            write_page_checksum=True,
-        )
+    Args:
+        planned: the plan's scene of each date, ``(n, T)``.
+        items: of the ledger: null, or one a date, null where it is the plan's.
+    """
+    count = len(planned)
+    times = int(pc.list_value_length(planned[:1])[0].as_py()) if count else 0
+    if not times:
+        return planned
+    dates = [pc.coalesce(pc.list_element(items, t), pc.list_element(planned, t)) for t in range(times)]
+    # date after date, as columns; row after row, as lists
+    rows = np.arange(count * times).reshape(times, count).T.ravel()
+    return pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32) * times, pa.concat_arrays(dates).take(rows))

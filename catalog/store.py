@@ -10,11 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pystac
+from numpy.typing import NDArray
 
 from catalog.extension import CLASS_LAYERS, SCHEMA_URI, statistics_of
-from catalog.items import PROJECTION_URI, STAC_VERSION, make_items, write_items
+from catalog.items import PROJECTION_URI, STAC_VERSION, ZARR_MEDIA_TYPE, item_rows
+from catalog.mirror import sorted_items, write_items
+from catalog.spectral import spectral_entropy
 from pwcat.atomic import replacing
 from pwcat.building.ledger import read_ledger
 from pwcat.building.standing import OnStanding, Standing, untold
@@ -141,10 +145,10 @@ def describe(folder: Path) -> None:
         CatalogError: no sample of it has pixels.
     """
     plan, ledger, cube = read_plan(folder), read_ledger(folder), open_cube(folder / "cube.zarr")
-    items = make_items(plan, ledger, cube)
+    items = _make_items(plan, ledger, cube)
     if not len(items):
         raise CatalogError(f"{folder}: no sample has pixels; the ledger says why: {folder / 'ledger'}")
-    write_items(folder / "items.parquet", items)
+    write_items(folder / "items.parquet", items, collection=plan.recipe.name)
     statistics = statistics_of(items, layers={name: plan.layers.get(name) for name in CLASS_LAYERS})
     recipe = plan.recipe
     summary = {"name": recipe.name, "num_samples": len(items), "recipe_hash": recipe.hash, "statistics": statistics}
@@ -152,6 +156,26 @@ def describe(folder: Path) -> None:
     _write_json(
         folder / "collection.json", _collection(plan, ledger, items, cube, statistics).to_dict(include_self_link=False)
     )
+
+
+def _make_items(plan: FrozenPlan, ledger: pa.Table, cube: Cube) -> pa.Table:
+    """The items of the samples that have pixels; every written chip is read once, for its spectral entropy."""
+    written = np.flatnonzero(pa.compute.equal(ledger["status"], "written").to_numpy())
+    taken = pa.array(written)
+    rows = plan.table.take(taken).append_column("pwcat:index", taken)
+    spectra = {"div:spectral_entropy": _entropies(cube, written)}
+    return sorted_items(item_rows(plan.recipe, rows, ledger.take(taken), spectra=spectra))
+
+
+def _entropies(cube: Cube, written: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of the reflectance alone: what sensors measure has other units."""
+    entropies = np.empty(len(written))
+    shard_of = written // cube.shard_size
+    for shard in np.unique(shard_of):
+        rows = np.flatnonzero(shard_of == shard)
+        chips = cube.read_shard(int(shard))[:, :, cube.main]
+        entropies[rows] = spectral_entropy(chips[written[rows] - shard * cube.shard_size])
+    return entropies
 
 
 def _collection(
@@ -211,8 +235,8 @@ def _sources(plan: FrozenPlan, ledger: pa.Table) -> list[str]:
 
 _PARQUET = "application/vnd.apache.parquet"
 _ASSETS = (
-    ("cube", "./cube.zarr", "application/vnd+zarr; version=3", ["data"], "Chips as a Zarr datacube"),
-    ("items", "./items.parquet", _PARQUET, ["stac-items"], "Items as STAC GeoParquet"),
+    ("cube", "./cube.zarr", ZARR_MEDIA_TYPE, ["data"], "Chips as a Zarr datacube"),
+    ("items", "./items.parquet", _PARQUET, ["collection-mirror"], "Items as STAC GeoParquet"),
     ("plan", "./plan.parquet", _PARQUET, ["metadata"], "Samples, scenes and pixel windows"),
     ("reserve", "./reserve.parquet", _PARQUET, ["metadata"], "Extra sites, in the order in which they replace samples"),
     ("replacements", "./replacements.parquet", _PARQUET, ["metadata"], "Samples replaced from the reserve"),

@@ -20,7 +20,7 @@ def description_faults(folder: Path, *, name: str, recipe_hash: str, ids: Sequen
         folder: of the collection.
         name: of the collection.
         recipe_hash: of the plan's recipe.
-        ids: of the samples that have pixels, in cube order.
+        ids: of the samples that have pixels.
     """
     if fault := _items_fault(folder / "items.parquet", ids):
         yield folder / "items.parquet", fault
@@ -56,7 +56,7 @@ def _items_fault(path: Path, ids: Sequence[str]) -> str | None:
         return f"cannot be read ({exc})"
     if len(found) != len(ids):
         return f"has {len(found):,} samples, not {len(ids):,}"
-    return None if found == list(ids) else "has other samples than the ledger"
+    return None if sorted(found) == sorted(ids) else "has other samples than the ledger"
 
 
 def _json_fault(path: Path, expected: dict[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from pystac.validation import validate_dict
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from catalog.extension import SCHEMA_URI, diversity_schema
-from catalog.items import _bboxes, _outlines
+from catalog.outlines import bounding_boxes, outlines_of
 from catalog.spectral import spectral_entropy
 from catalog.store import _extent, build, describe
 from pwcat.building.ledger import read_ledger, write_ledger
@@ -179,10 +179,8 @@ def test_chips_across_the_antimeridian_are_cut_there():
     to_grid = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True)
     x, y = to_grid.transform(180, 1)
     x0, y0 = np.array([x - 160, x - 50_000, x + 10_000]), np.array([y + 160] * 3)
-    outlines = _outlines(np.array([32601] * 3), x0, y0, 320.0)
-    boxes = _bboxes(outlines)
-    if not isinstance(boxes, list):
-        boxes = boxes.to_pylist()
+    outlines = outlines_of(np.array([32601] * 3), x0, y0, 320.0)
+    boxes = bounding_boxes(outlines).to_pylist()
     assert [outline.geom_type for outline in outlines] == ["MultiPolygon", "Polygon", "Polygon"]
     crossing, west, east = boxes
     assert crossing["xmin"] > 179.99 > -179.99 > crossing["xmax"]  # RFC 7946, section 5.2
