@@ -30,7 +30,7 @@ from pwcat.readers.cached import bytes_of_tiles, tiles_in
 from pwcat.readers.checksums import check_tiles
 from pwcat.readers.wire import Address
 from pwcat.sensors.grids import PixelGrid
-from pwcat.sensors.warping import block_rows, warp, window_of
+from pwcat.sensors.warping import block_rows, warp, windows_of
 
 __all__ = ["Asset", "Unread", "read_asset"]
 
@@ -165,6 +165,8 @@ class _Reading:
         """See that the file has the bands, and that their numbers can be kept."""
         if raster.crs is None:
             raise SourceError(f"{self.asset.href}: it has no CRS")
+        if not (raster.crs.is_geographic or raster.crs.is_projected):
+            raise SourceError(f"{self.asset.href}: its CRS is no place on Earth")
         for index in self.asset.indexes:
             if index > raster.count:
                 raise SourceError(f"{self.asset.href}: it has {raster.count} band(s), band {index} is wanted")
@@ -205,13 +207,14 @@ def _bands(
         RuntimeError: tiles cannot be read, or are damaged; ``whole`` are known not to be.
     """
     out = np.full((len(asset.indexes), *grid.shape), np.nan, dtype=np.float32)
-    window = window_of(raster, grid)
-    if window is None:
+    windows = windows_of(raster, grid)
+    if not windows:
         return out
     for number, index in enumerate(asset.indexes):
-        limit.wait(block_rows(raster, window))
+        limit.wait(sum(block_rows(raster, window) for window in windows))
         out[number] = warp(raster, index, grid, nodata=asset.nodata, resampling=asset.resampling)
-    _require_whole(raster, href, window, whole)
+    for window in windows:
+        _require_whole(raster, href, window, whole)
     return out
 
 

@@ -17,10 +17,10 @@ from pwcat.archive import folder
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip, Source
 from pwcat.sensors.document import Encode, Sensor
-from pwcat.sensors.files import Unread
+from pwcat.sensors.files import Asset, Unread, read_asset
 from pwcat.sensors.grids import PixelGrid
 from pwcat.sensors.reading import Instrument, Wish, read_sensor
-from pwcat.sensors.warping import block_rows, warp, window_of
+from pwcat.sensors.warping import block_rows, warp, windows_of
 
 EPSG, LEFT, TOP = 32632, 714_000.0, 5_543_000.0
 LINEAR = Encode(scale=1e-5, offset=0)
@@ -153,12 +153,64 @@ def test_bands_of_one_file_do_not_lend_each_other_data(tmp_path):
         np.testing.assert_array_equal(together, alone)
 
 
+@pytest.mark.parametrize("west", [-180.0, -180.125, 0.0, -0.125, -10.0])
+@pytest.mark.parametrize("lon", [-100.0, -0.2, -0.125, 0.0, 10.0, 179.8, 179.875, 180.0])
+def test_longitudes_run_from_any_meridian(tmp_path, west, lon):
+    """The whole Earth by quarters of a degree, each pixel a number of its own; chips lie in it, and across its border."""
+    shape = {"width": 1440, "height": 8, "count": 1, "dtype": "uint16", "crs": "EPSG:4326"}
+    where = Affine(0.25, 0, west, 0, -0.25, 46)
+    with rasterio.open(tmp_path / "x.tif", "w", driver="GTiff", transform=where, **shape) as raster:
+        raster.write(np.tile(np.arange(1440, dtype=np.uint16), (1, 8, 1)))
+    zone = 32601 + int((lon + 180) % 360 // 6)
+    x, y = Transformer.from_crs(4326, zone, always_xy=True).transform(lon, 45.05)
+    chip = PixelGrid(epsg=zone, left=x - 35, top=y + 40, gsd=10, width=8, height=8)
+    rows, columns = np.mgrid[:8, :8] + 0.5
+    east = Transformer.from_crs(zone, 4326, always_xy=True).transform(chip.left + 10 * columns, chip.top - 10 * rows)[0]
+    with rasterio.open(tmp_path / "x.tif") as raster:
+        got = warp(raster, 1, chip, nodata=None, resampling=Resampling.nearest)
+        smooth = warp(raster, 1, chip, nodata=None, resampling=Resampling.bilinear)
+    np.testing.assert_array_equal(got, (east - west) % 360 // 0.25)
+    assert np.isfinite(smooth).all()
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["bench",UNIT["metre",1]]', "+proj=geos +h=35785831 +lon_0=-75 +sweep=x"])
+def test_a_file_that_is_nowhere_near_or_nowhere_on_earth_does_not_end_a_build(tmp_path, crs):
+    where = Affine(10, 0, LEFT, 0, -10, TOP)
+    shape = {"width": 64, "height": 64, "count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "x.tif", "w", driver="GTiff", crs=crs, transform=where, **shape) as raster:
+        raster.write(np.ones((1, 64, 64), dtype=np.uint8))
+    asset = Asset(href=str(tmp_path / "x.tif"), indexes=(1,), nodata=None, unencoded=(), resampling=Resampling.bilinear)
+    trusting = OpenSource(provider="stac", url="http://127.0.0.1", collection="x", allow_private=True)
+    ((number, outcome, _),) = read_asset(asset, [chip_grid()], source=trusting)
+    assert number == 0
+    if crs.startswith("LOCAL_CS"):
+        assert isinstance(outcome, Unread)
+        assert outcome.reason.endswith("x.tif: its CRS is no place on Earth")
+    else:
+        assert np.isnan(outcome).all()
+
+
 def test_a_file_that_lies_elsewhere_is_not_asked(world):
     with rasterio.open(world.file("dem", "DEM_W", "elevation")) as raster:
-        window = window_of(raster, chip_grid())
-        assert window is not None
+        (window,) = windows_of(raster, chip_grid())
         assert block_rows(raster, window) == 1
-        assert window_of(raster, chip_grid(left=LEFT + 50_000)) is None
+        assert windows_of(raster, chip_grid(left=LEFT + 50_000)) == []
+
+
+def test_means_are_of_tiles_that_are_looked_at(tmp_path):
+    """Bilinear takes pixels from beyond a chip that is coarser than the file: the checksums of their tiles are compared too."""
+    grid = folder.Grid(crs=rasterio.CRS.from_epsg(EPSG), shape=(400, 400), transform=Affine(1, 0, LEFT, 0, -1, TOP))
+    pixels, chip = np.ones((400, 400), dtype=np.float32), chip_grid(2, LEFT + 200, TOP - 200, gsd=40)
+    folder.write_cog(tmp_path / "plain.tif", pixels, grid=grid, nodata=None)
+    with rasterio.open(tmp_path / "plain.tif") as raster:
+        (window,) = windows_of(raster, chip)
+        before = warp(raster, 1, chip, nodata=None, resampling=Resampling.bilinear)
+    beside = np.ones((400, 400), dtype=bool)
+    beside[window.toslices()] = False
+    pixels[beside] = 100
+    folder.write_cog(tmp_path / "changed.tif", pixels, grid=grid, nodata=None)
+    with rasterio.open(tmp_path / "changed.tif") as raster:
+        np.testing.assert_array_equal(warp(raster, 1, chip, nodata=None, resampling=Resampling.bilinear), before)
 
 
 def test_what_a_provider_says_of_unlisted_collections_is_not_said_of_sensors():
