@@ -20,7 +20,7 @@ import time
 import zlib
 from collections.abc import Coroutine
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies_environment
@@ -77,12 +77,20 @@ def why_refused(href: str) -> str | None:
 
 
 def _guard_for(href: str) -> _Guard | None:
-    return _guard(os.getpid()) if _origin(href) in _watched else None
+    if _origin(href) not in _watched:
+        return None
+    process = os.getpid()
+    if process not in _guards:
+        _guards.setdefault(process, _new_guard())  # of several threads that come here at once, all get the first one's
+    return _guards[process]
 
 
-@cache
-def _guard(process: int) -> _Guard | None:
-    """The process's own, since threads do not survive a fork; ``None`` where the user has one."""
+# By process, since threads do not survive a fork.
+_guards: dict[int, _Guard | None] = {}
+
+
+def _new_guard() -> _Guard | None:
+    """One that listens nowhere yet; ``None`` where the user has a proxy."""
     if {"http", "https", "all"} & getproxies_environment().keys() or any(name in os.environ for name in GDAL_PROXIES):
         return None
     # Without a proxy it says nothing, but it would have curl go past this one
@@ -102,18 +110,20 @@ def _number(href: str) -> int:
 
 
 class _Guard:
-    """The proxy, in a thread of its own."""
+    """The proxy, in a thread of its own once it is first used."""
 
     def __init__(self) -> None:
         self.refusals: dict[int, tuple[str, float]] = {}
         self._ports: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="pwcat-guard", daemon=True).start()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def port(self, number: int) -> int:
         """The port with a number."""
         with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="pwcat-guard", daemon=True).start()
             if number not in self._ports:
                 listening = asyncio.start_server(partial(self._serve, number), "127.0.0.1", 0, limit=PIECE_BYTES)
                 server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()

@@ -121,14 +121,34 @@ def test_what_is_trusted_and_a_provider_s_own_store_are_read_directly():
     assert not proxied("copernicus", "s3://eodata/a.jp2")
 
 
+def test_threads_that_open_files_at_once_have_one_guard_between_them(monkeypatch):
+    """Else what one of them refuses is not known to the others, and files are asked for again that cannot be had."""
+    href, threads, asked = "https://six.example.test/a.tif", 16, []
+    monkeypatch.setattr(guard, "_guards", {})
+    guard.watch(href)
+    gate = threading.Barrier(threads)
+
+    def ask() -> None:
+        gate.wait()
+        asked.append(guard.proxy_of(href))
+
+    asking = [threading.Thread(target=ask) for _ in range(threads)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert len(asked) == threads
+    assert len(set(asked)) == 1
+
+
 def test_a_proxy_of_the_user_s_own_is_left_alone(monkeypatch):
     href = "https://five.example.test/a.tif"
     guard.watch(href)
     assert set(guard.gdal_options(href)) == {"GDAL_HTTP_PROXY", "GDAL_HTTPS_PROXY"}
-    guard._guard.cache_clear()
+    guard._guards.clear()
     monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
     assert guard.gdal_options(href) == {}
-    guard._guard.cache_clear()
+    guard._guards.clear()
 
 
 def test_a_server_is_where_all_its_addresses_are():
