@@ -95,11 +95,11 @@ class OpenSource:
         """
         self.check(href)
         located, signing = self.locate(href), self._signing
-        self._watch(located)
+        self.watch(located)
         return located if signing is None or located != href else tokens_of(signing).sign(href)
 
-    def _watch(self, href: str) -> None:
-        """Have connections for a file watched, or not; see :mod:`pwcat.providers.guard`."""
+    def watch(self, href: str) -> None:
+        """Have connections for a file of the web watched, or not; see :mod:`pwcat.providers.guard`."""
         if not href.startswith(("http://", "https://")):
             return
         if self._trusts(href) or self.profile.owns(href):

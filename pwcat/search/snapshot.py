@@ -34,6 +34,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, HTTPStore, LocalStore, ObjectStore, from_url
 
 from pwcat.errors import SourceError
+from pwcat.providers.guard import proxy_of, why_refused
 from pwcat.providers.redaction import unsign
 from pwcat.providers.signing import tokens_of
 from pwcat.providers.source import OpenSource
@@ -46,6 +47,8 @@ ROWS_AT_ONCE = 500
 
 # A span in the name of a part: part-0012_2020-01-06T00:00:00+00:00_2020-01-13T00:00:00+00:00.parquet
 _SPAN = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)_(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)")
+# Of Azure: what it is part of would be another address otherwise.
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _DECIDING = ("bbox", "geometry", "datetime", "start_datetime", "end_datetime")
 
 
@@ -127,7 +130,7 @@ class Snapshot:
                 with _Blob(self.store, part) as blob:
                     yield from _items_of(pq.ParquetFile(pa.PythonFile(blob, mode="r")), wanted)
             except (BaseError, OSError, pa.ArrowException, KeyError) as exc:
-                raise SourceError(f"{self.name}: {part.path} cannot be read: {_said(exc)}") from exc
+                raise SourceError(f"{self.name}: {part.path} cannot be read: {_said(exc, self.name)}") from exc
 
 
 def find_snapshot(source: OpenSource, *, patience: Patience | None = None) -> Snapshot:
@@ -142,11 +145,12 @@ def find_snapshot(source: OpenSource, *, patience: Patience | None = None) -> Sn
         raise SourceError(f"{source.provider}: collection {source.collection} has no asset {key!r}")
     href = str(asset["href"])
     source.check(href)
+    source.watch(href)
     try:
         store, path = _store_of(href, asset, source)
         parts = tuple(sorted(_parts(store, path), key=lambda part: part.path))
     except (BaseError, OSError) as exc:
-        raise SourceError(f"{unsign(href)} cannot be opened: {_said(exc)}") from exc
+        raise SourceError(f"{unsign(href)} cannot be opened: {_said(exc, href)}") from exc
     if not parts:
         raise SourceError(f"{unsign(href)} holds no Parquet file")
     return Snapshot(name=source.freeze(href), store=store, parts=parts)
@@ -161,25 +165,27 @@ def _collection(source: OpenSource, patience: Patience) -> Mapping[str, Any]:
             document: Mapping[str, Any] = answer.json()
             return document
     except (requests.RequestException, ValueError) as exc:
-        raise SourceError(f"{unsign(url)} does not answer: {_said(exc)}") from exc
+        raise SourceError(f"{unsign(url)} does not answer: {_said(exc, url)}") from exc
 
 
-def _said(exc: Exception) -> str:
-    """An error in one line, unsigned; object stores add pages to theirs."""
-    return unsign(" ".join(str(exc).partition("Debug source")[0].split()))[:300]
+def _said(exc: Exception, href: str) -> str:
+    """An error in one line, unsigned; object stores add pages to theirs, and know nothing of a refusal of ours."""
+    return why_refused(href) or unsign(" ".join(str(exc).partition("Debug source")[0].split()))[:300]
 
 
 def _store_of(href: str, asset: Mapping[str, Any], source: OpenSource) -> tuple[ObjectStore, str]:
     """The store of an address, and the path in it."""
     parts = urlsplit(href)
     if parts.scheme in ("abfs", "abfss", "az"):
-        account = (asset.get("table:storage_options") or {}).get("account_name", "")
+        account = str((asset.get("table:storage_options") or {}).get("account_name", ""))
+        if not _ACCOUNT.fullmatch(account):
+            raise SourceError(f"{unsign(href)}: its storage account is called {account!r}, as none can be")
         signing = source.signing or source.profile.signing
         token = None if signing is None else tokens_of(signing).token(account, parts.netloc)
         config: Any = {"account_name": account} | ({"sas_token": token} if token else {"skip_signature": True})
         return AzureStore(parts.netloc, config=config), unquote(parts.path.strip("/"))
     if parts.scheme in ("http", "https"):
-        options: Any = {"allow_http": True}
+        options: Any = {"allow_http": True} | ({"proxy_url": proxy} if (proxy := proxy_of(href)) else {})
         return HTTPStore.from_url(f"{parts.scheme}://{parts.netloc}", client_options=options), unquote(
             parts.path.strip("/")
         )

@@ -106,7 +106,7 @@ def test_a_server_that_cannot_be_found_is_no_refusal():
 
 def test_what_is_trusted_and_a_provider_s_own_store_are_read_directly():
     def proxied(provider: str, href: str, **options: object) -> bool:
-        OpenSource(provider=provider, url="https://api.test", collection="c", **options)._watch(href)
+        OpenSource(provider=provider, url="https://api.test", collection="c", **options).watch(href)
         return guard.proxy_of(href) is not None
 
     assert proxied("stac", "https://files.example.test/a.tif")

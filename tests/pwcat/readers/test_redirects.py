@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rasterio.enums import Resampling
 
+from pwcat.errors import SourceError
 from pwcat.providers import OpenSource, addresses
+from pwcat.providers.transport import Patience
 from pwcat.readers import read_chips, wire
 from pwcat.recipe import Chip
+from pwcat.search import find_items
 from pwcat.sensors.files import Asset, Unread, read_asset
 from pwcat.sensors.grids import PixelGrid
 
@@ -68,6 +75,22 @@ def test_chips_are_read_where_a_redirect_leads_to_public_addresses(server, led, 
 def test_a_source_that_may_lead_anywhere_does(server, led, corner, source, reader):
     got = read_chips(led("localhost"), [corner(32, 32)], chip=CHIP, source=source, threads=2, reader=reader)
     assert got[0, 0, 0, 0] == 32 * 240 + 32 + 1
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_snapshots_are_not_read_where_a_redirect_leads_to_this_computer(server, stranger, after):
+    """After a HEAD or from the first answer on; ``localhost`` is not of the public world."""
+    (server.folder / "collections").mkdir(exist_ok=True)
+    assets = {"geoparquet-items": {"href": f"{server.url}/led.parquet"}}
+    (server.folder / "collections" / "c").write_text(json.dumps({"id": "c", "assets": assets}))
+    for name in ("led", "inner"):
+        pq.write_table(pa.table({"id": ["a"]}), server.folder / f"{name}.parquet")
+    to = f"{server.url.replace('127.0.0.1', 'localhost')}/inner.parquet"
+    files = count()
+    server.fault = lambda path, number, body: to if path == "/led.parquet" and next(files) >= after else None
+    with pytest.raises(SourceError, match="refused to read it: its server leads elsewhere, and localhost is this"):
+        list(find_items(replace(stranger, search="snapshot"), patience=Patience(attempts=0)))
+    assert asked(server) == {"collections", "led.parquet"}
 
 
 def test_sensors_are_not_read_where_a_redirect_leads_to_this_computer(server, led, stranger):

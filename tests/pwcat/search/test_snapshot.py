@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from dataclasses import replace
 from datetime import date
 
@@ -104,6 +105,22 @@ def test_a_snapshot_that_is_not_there_is_told_or_the_api_is_asked(api, item_at, 
     api.routes["/collections/c"] = lambda: b'{"id": "c"}'
     assert ids(find_items(computer, patience=soon)) == ["a"]
     assert "collection c has no asset 'geoparquet-items'; its API is asked instead" in caplog.text
+
+
+@pytest.mark.parametrize("account", ["127.0.0.1:{port}/", "127.0.0.1:{port}?", "a.b", "", None])
+def test_a_storage_account_that_is_an_address_is_not_asked(api, soon, account):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        name = account and account.format(port=listening.getsockname()[1])
+        options = {"table:storage_options": {"account_name": name}}
+        with pytest.raises(SourceError, match=r"its storage account is called .*, as none can be"):
+            list(
+                find_items(
+                    replace(listed(api, "abfs://items/c.parquet", **options), allow_private=False), patience=soon
+                )
+            )
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 def test_small_questions_go_to_the_api(api, item_at, soon):
