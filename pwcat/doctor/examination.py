@@ -149,9 +149,7 @@ class _Case:
             what = f"{self.mending.given} has changed since the plan was made ({hashes}), in {', '.join(keys)}"
             yield Finding(kind="recipe", what=what, mend=self.mending.anew())
         if self.folder.resolve().name != name:
-            target = self.folder.parent / name
-            what = f"the folder was renamed: its recipe calls it {name!r}, and a build looks for it under that name"
-            yield Finding(kind="renamed", what=what, mend=shlex.join(["mv", str(self.folder), str(target)]))
+            yield self._renamed(name)
         yield from self._strays(spec)
         yield from look_at_scenes(plan, self.mending)
         try:
@@ -169,6 +167,14 @@ class _Case:
         except CubeError as exc:
             mend = self.mending.rm(cube, self.folder / "ledger")
             yield Finding(kind="other cube", what=_within(self.folder, exc).partition(". Remove")[0], mend=mend)
+
+    def _renamed(self, name: str) -> Finding:
+        target = self.folder.parent / name
+        if target.exists():  # it would be moved into that
+            what = f"this is a copy, or another dataset under its name: its recipe calls it {name!r}, and that is there"
+            return Finding(kind="renamed", what=what)
+        what = f"the folder was renamed: its recipe calls it {name!r}, and a build looks for it under that name"
+        return Finding(kind="renamed", what=what, mend=shlex.join(["mv", str(self.folder), str(target)]))
 
     def _strays(self, spec: CubeSpec) -> Iterator[Finding]:
         if strays := find_strays(self.folder, spec):

@@ -46,9 +46,9 @@ class Mending:
         return f"{self._sure}rm -r {shlex.join(map(str, paths))} && {self.build}"
 
     def anew(self) -> str:
-        """Remove all, and build the recipe that is given; a noted one is as old as the plan."""
-        name = UNKNOWN if self.given is None else self._name
-        sure = f"test -f {UNKNOWN} && " if self.given is None else ""
+        """Remove all, and build the recipe that is given; a noted one is as old as the plan, one within would be removed."""
+        given = self.given is not None and not self.given.resolve().is_relative_to(self.folder.resolve())
+        name, sure = (self._name, "") if given else (UNKNOWN, f"test -f {UNKNOWN} && ")
         return f"{sure}rm -r {shlex.quote(str(self.folder))} && {self._command('build', name)}"
 
     def put_back(self, recipe: Recipe | None) -> str:

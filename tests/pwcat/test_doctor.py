@@ -341,6 +341,28 @@ def test_a_folder_that_was_renamed_is_told(dataset):
     assert examine(dataset).is_well
 
 
+def test_a_copy_beside_the_dataset_is_not_moved_into_it(dataset):
+    copy = shutil.copytree(dataset, dataset.with_name("copy"))
+    finding = only(examine(copy))
+    assert (
+        finding.what
+        == "this is a copy, or another dataset under its name: its recipe calls it 'small', and that is there"
+    )
+    assert finding.mend is None
+
+
+def test_a_recipe_within_the_folder_is_not_removed_with_it(dataset):
+    """Where the copy in the folder was edited, and is said to be the recipe, there may be no other one."""
+    copy = dataset / "recipe.yaml"
+    copy.write_text(copy.read_text().replace("seed: 0", "seed: 1"))
+    assert "recipe.yaml" in only(examine(dataset)).what
+    for given in (copy, dataset / ".." / "small" / "recipe.yaml"):
+        diagnosis = examine(dataset, recipe=given)
+        assert only(diagnosis).mend.startswith("test -f RECIPE && rm -r ")
+        assert str(given) not in only(diagnosis).mend
+        assert "RECIPE stands for" in diagnosis.notes[0]
+
+
 def test_a_build_at_work_is_told(dataset):
     with locked(dataset / "ledger" / "_lock", doing="a build"):
         finding = only(examine(dataset))
