@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+
 import pytest
 
 from pwcat.readers import headers
@@ -22,6 +24,16 @@ def test_a_tile_comes_back_as_it_was(size):
         tiles.keep(("a", 1, number), tile(size, number))
     assert [bytes(tiles.get(("a", 1, number))) for number in range(3)] == [tile(size, number) for number in range(3)]
     assert tiles.get(("a", 2, 0)) is None  # the file at another state
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="large pages are of Linux")
+def test_a_kernel_without_large_pages_gives_small_ones(monkeypatch):
+    monkeypatch.setattr(
+        mmap, "MADV_HUGEPAGE", 2**15
+    )  # advice that no kernel knows: EINVAL, as of one built without them
+    tiles = KeptTiles(block_bytes=BLOCK)
+    tiles.keep(("a", 1, 0), tile(9))
+    assert bytes(tiles.get(("a", 1, 0))) == tile(9)
 
 
 def test_a_tile_that_is_kept_again_is_the_newer_one():
