@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from rasterio.windows import Window
 
 from pwcat.errors import ForbiddenError, SourceError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
+from pwcat.pixels.outages import OUTAGES
 from pwcat.pixels.reasons import Cause, cause_of
 from pwcat.plain import open_plain
 from pwcat.providers import OpenSource
@@ -41,11 +42,15 @@ redact_logs("rasterio")
 ATTEMPTS = 3
 RETRY_DELAY_S = 0.5
 
+# Of a server that has just failed for good; GDAL asks once more by itself, so that one lost answer does not cost a file.
+HASTY_ATTEMPTS = 1
+HASTY: dict[str, Any] = {"GDAL_HTTP_MAX_RETRY": 1}
+
 # A HEAD, and the start of the file.
 REQUESTS_TO_OPEN = 2
 
 # GDAL's cache over all files holds what is wanted twice; the one of an open file would copy it, and round ranges up.
-OPTIONS: Mapping[str, Any] = {**GDAL_OPTIONS, "VSI_CACHE": False, "GDAL_INGESTED_BYTES_AT_OPEN": 16384}
+OPTIONS: dict[str, Any] = {**GDAL_OPTIONS, "VSI_CACHE": False, "GDAL_INGESTED_BYTES_AT_OPEN": 16384}
 
 # Failures that may be of some pixels alone.
 OF_THE_FILE: frozenset[Cause] = frozenset({"corrupt data", "other"})
@@ -90,15 +95,16 @@ def read_asset(
     they were asked for again.
 
     The file is opened once, unless reading fails. What a server refuses is signed anew, and asked for once more; what fails for
-    other reasons is asked for three times. A failure of some pixels costs the grids that hold them, one of the server or the
-    whole file all grids.
+    other reasons is asked for three times, or once where the server has just failed so (:mod:`pwcat.pixels.outages`). A
+    failure of some pixels costs the grids that hold them, one of the server or the whole file all grids.
 
     Args:
         asset: of an item of the source.
         grids: each comes once, by its place in this sequence.
         source: signs the href, says how often its files may be asked for.
     """
-    reading = _Reading(asset=asset, grids=grids, source=source, waiting=list(range(len(grids))))
+    hasty = OUTAGES.ask(source, asset.href)
+    reading = _Reading(asset=asset, grids=grids, source=source, hasty=hasty, waiting=list(range(len(grids))))
     yield from reading.patiently()
 
 
@@ -109,11 +115,12 @@ class _Reading:
     asset: Asset
     grids: Sequence[PixelGrid]
     source: OpenSource
+    hasty: bool
     waiting: list[int]
     retries: Counter[int] = field(default_factory=Counter)
 
     def patiently(self) -> Iterator[tuple[int, NDArray[np.float32] | Unread, int]]:
-        failures, attempts, refused = 0, ATTEMPTS, False
+        failures, attempts, refused = 0, HASTY_ATTEMPTS if self.hasty else ATTEMPTS, False
         while self.waiting:
             href, before = self.asset.href, len(self.waiting)
             try:
@@ -147,7 +154,7 @@ class _Reading:
 
     def _read(self, href: str) -> Iterator[tuple[int, NDArray[np.float32], int]]:
         limit = limit_of(self.source)
-        with rasterio.Env(**OPTIONS, **gdal_options(href)):
+        with rasterio.Env(**OPTIONS | (HASTY if self.hasty else {}) | gdal_options(href)):
             limit.wait(REQUESTS_TO_OPEN)
             with open_plain(href) as raster:
                 self._require_fit(raster)
@@ -159,6 +166,7 @@ class _Reading:
                     except (RasterioError, OSError, RuntimeError) as exc:
                         raise _OfPixelsError(str(exc)) from exc
                     number = self.waiting.pop(0)
+                    OUTAGES.note(self.source, self.asset.href, None)
                     yield number, pixels, self.retries[number]
 
     def _require_fit(self, raster: rasterio.DatasetReader) -> None:
@@ -183,6 +191,7 @@ class _Reading:
         if self.asset.href not in words:
             words = f"{self.asset.href}: {words}"
         log.info("%s", words)
+        OUTAGES.note(self.source, self.asset.href, cause)
         for _ in range(count):
             number = self.waiting.pop(0)
             yield number, Unread(cause=cause, reason=words), self.retries[number]

@@ -14,6 +14,7 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from pwcat.archive import folder
+from pwcat.pixels.outages import OUTAGES
 from pwcat.providers import OpenSource
 from pwcat.recipe import Chip, Source
 from pwcat.sensors.document import Encode, Sensor
@@ -28,6 +29,11 @@ LINEAR = Encode(scale=1e-5, offset=0)
 
 def chip_grid(size=32, left=LEFT + 400, top=TOP - 500, gsd=10.0) -> PixelGrid:
     return PixelGrid(epsg=EPSG, left=left, top=top, gsd=gsd, width=size, height=size)
+
+
+def radar_file(month: int) -> Asset:
+    href = f"archive:s1/S1_{month:02d}/VV.tif"
+    return Asset(href=href, indexes=(1,), nodata=None, unencoded=(), resampling=Resampling.bilinear)
 
 
 def interpolated(path: Path, grid: PixelGrid) -> np.ndarray:
@@ -358,6 +364,35 @@ def test_what_passes_is_waited_for(faulty, rule):
     (calm,) = read(instrument(faulty().source("s1"), "VV"), wishes("S1_06"), [RADAR])
     np.testing.assert_array_equal(got, calm)
     assert sum(case.standing()["spoilt"].values()) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_fails_throughout_is_not_waited_for_file_by_file(faulty):
+    case = faulty({"path": "VV", "status": 500})
+    source = case.source("s1")
+
+    def requests(month: int) -> int:
+        before = sum(case.standing()["asked"].values())
+        (outcome,) = (outcome for _, outcome, _ in read_asset(radar_file(month), [chip_grid()], source=source))
+        assert isinstance(outcome, Unread)
+        return sum(case.standing()["asked"].values()) - before
+
+    patient, again, *others, sixth = (requests(month) for month in (1, 1, 2, 4, 5, 6, 7))
+    assert again <= patient // 3
+    assert others == [patient] * 4
+    assert sixth == again
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_server_that_is_well_again_is_waited_for_as_before(faulty):
+    asset, asked = radar_file(6), faulty({"path": "VV", "status": 500})
+    list(read_asset(asset, [chip_grid()], source=asked.source("s1")))
+    times = sum(asked.standing()["spoilt"].values())  # so many in vain, and it is given up
+    source = faulty({"path": "VV", "status": 500, "times": times}).source("s1")
+    for kind, is_down in ((Unread, True), (np.ndarray, False)):
+        (outcome,) = (outcome for _, outcome, _ in read_asset(asset, [chip_grid()], source=source))
+        assert isinstance(outcome, kind)
+        assert OUTAGES.is_down(source, asset.href) == is_down
 
 
 @pytest.mark.usefixtures("quick")
