@@ -3,144 +3,282 @@
 from __future__ import annotations
 
 import json
+import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import cql2
 
+from catalog.conditions import Condition, bbox_overlap
+from catalog.geometry_sql import RELATIONS
+from catalog.queryables import KINDS, Kind
 from pwcat.errors import CatalogError
 from pwcat.filters import filter_faults
 
-__all__ = ["Condition", "to_sql"]
+__all__ = ["SUPPORTED", "Condition", "to_sql"]
 
-_OPERANDS = {"not": 1, "in": 2, "between": 3, "like": 2, "isNull": 1, "casei": 1, "s_intersects": 2}
 _COMPARISONS = {"=": "=", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_SUPPORTED = "and, or, not, =, <>, <, <=, >, >=, in, between, like, isNull, casei, s_intersects of geometry with a bbox"
+_TEMPORAL = ("t_after", "t_before", "t_during", "t_equals", "t_intersects", "t_disjoint")
+_OPERANDS = {
+    **dict.fromkeys((*_COMPARISONS, "in", "like", *RELATIONS, *_TEMPORAL), 2),
+    **dict.fromkeys(("not", "isNull", "casei"), 1),
+    "between": 3,
+}
+SUPPORTED = (
+    "and, or, not, =, <>, <, <=, >, >=, in, between, like, isNull, casei, "
+    f"{', '.join(RELATIONS)} of geometry, {', '.join(_TEMPORAL)} of datetime"
+)
+
+# Vertices of a filter's geometry: what no person draws is refused.
+MAX_VERTICES = 10_000
+_GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 
 
-@dataclass
-class Condition:
-    """A piece of SQL and the values it binds, in order."""
-
-    sql: str
-    values: list[Any] = field(default_factory=list)
-
-
-def to_sql(filter_: str | Mapping[str, Any], columns: Mapping[str, str]) -> Condition:
+def to_sql(
+    filter_: str | Mapping[str, Any],
+    columns: Mapping[str, str],
+    *,
+    crossing: bool = True,
+    kinds: Mapping[str, Kind] = KINDS,
+) -> Condition:
     """A CQL2 filter, as text or JSON, as a condition.
 
     Args:
         filter_: CQL2 text, or a CQL2 JSON object.
         columns: queryable names, and the SQL expression of each. No other name reaches the database.
+        crossing: whether bounding boxes of items may lie across the antimeridian.
+        kinds: what kind of value each expression is.
 
     Raises:
-        CatalogError: the filter cannot be parsed, or names a field or operator that is not supported.
+        CatalogError: the filter cannot be parsed, names a field or operator that is not supported, or compares what cannot be.
     """
-    if isinstance(filter_, str):
-        _require_simple(filter_)
-    try:
-        parsed = cql2.parse_text(filter_) if isinstance(filter_, str) else cql2.parse_json(json.dumps(filter_))
-        document = parsed.to_json()
-    except (cql2.ParseError, cql2.ValidationError, ValueError, TypeError, RecursionError) as exc:
-        first = next((line for line in str(exc).splitlines() if "expected" in line), str(exc).splitlines()[0])
-        raise CatalogError(f"not a CQL2 filter: {_shown(filter_)}: {first.strip(' =|')}") from exc
+    document = _parse(filter_)
     if not isinstance(document, Mapping) or "op" not in document:
         raise CatalogError(
             f'the filter {_shown(filter_)} is no condition: compare fields, as in "spectral_entropy > 3"'
         )
-    condition = Condition("")
-    condition.sql = _translate(document, columns, condition.values)
-    return condition
+    translation = _Translation(columns=columns, crossing=crossing, kinds=kinds)
+    sql = translation.condition(document)
+    return Condition(sql, translation.values)
 
 
-def _shown(filter_: str | Mapping[str, Any]) -> str:
+def _parse(filter_: str | Mapping[str, Any]) -> Any:
+    if isinstance(filter_, str) and (faults := filter_faults(filter_)):
+        raise CatalogError(f"the filter {filter_[:40]!r}… cannot be read: {'; '.join(faults)}")
+    try:
+        parsed = cql2.parse_text(filter_) if isinstance(filter_, str) else cql2.parse_json(json.dumps(filter_))
+        return parsed.to_json()
+    except (cql2.ParseError, cql2.ValidationError, ValueError, TypeError, RecursionError) as exc:
+        lines = str(exc).splitlines() or [type(exc).__name__]
+        first = next((line for line in lines if "expected" in line), lines[0])
+        raise CatalogError(f"not a CQL2 filter: {_shown(filter_)}: {first.strip(' =|')[:200]}") from exc
+
+
+def _shown(filter_: Any) -> str:
     if not isinstance(filter_, str):
         return reprlib.repr(filter_)
     return repr(filter_ if len(filter_) <= 200 else f"{filter_[:200]}…")
 
 
-def _require_simple(text: str) -> None:
-    """Refuse text that is longer or nested deeper than the parser bears.
+@dataclass
+class _Translation:
+    """One filter on its way to SQL: its values in the order in which they are bound."""
 
-    Raises:
-        CatalogError: it is.
-    """
-    faults = filter_faults(text)
-    if faults:
-        raise CatalogError(f"the filter {text[:40]!r}… cannot be read: {'; '.join(faults)}")
+    columns: Mapping[str, str]
+    crossing: bool
+    kinds: Mapping[str, Kind]
+    values: list[Any] = field(default_factory=list)
 
+    def condition(self, node: Any) -> str:
+        """What is true or false."""
+        if not isinstance(node, Mapping) or "op" not in node:
+            raise CatalogError(f"the filter holds {_shown(node)} where a condition is wanted; there are {SUPPORTED}")
+        op, args = node["op"], node.get("args", [])
+        self._require_operands(op, args)
+        if op in ("and", "or"):
+            return "(" + f" {op.upper()} ".join(self.condition(arg) for arg in args) + ")"
+        if op == "not":
+            return f"(NOT {self.condition(args[0])})"
+        if op == "isNull":
+            return f"({self._scalar(args[0])} IS NULL)"
+        if op in RELATIONS:
+            return self._spatial(op, *args)
+        if op in _TEMPORAL:
+            return self._temporal(op, *args)
+        return self._comparison(op, args)
 
-def _translate(node: Any, columns: Mapping[str, str], values: list[Any]) -> str:
-    if isinstance(node, Mapping) and "property" in node:
-        name = node["property"]
-        if name not in columns:
-            raise CatalogError(f"the filter names an unknown field {name!r}; there are {', '.join(sorted(columns))}")
-        return columns[name]
-    if isinstance(node, Mapping) and "op" in node:
-        return _operation(node["op"], node["args"], columns, values)
-    if isinstance(node, Mapping) and ("timestamp" in node or "date" in node):
-        text = node.get("timestamp") or node.get("date")
-        try:
-            moment = datetime.fromisoformat(str(text))
-        except ValueError as exc:
-            raise CatalogError(f"the filter holds the time {text!r}, which is no ISO 8601 date or time") from exc
-        values.append(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    def _require_operands(self, op: Any, args: Any) -> None:
+        known = op in ("and", "or") or op in _OPERANDS
+        if not known:
+            raise CatalogError(f"the filter uses {_shown(op)}, which is not supported; there are {SUPPORTED}")
+        if not isinstance(args, list) or not args or len(args) != _OPERANDS.get(op, len(args)):
+            raise CatalogError(f"the filter's {op!r} has the operands {_shown(args)}, which make no sense")
+
+    def _comparison(self, op: str, args: list[Any]) -> str:
+        if op == "in" and not (isinstance(args[1], list) and args[1]):
+            raise CatalogError(f"the filter's 'in' has the operands {_shown(args)}, which make no sense")
+        operands = [args[0], *args[1]] if op == "in" else args
+        self._require_alike(op, operands)
+        first, *rest = (self._scalar(operand) for operand in operands)
+        if op == "in":
+            return f"({first} IN ({', '.join(rest)}))"
+        if op == "between":
+            return f"({first} BETWEEN {rest[0]} AND {rest[1]})"
+        if op == "like":
+            return f"({first} LIKE {rest[0]})"
+        return f"({first} {_COMPARISONS[op]} {rest[0]})"
+
+    def _require_alike(self, op: str, operands: list[Any]) -> None:
+        """That a number is compared with numbers, a text with texts, a time with times."""
+        kinds = [self._kind(operand) for operand in operands]
+        if len({kind for kind in kinds if kind}) > 1:
+            told = ", ".join(
+                f"{_shown(operand)} is a {kind}" for operand, kind in zip(operands, kinds, strict=True) if kind
+            )
+            raise CatalogError(f"the filter's {op!r} compares what is not alike: {told[:300]}")
+        if kinds[0] == "geometry" or (op == "like" and kinds[0] not in ("text", None)):
+            raise CatalogError(f"the filter's {op!r} cannot compare a {kinds[0]}: {_shown(operands[0])}")
+
+    def _kind(self, node: Any) -> Kind | None:
+        """Of a value or a field; ``None`` where it is not known of a field."""
+        if isinstance(node, Mapping) and "property" in node:
+            return self.kinds.get(self._column(node["property"]))
+        if isinstance(node, Mapping) and node.get("op") == "casei":
+            return "text"
+        if isinstance(node, Mapping) and ("timestamp" in node or "date" in node):
+            return "time"
+        return "number" if isinstance(node, int | float) and not isinstance(node, bool) else "text"
+
+    def _column(self, name: Any) -> str:
+        if name not in self.columns:
+            known = ", ".join(sorted(self.columns))
+            raise CatalogError(f"the filter names an unknown field {_shown(name)}; there are {known}")
+        return self.columns[name]
+
+    def _scalar(self, node: Any) -> str:
+        if isinstance(node, Mapping) and "property" in node:
+            return self._column(node["property"])
+        if isinstance(node, Mapping) and node.get("op") == "casei" and len(node.get("args", [])) == 1:
+            self._require_alike("casei", [node["args"][0], ""])
+            return f"lower({self._scalar(node['args'][0])})"
+        if isinstance(node, Mapping) and ("timestamp" in node or "date" in node):
+            return self._bound(_time(node.get("timestamp") or node.get("date")))
+        if isinstance(node, str) or (type(node) in (int, float) and math.isfinite(node)):
+            return self._bound(node)
+        raise CatalogError(f"the filter holds {_shown(node)}, which is not supported; there are {SUPPORTED}")
+
+    def _bound(self, value: Any) -> str:
+        self.values.append(value)
         return "?"
-    if isinstance(node, str | int | float | bool):
-        values.append(node)
-        return "?"
-    raise CatalogError(f"the filter holds {node!r}, which is not supported; there are {_SUPPORTED}")
+
+    def _spatial(self, op: str, field_: Any, shape: Any) -> str:
+        if field_ != {"property": "geometry"}:
+            raise CatalogError(f"the filter's {op!r} takes geometry first and a shape second, got {_shown(field_)}")
+        box = shape.get("bbox") if isinstance(shape, Mapping) else None
+        if box is not None:
+            if op != "s_intersects":
+                raise CatalogError(f"the filter's {op!r} takes a polygon, or another geometry, and no BBOX")
+            return self._box(_four_numbers(box))
+        wkt, bounds = _geometry(shape)
+        exactly = f"pwcat_{RELATIONS[op]}({self.columns['geometry']}, ?)"
+        if op == "s_disjoint":
+            return f"({exactly.replace('?', self._bound(wkt))})"
+        near = self._box(bounds)
+        self._bound(wkt)
+        return f"({near} AND {exactly})"
+
+    def _box(self, box: list[float]) -> str:
+        found = bbox_overlap(box, crossing=self.crossing)
+        self.values += found.values
+        return found.sql
+
+    def _temporal(self, op: str, field_: Any, when: Any) -> str:
+        column = self._column(field_["property"]) if isinstance(field_, Mapping) and "property" in field_ else ""
+        if self.kinds.get(column) != "time":
+            raise CatalogError(f"the filter's {op!r} takes datetime first and a time second, got {_shown(field_)}")
+        start, end = _span(when)
+        return _TEMPORAL_SQL[op](self, column, start, end)
+
+    def within(self, column: str, start: datetime | None, end: datetime | None, *, strictly: bool) -> str:
+        """That an instant lies in an interval; a bound that is open holds always."""
+        least, most = (">", "<") if strictly else (">=", "<=")
+        parts = [f"{column} {least} {self._bound(start)}"] if start else []
+        parts += [f"{column} {most} {self._bound(end)}"] if end else []
+        return f"({' AND '.join(parts) or 'TRUE'})"
 
 
-def _operation(op: str, args: list[Any], columns: Mapping[str, str], values: list[Any]) -> str:
-    def inner(node: Any) -> str:
-        return _translate(node, columns, values)
-
-    wanted = 2 if op in _COMPARISONS else _OPERANDS.get(op)
-    if (wanted is not None and len(args) != wanted) or not args or (op == "in" and not isinstance(args[1], list)):
-        raise CatalogError(f"the filter's {op!r} has the operands {args!r}, which make no sense")
-    if op in ("and", "or"):
-        return "(" + f" {op.upper()} ".join(inner(arg) for arg in args) + ")"
-    if op == "not":
-        return f"(NOT {inner(args[0])})"
-    if op in _COMPARISONS:
-        return f"({inner(args[0])} {_COMPARISONS[op]} {inner(args[1])})"
-    if op == "in":
-        return f"({inner(args[0])} IN ({', '.join(inner(value) for value in args[1])}))"
-    if op == "between":
-        return f"({inner(args[0])} BETWEEN {inner(args[1])} AND {inner(args[2])})"
-    if op == "like":
-        return f"({inner(args[0])} LIKE {inner(args[1])})"
-    if op == "isNull":
-        return f"({inner(args[0])} IS NULL)"
-    if op == "casei":
-        return f"lower({inner(args[0])})"
-    if op == "s_intersects" and args[0] == {"property": "geometry"} and len(_bbox_of(args[1])) == 4:
-        return bbox_condition(args[1]["bbox"], values)
-    raise CatalogError(f"the filter uses {op!r}, which is not supported; there are {_SUPPORTED}")
+# A field is an instant: it is before or after an interval, or in it; "during" leaves out the ends, as CQL2 has it.
+_TEMPORAL_SQL: Mapping[str, Callable[[_Translation, str, datetime | None, datetime | None], str]] = {
+    "t_after": lambda t, c, start, end: t.within(c, end, None, strictly=True) if end else "FALSE",
+    "t_before": lambda t, c, start, end: t.within(c, None, start, strictly=True) if start else "FALSE",
+    "t_during": lambda t, c, start, end: t.within(c, start, end, strictly=True),
+    "t_intersects": lambda t, c, start, end: t.within(c, start, end, strictly=False),
+    "t_disjoint": lambda t, c, start, end: f"(NOT {t.within(c, start, end, strictly=False)})",
+    "t_equals": lambda t, c, start, end: t.within(c, start, end, strictly=False) if start == end else "FALSE",
+}
 
 
-def _bbox_of(node: Any) -> list[float]:
-    bbox = node.get("bbox", []) if isinstance(node, Mapping) else []
-    return list(bbox)
+def _time(text: Any, *, last: bool = False) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError as exc:
+        raise CatalogError(f"the filter holds the time {_shown(text)}, which is no ISO 8601 date or time") from exc
+    if last and len(str(text)) <= len("2021-01-01"):
+        moment += timedelta(days=1, microseconds=-1)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def bbox_condition(bbox: list[float], values: list[Any]) -> str:
-    """SQL that is true where the item's bounding box meets this one; its values are appended to ``values``.
+def _span(when: Any) -> tuple[datetime | None, datetime | None]:
+    """First and last instant of a time: a date is all of its day, ``..`` is open."""
+    if isinstance(when, Mapping) and "interval" in when:
+        ends = when["interval"]
+        if not isinstance(ends, list) or len(ends) != 2:
+            raise CatalogError(f"the filter holds the interval {_shown(ends)}, which has not two ends")
+        texts = [end.get("timestamp") or end.get("date") if isinstance(end, Mapping) else end for end in ends]
+        start = None if texts[0] == ".." else _time(texts[0])
+        end = None if texts[1] == ".." else _time(texts[1], last=True)
+        if start and end and end < start:
+            raise CatalogError(f"the filter's interval {_shown(ends)} ends before it starts")
+        return start, end
+    if isinstance(when, Mapping) and "timestamp" in when:
+        return _time(when["timestamp"]), _time(when["timestamp"])
+    if isinstance(when, Mapping) and "date" in when:
+        return _time(when["date"]), _time(when["date"], last=True)
+    raise CatalogError(f"the filter holds {_shown(when)} where a time is wanted: TIMESTAMP, DATE or INTERVAL")
 
-    Either box may cross the antimeridian, its western bound then being the larger.
-    """
-    west, south, east, north = bbox
-    values += [north, south]
-    parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-    meets = []
-    for low, high in parts:
-        values += [high, low, high, low]
-        meets.append(
-            "(CASE WHEN bbox.xmin <= bbox.xmax THEN bbox.xmin <= ? AND bbox.xmax >= ? "
-            "ELSE bbox.xmin <= ? OR bbox.xmax >= ? END)"
+
+def _four_numbers(box: Any) -> list[float]:
+    numbers = box if isinstance(box, list) else []
+    if (
+        len(numbers) != 4
+        or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+        or not -90 <= numbers[1] <= numbers[3] <= 90
+        or not all(-180 <= numbers[k] <= 180 for k in (0, 2))
+    ):
+        raise CatalogError(
+            f"the filter's box is west, south, east, north in degrees with south <= north, got {_shown(box)}"
         )
-    return f"(bbox.ymin <= ? AND bbox.ymax >= ? AND ({' OR '.join(meets)}))"
+    return [float(number) for number in numbers]
+
+
+def _geometry(shape: Any) -> tuple[str, list[float]]:
+    """A geometry as WKT, which is bound as a value, and its bounds."""
+    import shapely
+    from shapely.geometry import shape as as_shape
+
+    if not isinstance(shape, Mapping) or shape.get("type") not in _GEOMETRIES:
+        raise CatalogError(f"the filter holds {_shown(shape)} where a geometry is wanted: {', '.join(_GEOMETRIES)}")
+    try:
+        found = as_shape(dict(shape))
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, shapely.errors.ShapelyError) as exc:
+        raise CatalogError(f"the filter's geometry makes no sense: {str(exc).splitlines()[0][:200]}") from exc
+    if found.is_empty or not all(math.isfinite(bound) for bound in found.bounds) or not found.is_valid:
+        raise CatalogError(
+            f"the filter's geometry makes no sense: {shapely.is_valid_reason(found) if not found.is_empty else 'it is empty'}"
+        )
+    if shapely.get_num_coordinates(found) > MAX_VERTICES:
+        raise CatalogError(f"the filter's geometry has more than {MAX_VERTICES:,} vertices; simplify it")
+    return shapely.to_wkt(found, rounding_precision=-1), [float(bound) for bound in found.bounds]

@@ -2,72 +2,82 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
-import pyarrow as pa
-import pystac
-import yaml
+from catalog.conditions import Classes, Condition, Question, Times, conditions
+from catalog.engine import Engine, Items
+from catalog.places import Folder, Place, open_place, read_json
+from catalog.queryables import QUERYABLES
+from catalog.subset import Subset, rows_of
+from pwcat.errors import CatalogError
 
-from catalog.cql2_sql import Condition, bbox_condition, to_sql
-from catalog.extension import CLASS_LAYERS
-from catalog.subset import Subset
-from pwcat.cube import Cube, open_cube
-from pwcat.errors import CatalogError, RegionError
-from pwcat.regions import require_class
+if TYPE_CHECKING:
+    import pystac
 
-__all__ = ["Catalog", "Collection", "open_catalog"]
+    from catalog.nearness import Near
+    from pwcat.cube import Cube
 
-# Names that a query may use, and the columns they stand for.
-QUERYABLES: Mapping[str, str] = {
-    **{name: f'"{name}"' for name in ("id", "collection", "datetime", "geometry")},
-    **{short: f'"div:{short}"' for short in (*CLASS_LAYERS, "spectral_entropy", "valid_fraction")},
-    **{f"div:{short}": f'"div:{short}"' for short in (*CLASS_LAYERS, "spectral_entropy", "valid_fraction")},
-    "split": '"pwcat:split"',
-    "pwcat:split": '"pwcat:split"',
-    "pwcat:index": '"pwcat:index"',
-    "proj:code": '"proj:code"',
-    "lon": '"proj:centroid".lon',
-    "lat": '"proj:centroid".lat',
-}
+__all__ = ["QUERYABLES", "Catalog", "Collection", "open_catalog"]
 
-# Columns that a subset carries: all but what is the same for every item.
-COLUMNS = (
-    "id, collection, geometry, bbox, datetime, "
-    '"proj:code", "proj:shape", "proj:transform", "proj:centroid", '
-    '"div:continent", "div:biome", "div:landcover", "div:landcover_fractions", "div:spectral_entropy", '
-    '"div:valid_fraction", "pwcat:index", "pwcat:split", "pwcat:scene_ids"'
-)
-
-Classes = str | Sequence[str] | None
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Collection:
-    """One dataset of a catalog. Opening it reads nothing; what is asked for is read then, once."""
+    """One dataset of a catalog. Opening it reads nothing; what is asked for is read then, once.
 
-    path: Path
+    Attributes:
+        place: its folder.
+        engine: the database of its catalog.
+    """
+
+    place: Place
+    engine: Engine
 
     @property
     def name(self) -> str:
         """Its name, which is its folder's."""
-        return self.path.name
+        return self.place.name
+
+    @property
+    def path(self) -> Path:
+        """Its folder on this computer.
+
+        Raises:
+            CatalogError: it lies elsewhere.
+        """
+        return self.place.local("the dataset")
 
     @cached_property
     def cube(self) -> Cube:
-        """Its chips."""
-        return open_cube(self.path / "cube.zarr")
+        """Its chips.
+
+        Raises:
+            CatalogError: it lies elsewhere, or has no cube.
+            CubeError: the cube is damaged.
+        """
+        from pwcat.cube import open_cube
+
+        folder = self.place.local("pixels")
+        if (folder / "import.json").is_file():  # a foreign dataset: its pixels lie where they lay
+            from catalog.importers.pixels import open_foreign_cube
+
+            return open_foreign_cube(folder)
+        return open_cube(folder / "cube.zarr")
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """The recipe it was made from, defaults included."""
-        document: dict[str, Any] = yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8"))
+        """The recipe it was made from, defaults included; of a dataset that was added from elsewhere, how it was read."""
+        import yaml
+
+        if self.place.has("import.json"):
+            return read_json(self.place, "import.json")
+        document: dict[str, Any] = yaml.safe_load(self.place.read("recipe.yaml"))
         return document
 
     @cached_property
@@ -77,38 +87,65 @@ class Collection:
         Raises:
             CatalogError: it is missing or unreadable.
         """
-        return _read_json(self.path / "stats.json")
+        return read_json(self.place, "stats.json")
 
     @property
     def recipe_hash(self) -> str:
         """Hash of the recipe it was made from."""
-        return str(self.stats["recipe_hash"])
+        return str(self.stats.get("recipe_hash") or "")
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """Its ``collection.json``.
+
+        Raises:
+            CatalogError: it is missing or unreadable, or of a version of the extension that is not known.
+        """
+        from catalog.extension import require_known_version
+
+        document = read_json(self.place, "collection.json")
+        require_known_version(document, where=f"{self.place}/collection.json")
+        return document
 
     @cached_property
     def metadata(self) -> pystac.Collection:
         """Its STAC Collection."""
-        return pystac.Collection.from_dict(_read_json(self.path / "collection.json"))
+        import pystac
+
+        return pystac.Collection.from_dict(self.document)
 
     @property
     def items_path(self) -> Path:
         """Its items."""
         return self.path / "items.parquet"
 
+    @cached_property
+    def items(self) -> Items:
+        """Its items, as queries see them."""
+        return Items(self.engine, self.place)
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise CatalogError(f"{path}: cannot be read: {exc}") from exc
-    return document
+    def classes(self, layer: str) -> list[str]:
+        """Classes of a layer that its samples have."""
+        found = self.stats.get("statistics", {}).get(layer) or {}
+        return list(found.get("counts", {}))
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """Datasets in a folder. Opening it does not read their items."""
+    """Datasets in a folder, here or far away. Opening it does not read their items."""
 
-    path: Path
+    place: Place
     members: Mapping[str, Collection]
+    engine: Engine
+
+    @property
+    def path(self) -> Path:
+        """The folder on this computer.
+
+        Raises:
+            CatalogError: it lies elsewhere.
+        """
+        return self.place.local("the catalog")
 
     @property
     def collections(self) -> list[str]:
@@ -122,7 +159,7 @@ class Catalog:
             CatalogError: there is none of that name; lists those there are.
         """
         if name not in self.members:
-            raise CatalogError(f"{self.path}: no collection {name!r}; there are {', '.join(self.members)}")
+            raise CatalogError(f"{self.place}: no collection {name!r}; there are {', '.join(self.members)}")
         return self.members[name]
 
     def search(
@@ -131,13 +168,20 @@ class Catalog:
         biome: Classes = None,
         landcover: Classes = None,
         continent: Classes = None,
+        ecoregion: Classes = None,
+        landcover_share: Mapping[str, float | tuple[float, float]] | None = None,
         collections: str | Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
         split: str | None = None,
         bbox: Sequence[float] | None = None,
-        datetime: str | tuple[date | None, date | None] | None = None,
+        near: Near | None = None,
+        within_km: float | None = None,
+        datetime: Times = None,
         min_spectral_entropy: float | None = None,
         filter: str | Mapping[str, Any] | None = None,
         limit: int | None = None,
+        limit_by: str | None = None,
+        seed: int = 0,
     ) -> Subset:
         """The samples that meet every condition given.
 
@@ -145,149 +189,130 @@ class Catalog:
             biome: one class or several; case and underscores do not matter.
             landcover: likewise, the class with the largest share of the chip.
             continent: likewise.
+            ecoregion: likewise.
+            landcover_share: by land cover, the least share of the chip's area, or the least and the largest.
             collections: only of these datasets; all where ``None``.
+            ids: only these samples.
             split: ``train`` or ``val``.
             bbox: west, south, east, north, EPSG:4326; may cross the antimeridian.
+            near: a place, as longitude and latitude, or a subset: only samples less than ``within_km`` from it, or from one of
+                its samples, on the ellipsoid.
+            within_km: that distance, kilometres.
             datetime: a day, or an interval such as ``2021-03-01/2021-05-31`` or ``2021-03-01/..``; both ends included.
             min_spectral_entropy: nats.
             filter: a CQL2 filter, as text or JSON.
-            limit: at most this many, spread over the answer by a hash of the sample's id.
+            limit: at most this many, drawn at random over the answer; a larger limit holds the samples of a smaller one.
+            limit_by: a layer or ``split``: the limit takes as many of each of its classes, as far as they go.
+            seed: of that draw.
 
         Raises:
             CatalogError: a name, class, date or filter that is not known or makes no sense.
         """
+        from catalog.nearness import nearer_than, surroundings
+
+        question = Question(
+            biome=biome, landcover=landcover, continent=continent, ecoregion=ecoregion, landcover_share=landcover_share,
+            ids=ids, split=split, bbox=bbox, datetime=datetime, min_spectral_entropy=min_spectral_entropy, filter=filter,
+        )  # fmt: skip
         wanted = self._wanted(collections)
-        conditions = [
-            condition
-            for name, classes in (("biome", biome), ("landcover", landcover), ("continent", continent))
-            for condition in _class_condition(name, classes, wanted)
-        ]
-        if split is not None:
-            conditions.append(Condition('"pwcat:split" = ?', [_known_split(split)]))
-        if bbox is not None:
-            conditions.append(_bbox(bbox))
-        if datetime is not None:
-            conditions.append(_datetime(datetime))
-        if min_spectral_entropy is not None:
-            conditions.append(Condition('"div:spectral_entropy" >= ?', [min_spectral_entropy]))
-        if filter is not None:
-            conditions.append(to_sql(filter, QUERYABLES))
-        query = {
-            "biome": biome, "landcover": landcover, "continent": continent, "collections": collections,
-            "split": split, "bbox": bbox, "datetime": datetime, "min_spectral_entropy": min_spectral_entropy,
-            "filter": filter, "limit": limit,
-        }  # fmt: skip
-        table = _run(wanted, conditions, limit)
-        return Subset(
-            root=self.path,
+        for member in wanted:
+            _ = member.items.columns, member.document  # whole, and of a version that is known, before it is asked
+        asked = self.conditions(question, wanted)
+        if near is not None or within_km is not None:
+            asked += surroundings(near, within_km)
+        found = Subset(
             members={member.name: member for member in wanted},
-            table=table,
-            query={name: value for name, value in query.items() if value is not None},
+            rows=rows_of(wanted, asked),
+            query=_told(question, collections=collections, near=near, within_km=within_km),
+        )
+        if near is not None and within_km is not None:
+            found = nearer_than(found, near, within_km)
+        if limit is None and limit_by is None:
+            return found
+        return found.sample(limit, by=limit_by, seed=seed)
+
+    def conditions(self, question: Question, wanted: Iterable[Collection] | None = None) -> list[Condition]:
+        """A question as conditions of SQL over the items of some collections; all of them where ``None``.
+
+        Raises:
+            CatalogError: a name, class, date or filter that is not known or makes no sense.
+        """
+        members = list(self.members.values() if wanted is None else wanted)
+        spatial = question.bbox is not None or question.filter is not None
+        return conditions(
+            question,
+            known=_Classes(members),
+            crossing=spatial and any(member.items.may_cross for member in members),
+            columns=QUERYABLES,
         )
 
     def _wanted(self, names: str | Sequence[str] | None) -> list[Collection]:
         if names is None:
             return list(self.members.values())
-        return [self.collection(name) for name in ([names] if isinstance(names, str) else names)]
+        asked = [names] if isinstance(names, str) else list(names)
+        found = {name: self.collection(name) for name in asked}
+        return [member for name, member in self.members.items() if name in found]
+
+
+class _Classes(Mapping[str, list[str]]):
+    """Classes of each layer in some collections, read from their statistics when a layer is asked for."""
+
+    def __init__(self, members: Sequence[Collection]) -> None:
+        self.members = members
+
+    def __getitem__(self, layer: str) -> list[str]:
+        return list(dict.fromkeys(name for member in self.members for name in member.classes(layer)))
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _told(question: Question, **others: Any) -> dict[str, Any]:
+    """What was asked, as a subset notes it: no more than was given."""
+    asked = {one.name: getattr(question, one.name) for one in fields(question)} | others
+    if isinstance(asked["near"], Subset):
+        asked["near"] = {"subset": asked["near"].hash, "samples": len(asked["near"])}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def open_catalog(path: str | Path) -> Catalog:
-    """The catalog in a folder; or one collection's folder, as a catalog of it alone.
+    """The catalog in a folder; or one collection's folder, as a catalog of it alone. No items are read.
+
+    Args:
+        path: of the folder; or its address, ``s3://``, ``gs://``, ``az://``, ``http://`` or ``https://``, whose files are then
+            read by ranges.
 
     Raises:
         CatalogError: the folder holds neither.
     """
-    path = Path(path).resolve()
-    if (path / "collection.json").is_file():
-        return Catalog(path, {path.name: Collection(path)})
-    folders = sorted(found.parent for found in path.glob("*/collection.json"))
+    place = open_place(path)
+    engine = Engine(place)
+    if place.has("collection.json"):
+        return Catalog(place, {place.name: Collection(place, engine)}, engine)
+    folders = _folders(place) if isinstance(place, Folder) else _children(place)
     if not folders:
-        raise CatalogError(f"{path}: no catalog there: neither collection.json nor a folder that has one")
-    return Catalog(path, {folder.name: Collection(folder) for folder in folders})
+        raise CatalogError(f"{place}: no catalog there: neither collection.json nor a folder that has one")
+    return Catalog(place, {folder.name: Collection(folder, engine) for folder in folders}, engine)
 
 
-def _class_condition(layer: str, classes: Classes, members: Iterable[Collection]) -> list[Condition]:
-    if classes is None:
+def _folders(place: Folder) -> list[Place]:
+    return [Folder(found.parent) for found in sorted(place.path.glob("*/collection.json"))]
+
+
+def _children(place: Place) -> list[Place]:
+    """Folders that a catalog far away links to; no listing of it is needed."""
+    if not place.has("catalog.json"):
         return []
-    asked = [classes] if isinstance(classes, str) else list(classes)
-    known = {name for member in members for name in member.stats["statistics"][layer]["counts"]}
-    try:
-        values = [require_class(value, known, layer=layer) for value in asked]
-    except RegionError as exc:
-        raise CatalogError(str(exc)) from exc
-    return [Condition(f'"div:{layer}" IN ({", ".join("?" * len(values))})', list(values))]
+    links = read_json(place, "catalog.json").get("links", [])
+    hrefs = [str(link.get("href", "")) for link in links if isinstance(link, dict) and link.get("rel") == "child"]
+    names = [href.removeprefix("./").removesuffix("/collection.json") for href in hrefs]
+    if foreign := [href for href, name in zip(hrefs, names, strict=True) if not _is_folder_name(name)]:
+        raise CatalogError(f"{place}/catalog.json: child {foreign[0]!r} is not <name>/collection.json in its folder")
+    return [place / name for name in sorted(set(names))]
 
 
-def _known_split(split: str) -> str:
-    if split not in ("train", "val"):
-        raise CatalogError(f"unknown split {split!r}: train or val")
-    return split
-
-
-def _bbox(bbox: Sequence[float]) -> Condition:
-    if len(bbox) != 4 or not (-90 <= bbox[1] <= bbox[3] <= 90) or not all(-180 <= x <= 180 for x in (bbox[0], bbox[2])):
-        raise CatalogError(f"bbox is west, south, east, north in degrees with south <= north, got {list(bbox)}")
-    condition = Condition("")
-    condition.sql = bbox_condition([float(number) for number in bbox], condition.values)
-    return condition
-
-
-def _datetime(span: str | tuple[date | None, date | None]) -> Condition:
-    parts: list[str | date | None] = [*span.split("/")] if isinstance(span, str) else [*span]
-    if len(parts) == 1:
-        parts = [parts[0], parts[0]]
-    if len(parts) != 2:
-        raise CatalogError(f"datetime is a day or an interval start/end, got {span!r}")
-    first, last = (_moment(parts[0], end=False), _moment(parts[1], end=True))
-    if first and last and last < first:
-        raise CatalogError(f"datetime: the end lies before the start: {span!r}")
-    bounds = [("datetime >= ?", first), ("datetime <= ?", last)]
-    return Condition(
-        " AND ".join(sql for sql, value in bounds if value) or "TRUE", [value for _, value in bounds if value]
-    )
-
-
-def _moment(part: Any, *, end: bool) -> datetime | None:
-    if part in (None, "", ".."):
-        return None
-    text = part if isinstance(part, str) else part.isoformat()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise CatalogError(f"datetime: {text!r} is no ISO 8601 date or time") from exc
-    if end and _is_day(text):
-        moment = moment.replace(hour=23, minute=59, second=59, microsecond=999999)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _is_day(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _run(members: Sequence[Collection], conditions: Sequence[Condition], limit: int | None) -> pa.Table:
-    missing = [str(member.items_path) for member in members if not member.items_path.is_file()]
-    if missing:
-        raise CatalogError(f"no items at {', '.join(missing)}; build the collection again")
-    if limit is not None and limit < 1:
-        raise CatalogError(f"limit is at least 1, got {limit}")
-    where = " AND ".join(condition.sql for condition in conditions) or "TRUE"
-    values = [value for condition in conditions for value in condition.values]
-    # Only names of columns and operators of ours are in the text; what the user gave is bound.
-    sql = f"SELECT {COLUMNS} FROM read_parquet(?) WHERE {where}"  # noqa: S608
-    if limit is not None:
-        sql = f"SELECT * FROM ({sql} ORDER BY hash(id), id LIMIT {int(limit)})"  # noqa: S608
-    paths = [str(member.items_path) for member in members]
-    try:
-        with duckdb.connect() as connection:
-            table = connection.sql(
-                f'{sql} ORDER BY collection, "pwcat:index"', params=[paths, *values]
-            ).to_arrow_table()
-    except duckdb.Error as exc:
-        raise CatalogError(f"the query cannot be answered: {str(exc).splitlines()[0]}") from exc
-    # DuckDB hands times over in the machine's own zone; the instants are the same.
-    times = table["datetime"].cast(pa.timestamp("us", tz="UTC"))
-    return table.set_column(table.column_names.index("datetime"), "datetime", times)
+def _is_folder_name(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and not set(name) & set("/\\?#:")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -13,56 +11,105 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import xarray as xr
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog.extension import CLASS_LAYERS, statistics_of
-from pwcat.atomic import replacing
+from catalog.queryables import COLUMN_TYPES, LAYERS
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
+    import xarray as xr
+
+    from catalog.conditions import Condition
+    from catalog.engine import Items
     from catalog.query import Collection
 
-__all__ = ["ChipDataset", "Subset", "load_subset"]
+__all__ = ["ChipDataset", "Subset", "load_subset", "rows_of"]
+
+# What a subset knows of each sample: its collection, by its place among the members; its row among that one's items; its id.
+ROWS = pa.schema([("part", pa.int32()), ("row", pa.int64()), ("id", pa.string())])
+# Columns that are the same for every item, or lead to it.
+CONSTANT = ("type", "stac_version", "stac_extensions", "links", "assets")
+SPLIT = "pwcat:split"
 
 
-@dataclass(frozen=True, kw_only=True)
+def rows_of(members: Sequence[Collection], conditions: Sequence[Condition]) -> pa.Table:
+    """The samples of some collections that meet all conditions, :data:`ROWS`, in the order of their items' files.
+
+    Raises:
+        CatalogError: the items are missing or damaged, or the query cannot be answered.
+    """
+    if not members:
+        return ROWS.empty_table()
+    where = " AND ".join(condition.sql for condition in conditions) or "TRUE"
+    values = [value for condition in conditions for value in condition.values]
+    # Only names of columns and operators of ours are in the text, and the catalog's own files; what was asked for is bound.
+    parts = [
+        f"SELECT {number}::INTEGER AS part, file_row_number AS row, id FROM {member.items.source} WHERE {where}"  # noqa: S608
+        for number, member in enumerate(members)
+    ]
+    found = members[0].engine.table(" UNION ALL ".join(parts), values * len(members))
+    return found.cast(ROWS)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Subset:
-    """Samples of one or more collections, in cube order within each.
+    """Samples of one or more collections, in the order of their items within each: that of the cube.
 
     Attributes:
-        root: the catalog's folder.
         members: the collections it was searched in, by name.
-        table: columns of the items, one row a sample.
+        rows: which samples, :data:`ROWS`; columns of the items are read when they are asked for.
         query: what was asked for.
+        own: columns that stand for the items' own, such as a split made for this subset.
     """
 
-    root: Path
     members: Mapping[str, Collection]
-    table: pa.Table
+    rows: pa.Table
     query: dict[str, Any] = field(default_factory=dict)
+    own: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    _kept: dict[str, pa.ChunkedArray] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.rows)
 
     def __repr__(self) -> str:
         return f"<Subset of {len(self)} samples from {', '.join(c.name for c in self.collections) or 'nowhere'}>"
 
     @cached_property
+    def part(self) -> NDArray[np.int32]:
+        """Each sample's collection, ``(n,)``, as its place among :attr:`members`; ascending."""
+        return np.asarray(self.rows["part"].to_numpy(), dtype=np.int32)
+
+    @cached_property
+    def row(self) -> NDArray[np.int64]:
+        """Each sample's row among its collection's items, ``(n,)``; ascending within a collection."""
+        return np.asarray(self.rows["row"].to_numpy(), dtype=np.int64)
+
+    def parts(self) -> list[tuple[Collection, slice]]:
+        """The collections that its samples are of, and which of its rows are of each."""
+        members = list(self.members.values())
+        starts = np.searchsorted(self.part, np.arange(len(members) + 1))
+        return [
+            (member, slice(int(starts[k]), int(starts[k + 1])))
+            for k, member in enumerate(members)
+            if starts[k] < starts[k + 1]
+        ]
+
+    @cached_property
     def collections(self) -> list[Collection]:
         """The collections that its samples are of."""
-        names = sorted(set(self.table["collection"].to_pylist()))
-        return [self.members[name] for name in names]
+        return [member for member, _ in self.parts()]
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the exact set of samples and of the recipes they were made by."""
+        """SHA-256 of the exact set of samples and of the recipes they were made by; of its own split too, where it has one."""
         digest = sha256()
         for collection in self.collections:
             digest.update(f"{collection.name}\0{collection.recipe_hash}\n".encode())
-        for name, sample in zip(self.table["collection"].to_pylist(), self.table["id"].to_pylist(), strict=True):
-            digest.update(f"{name}\0{sample}\n".encode())
+        for collection, rows in self.parts():
+            _add_ids(digest, collection.name, self.rows["id"][rows.start : rows.stop])
+        for name, column in sorted(self.own.items()):
+            _add_ids(digest, name, column)
         return digest.hexdigest()
 
     @cached_property
@@ -99,16 +146,66 @@ class Subset:
                 "take one of them, or give their recipes the same `sensors`"
             )
 
-    @property
+    @cached_property
     def index(self) -> NDArray[np.int64]:
-        """Row of each sample in its own cube, ``(n,)``."""
-        return np.asarray(self.table["pwcat:index"].to_numpy(), dtype=np.int64)
+        """Row of each sample in its own cube, ``(n,)``.
 
-    @property
+        Raises:
+            CatalogError: a sample is in no cube.
+        """
+        column = self.columns(["pwcat:index"])["pwcat:index"]
+        if column.null_count:
+            raise CatalogError(
+                f"{column.null_count:,} samples of this subset are in no cube of ours: pixels stay where they are"
+            )
+        return np.asarray(column.to_numpy(), dtype=np.int64)
+
+    @cached_property
     def lonlat(self) -> NDArray[np.float64]:
         """``(n, 2)`` longitude and latitude of the samples' centres, EPSG:4326."""
-        centroid = self.table["proj:centroid"].combine_chunks()
-        return np.column_stack([pa.compute.struct_field(centroid, name).to_numpy() for name in ("lon", "lat")])
+        centroid = self.columns(["proj:centroid"])["proj:centroid"]
+        return np.column_stack([pc.struct_field(centroid, name).to_numpy() for name in ("lon", "lat")])
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """Columns of the items, one row a sample: all but those that are the same for every item.
+
+        The geometries among them are most of the bytes: :meth:`columns` reads some alone.
+        """
+        from catalog.items import ITEM_SCHEMA
+
+        return self.columns([name for name in ITEM_SCHEMA.names if name not in CONSTANT])
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of its samples' items, read once.
+
+        Raises:
+            CatalogError: there is no such column.
+        """
+        if missing := [name for name in dict.fromkeys(names) if name not in self._kept]:
+            read = [name for name in missing if name not in ("id", "collection", *self.own)]
+            self._kept.update(self._read_columns(read) if read else {})
+            self._kept.update({name: self._known(name) for name in missing if name not in read})
+        return pa.table({name: self._kept[name] for name in names})
+
+    def _known(self, name: str) -> pa.ChunkedArray:
+        """A column that needs no reading."""
+        if name in self.own:
+            return self.own[name]
+        if name == "id":
+            return self.rows["id"]
+        names = [pa.repeat(pa.scalar(c.name), rows.stop - rows.start) for c, rows in self.parts()]
+        return pa.chunked_array(names, type=pa.string())
+
+    def _read_columns(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        from catalog.items import ITEM_SCHEMA
+
+        kinds = {name: ITEM_SCHEMA.field(name).type for name in names if name in ITEM_SCHEMA.names}
+        parts = [_fetch(member.items, names, self.row[rows]) for member, rows in self.parts()]
+        if not parts:
+            return {name: pa.chunked_array([], type=kinds.get(name, pa.string())) for name in names}
+        whole = pa.concat_tables(parts, promote_options="permissive")
+        return {name: whole[name].cast(kinds.get(name, whole[name].type)) for name in names}
 
     def column(self, name: str) -> NDArray[Any]:
         """Values of one column, ``(n,)``; strings as objects, ``None`` where missing.
@@ -116,9 +213,7 @@ class Subset:
         Raises:
             CatalogError: there is no such column; lists those there are.
         """
-        if name not in self.table.column_names:
-            raise CatalogError(f"no column {name!r}; there are {', '.join(self.table.column_names)}")
-        column = self.table[name]
+        column = self.columns([name])[name]
         if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
             return column.to_numpy()
         return np.array([*column.to_pylist(), None], dtype=object)[:-1]
@@ -126,8 +221,7 @@ class Subset:
     @cached_property
     def _owner(self) -> NDArray[np.int64]:
         """Number of each sample's collection, in the order of :attr:`collections`."""
-        names = pa.array([collection.name for collection in self.collections])
-        return np.asarray(pa.compute.index_in(self.table["collection"], names).to_numpy(), dtype=np.int64)
+        return np.unique(self.part, return_inverse=True)[1].reshape(-1)
 
     def read(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
         """Chips of some of its rows in the order asked for, ``(n, time, band, y, x)``."""
@@ -141,39 +235,92 @@ class Subset:
 
     def select(self, rows: NDArray[Any]) -> Subset:
         """The subset of some of its rows, in their order here; ``rows`` are indices or a mask."""
+        chosen = self.only(rows)
+        return replace(chosen, query={**self.query, "selected": len(chosen)})
+
+    def only(self, rows: NDArray[Any]) -> Subset:
+        """As :meth:`select`, the query unchanged."""
         rows = np.asarray(rows)
-        indices = np.flatnonzero(rows) if rows.dtype == bool else np.sort(rows)
-        return replace(self, table=self.table.take(pa.array(indices)), query={**self.query, "selected": len(indices)})
+        taken = pa.array(np.flatnonzero(rows) if rows.dtype == bool else np.sort(rows))
+        return replace(
+            self,
+            rows=self.rows.take(taken),
+            own={name: column.take(taken) for name, column in self.own.items()},
+            _kept={name: column.take(taken) for name, column in self._kept.items() if _is_narrow(column)},
+        )
 
     def split(self, name: str) -> Subset:
         """Its samples of one split, ``train`` or ``val``."""
-        chosen = replace(self, table=self.table.filter(pa.compute.equal(self.table["pwcat:split"], name)))
+        chosen = self.only(pc.fill_null(pc.equal(self.columns([SPLIT])[SPLIT], name), False).to_numpy())
         return replace(chosen, query={**self.query, "split": name})
+
+    def with_split(self, split: NDArray[np.object_], **query: Any) -> Subset:
+        """The same samples with a split of their own, ``(n,)`` of ``train`` and ``val``; saved with them.
+
+        Args:
+            split: of each sample.
+            query: how it was made, as the subset notes it.
+        """
+        own = {**self.own, SPLIT: pa.chunked_array([pa.array(split, pa.string())])}
+        return replace(self, own=own, query={**self.query, **query}, _kept={})
+
+    def sample(self, limit: int | None, *, by: str | None = None, seed: int = 0) -> Subset:
+        """At most so many of its samples, drawn at random; a larger limit holds the samples of a smaller one.
+
+        Args:
+            limit: how many.
+            by: a layer or ``split``: as many of each of its classes, as far as they go.
+            seed: of the draw.
+
+        Raises:
+            CatalogError: the limit is below 1, or the classes are unknown.
+        """
+        from catalog.drawing import draw
+
+        return draw(self, limit, by=by, seed=seed)
+
+    def __or__(self, other: Subset) -> Subset:
+        from catalog.sets import union
+
+        return union(self, other)
+
+    def __and__(self, other: Subset) -> Subset:
+        from catalog.sets import intersection
+
+        return intersection(self, other)
+
+    def __sub__(self, other: Subset) -> Subset:
+        from catalog.sets import difference
+
+        return difference(self, other)
 
     def stats(self) -> dict[str, Any]:
         """The four diversities of exactly these samples, as in ``stats.json``."""
-        return statistics_of(self.table, layers=self._layers())
+        from catalog.extension import statistics_of
+        from catalog.items import ITEM_SCHEMA
+
+        names = [name for name in ITEM_SCHEMA.names if name.startswith("div:")]
+        return statistics_of(self.columns(["id", "collection", *names, "proj:centroid", "bbox"]), layers=self._layers())
 
     def _layers(self) -> dict[str, str | None]:
         layers = {}
-        for name in CLASS_LAYERS:
-            sources = {c.stats["statistics"][name]["layer"] for c in self.collections}
-            layers[name] = ", ".join(sorted(s for s in sources if s)) or None
+        for name in LAYERS:
+            told = [c.stats["statistics"].get(name) or {} for c in self.collections]
+            layers[name] = ", ".join(sorted({str(t["layer"]) for t in told if t.get("layer")})) or None
         return layers
 
     def open(self) -> xr.Dataset:
         """The chips and their coordinates as a lazy dataset; continent, biome and land cover are coordinates too."""
+        import xarray as xr
+
         self._require_alike()
         parts = []
-        for collection in self.collections:
-            rows = self.table.filter(pa.compute.equal(self.table["collection"], collection.name))
-            part = collection.cube.to_xarray().isel(sample=rows["pwcat:index"].to_numpy())
-            labels = {
-                name: ("sample", np.array([*rows[f"div:{name}"].to_pylist(), None], dtype=object)[:-1])
-                for name in CLASS_LAYERS
-            }
-            entropy = ("sample", rows["div:spectral_entropy"].to_numpy())
-            parts.append(part.assign_coords(labels).assign_coords(spectral_entropy=entropy))
+        labels = ("continent", "biome", "landcover")
+        for collection, rows in self.parts():
+            part = collection.cube.to_xarray().isel(sample=self.index[rows])
+            known = {name: ("sample", self.column(f"div:{name}")[rows]) for name in labels}
+            entropy = ("sample", self.column("div:spectral_entropy")[rows])
+            parts.append(part.assign_coords(known).assign_coords(spectral_entropy=entropy))
         return (
             parts[0]
             if len(parts) == 1
@@ -189,26 +336,11 @@ class Subset:
         """Write the subset to a small Parquet file: ids, statistics and hash; the pixels stay where they are.
 
         Args:
-            path: the file; the catalog is noted relative to it, so that both can be moved together.
+            path: the file; the collections are noted relative to it, so that they can be moved together.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = self.table.select(["collection", "id", "pwcat:index"])
-        notes = {
-            "pwcat:subset": json.dumps(
-                {
-                    "catalog": _relative(self.root, path.parent),
-                    "hash": self.hash,
-                    "query": self.query,
-                    "recipe_hashes": {c.name: c.recipe_hash for c in self.collections},
-                    "statistics": self.stats(),
-                },
-                default=str,
-            )
-        }
-        with replacing(path) as temporary:
-            pq.write_table(table.replace_schema_metadata(notes), temporary, compression="zstd")
-        return path
+        from catalog.saved import save_subset
+
+        return save_subset(self, Path(path))
 
     @staticmethod
     def load(path: str | Path) -> Subset:
@@ -217,34 +349,57 @@ class Subset:
         Raises:
             CatalogError: it is no subset, or its parents have changed.
         """
-        from catalog.query import open_catalog
+        from catalog.saved import read_subset
 
-        path = Path(path)
-        try:
-            saved = pq.read_table(path)
-            notes = json.loads((saved.schema.metadata or {})[b"pwcat:subset"])
-        except (OSError, KeyError, ValueError) as exc:
-            raise CatalogError(f"{path}: not a saved subset: {exc}") from exc
-        if not len(saved):
-            raise CatalogError(f"{path}: this subset holds no samples")
-        everything = open_catalog(path.parent / notes["catalog"]).search(collections=list(notes["recipe_hashes"]))
-        for name, recipe_hash in notes["recipe_hashes"].items():
-            now = everything.members[name].recipe_hash
-            if now != recipe_hash:
-                raise CatalogError(
-                    f"{path}: collection {name!r} was made from another recipe since ({now[:12]}, not {recipe_hash[:12]})"
-                )
-        wanted = set(zip(saved["collection"].to_pylist(), saved["id"].to_pylist(), strict=True))
-        there = zip(everything.table["collection"].to_pylist(), everything.table["id"].to_pylist(), strict=True)
-        subset = replace(everything, table=everything.table.filter(pa.array([k in wanted for k in there])))
-        subset = replace(subset, query=notes["query"])
-        if subset.hash != notes["hash"]:
-            raise CatalogError(f"{path}: {len(wanted)} samples were saved, {len(subset)} of them are there now")
-        return subset
+        return read_subset(Path(path))
 
 
-def _relative(target: Path, start: Path) -> str:
-    return os.path.relpath(target.resolve(), start.resolve())
+def _is_narrow(column: pa.ChunkedArray) -> bool:
+    """Whether to take rows of a column that was read, rather than read it again if it is asked for."""
+    return pa.types.is_primitive(column.type) or pa.types.is_string(column.type) or pa.types.is_struct(column.type)
+
+
+def _add_ids(digest: Any, name: str, ids: pa.ChunkedArray) -> None:
+    """Add ``name, NUL, id, newline`` of each to a digest, without making an object of any."""
+    before, after, nothing = (pa.scalar(text, pa.large_string()) for text in (f"{name}\0", "\n", ""))
+    for chunk in ids.chunks:
+        lines = pc.binary_join_element_wise(before, chunk.cast(pa.large_string()), after, nothing)
+        offsets = np.frombuffer(lines.buffers()[1], dtype=np.int64)[lines.offset : lines.offset + len(lines) + 1]
+        if len(lines):
+            digest.update(memoryview(lines.buffers()[2])[offsets[0] : offsets[-1]])
+
+
+def _fetch(items: Items, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+    """Some columns of some rows of a collection's items, in their order.
+
+    Raises:
+        CatalogError: there is no such column.
+    """
+    known = {*items.columns, *COLUMN_TYPES}
+    if unknown := [name for name in names if name not in known]:
+        from catalog.items import ITEM_SCHEMA
+
+        if unknown := [name for name in unknown if name not in ITEM_SCHEMA.names]:
+            there = ", ".join(name for name in ("id", "collection", *items.columns) if name not in CONSTANT)
+            raise CatalogError(f"no column {unknown[0]!r}; there are {there}")
+    asked = [name for name in names if name in known]
+    columns = ", ".join(f'"{name}"' for name in asked)
+    if len(rows) == items.num_rows:
+        found = items.engine.table(f"SELECT file_row_number, {columns} FROM {items.source}")  # noqa: S608
+    else:
+        found = items.engine.table(
+            f"SELECT file_row_number, {columns} FROM {items.source} "  # noqa: S608
+            "WHERE file_row_number IN (SELECT row FROM wanted)",
+            wanted=pa.table({"row": rows}),
+        )
+    if len(found) != len(rows):
+        raise CatalogError(f"{items.place}: the items have changed since they were searched; search again")
+    order = found["file_row_number"].to_numpy()
+    if np.any(order[1:] < order[:-1]):
+        found = found.take(pa.array(np.argsort(order, kind="stable")))
+    for name in set(names) - set(asked):
+        found = found.append_column(name, pa.nulls(len(found), ITEM_SCHEMA.field(name).type))
+    return found
 
 
 @dataclass(frozen=True)
@@ -261,15 +416,15 @@ class ChipDataset:
         if not -len(self) <= row < len(self):
             raise IndexError(row)
         row %= len(self)
-        sample = self.subset.table.slice(row, 1)
+        labels = ("continent", "biome", "landcover")
+        known = self.subset.columns(["id", *(f"div:{name}" for name in labels)])
         lon, lat = self.subset.lonlat[row]
-        labels = {name: sample[f"div:{name}"][0].as_py() or "" for name in CLASS_LAYERS}
         return {
             "chips": self.subset.read(np.array([row]))[0],
-            "id": sample["id"][0].as_py(),
+            "id": known["id"][row].as_py(),
             "lon": lon,
             "lat": lat,
-            **labels,
+            **{name: known[f"div:{name}"][row].as_py() or "" for name in labels},
         }
 
 
@@ -281,5 +436,6 @@ def load_subset(path: str | Path) -> Subset:
     """
     from catalog.query import open_catalog
 
-    path = Path(path)
-    return Subset.load(path) if path.is_file() else open_catalog(path).search()
+    if "://" not in str(path) and Path(path).is_file():
+        return Subset.load(path)
+    return open_catalog(path).search()

@@ -1,0 +1,233 @@
+"""What a search asks, as conditions of SQL: names of columns and operators of ours, and values that are bound."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from catalog.queryables import LAYERS
+from pwcat.errors import CatalogError, RegionError
+
+__all__ = [
+    "Classes",
+    "Condition",
+    "Question",
+    "Times",
+    "bbox_condition",
+    "bbox_overlap",
+    "class_condition",
+    "conditions",
+    "datetime_condition",
+    "moment",
+    "share_condition",
+]
+
+Classes = str | Sequence[str] | None
+Times = str | tuple[date | None, date | None] | None
+SPLITS = ("train", "val")
+
+
+@dataclass
+class Condition:
+    """A piece of SQL and the values it binds, in order."""
+
+    sql: str
+    values: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a search asks; see :meth:`catalog.query.Catalog.search`."""
+
+    biome: Classes = None
+    landcover: Classes = None
+    continent: Classes = None
+    ecoregion: Classes = None
+    landcover_share: Mapping[str, float | tuple[float, float]] | None = None
+    ids: Sequence[str] | None = None
+    split: str | None = None
+    bbox: Sequence[float] | None = None
+    datetime: Times = None
+    min_spectral_entropy: float | None = None
+    filter: str | Mapping[str, Any] | None = None
+
+
+def conditions(
+    question: Question, *, known: Mapping[str, Iterable[str]], crossing: bool = True, columns: Mapping[str, str]
+) -> list[Condition]:
+    """The conditions that a question is made of; all must hold.
+
+    Args:
+        question: what is asked.
+        known: classes there are, by layer; asked only of the layers that are named.
+        crossing: whether a bounding box of an item may lie across the antimeridian. Where none does, the condition is one
+            that whole row groups are passed over by.
+        columns: names that the filter may use, and the SQL expression of each.
+
+    Raises:
+        CatalogError: a name, class, date, number or filter that is not known or makes no sense.
+    """
+    found = [
+        class_condition(layer, classes, known[layer])
+        for layer in LAYERS
+        if (classes := getattr(question, layer)) is not None
+    ]
+    if question.ids is not None:
+        found.append(_among('"id"', [str(name) for name in question.ids]))
+    for name, bounds in (question.landcover_share or {}).items():
+        found.append(share_condition(_class_of("landcover", name, known["landcover"]), bounds))
+    if question.split is not None:
+        found.append(Condition('"pwcat:split" = ?', [_known_split(question.split)]))
+    if question.bbox is not None:
+        found.append(bbox_condition(question.bbox, crossing=crossing))
+    if question.datetime is not None:
+        found.append(datetime_condition(question.datetime))
+    if question.min_spectral_entropy is not None:
+        least = _number("min_spectral_entropy", question.min_spectral_entropy)
+        found.append(Condition('"div:spectral_entropy" >= ?', [least]))
+    if question.filter is not None:
+        from catalog.cql2_sql import to_sql
+
+        found.append(to_sql(question.filter, columns, crossing=crossing))
+    return found
+
+
+def class_condition(layer: str, classes: str | Sequence[str], known: Iterable[str]) -> Condition:
+    """That a sample is of one of these classes of a layer.
+
+    Raises:
+        CatalogError: there is no such class.
+    """
+    asked = [classes] if isinstance(classes, str) else list(classes)
+    known = list(known)
+    return _among(f'"div:{layer}"', [_class_of(layer, name, known) for name in asked])
+
+
+def _class_of(layer: str, name: str, known: Iterable[str]) -> str:
+    from pwcat.regions.layer import require_class
+
+    known = list(known)
+    if not known:
+        raise CatalogError(f"no collection searched has labels of {layer}")
+    try:
+        return require_class(name, known, layer=layer)
+    except RegionError as exc:
+        raise CatalogError(str(exc)) from exc
+
+
+def _among(column: str, values: list[str]) -> Condition:
+    if len(values) == 1:  # a comparison that the database can answer from a column's dictionary
+        return Condition(f"{column} = ?", [*values])
+    return Condition(f"{column} IN ({', '.join('?' * len(values))})" if values else "FALSE", [*values])
+
+
+def share_condition(name: str, bounds: float | tuple[float, float]) -> Condition:
+    """That a land cover has a share of the chip's area: at least so much, or between two numbers, both included.
+
+    A class that a chip does not have has the share 0; a chip without any is not found.
+
+    Raises:
+        CatalogError: the bounds are not shares, or the wrong way round.
+    """
+    low, high = (bounds, 1.0) if isinstance(bounds, int | float) else bounds
+    low, high = (_number(f"the share of {name}", bound) for bound in (low, high))
+    if not 0 <= low <= high <= 1:
+        raise CatalogError(
+            f"the share of {name} lies between 0 and 1, the smaller bound first; got {low:g} to {high:g}"
+        )
+    share = (
+        'CASE WHEN "div:landcover_fractions" IS NOT NULL THEN '
+        'coalesce(list_filter("div:landcover_fractions", lambda part: part.name = ?)[1].fraction, 0) END'
+    )
+    return Condition(f"({share} BETWEEN ? AND ?)", [name, low, high])
+
+
+def _known_split(split: str) -> str:
+    if split not in SPLITS:
+        raise CatalogError(f"unknown split {split!r}: {' or '.join(SPLITS)}")
+    return split
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise CatalogError(f"{name} is a finite number, got {value!r}")
+    return float(value)
+
+
+def bbox_condition(bbox: Sequence[float], *, crossing: bool = True) -> Condition:
+    """That the item's bounding box meets this one, which may cross the antimeridian.
+
+    Raises:
+        CatalogError: it is no bounding box.
+    """
+    if len(bbox) != 4 or not (-90 <= bbox[1] <= bbox[3] <= 90) or not all(-180 <= x <= 180 for x in (bbox[0], bbox[2])):
+        raise CatalogError(f"bbox is west, south, east, north in degrees with south <= north, got {list(bbox)}")
+    return bbox_overlap([float(number) for number in bbox], crossing=crossing)
+
+
+def bbox_overlap(bbox: Sequence[float], *, crossing: bool = True) -> Condition:
+    """SQL that is true where the item's bounding box meets this one.
+
+    Either may cross the antimeridian, its western bound then being the larger. Comparisons of a column with a number, joined by
+    AND, are what row groups are pruned by; what allows for items that cross is left out where ``crossing`` says there is none.
+    """
+    west, south, east, north = bbox
+    parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    meets, values = [], [north, south]
+    for low, high in parts:
+        meets.append("(bbox.xmin <= ? AND bbox.xmax >= ?)")
+        values += [high, low]
+        if crossing:
+            meets.append("(bbox.xmin > bbox.xmax AND (bbox.xmin <= ? OR bbox.xmax >= ?))")
+            values += [high, low]
+    across = meets[0] if len(meets) == 1 else f"({' OR '.join(meets)})"
+    return Condition(f"(bbox.ymin <= ? AND bbox.ymax >= ? AND {across})", values)
+
+
+def datetime_condition(span: str | tuple[date | None, date | None]) -> Condition:
+    """That a sample's first date lies in an interval, both ends included; a day is all of it.
+
+    Raises:
+        CatalogError: it is no interval, or ends before it starts.
+    """
+    parts: list[str | date | None] = [*span.split("/")] if isinstance(span, str) else [*span]
+    if len(parts) == 1:
+        parts = [parts[0], parts[0]]
+    if len(parts) != 2:
+        raise CatalogError(f"datetime is a day or an interval start/end, got {span!r}")
+    first, last = (moment(parts[0], end=False), moment(parts[1], end=True))
+    if first and last and last < first:
+        raise CatalogError(f"datetime: the end lies before the start: {span!r}")
+    bounds = [("datetime >= ?", first), ("datetime <= ?", last)]
+    return Condition(
+        " AND ".join(sql for sql, value in bounds if value) or "TRUE", [value for _, value in bounds if value]
+    )
+
+
+def moment(part: Any, *, end: bool) -> datetime | None:
+    """An instant, UTC where no zone is told; the last of a day, where ``end`` says so; ``None`` for an open end.
+
+    Raises:
+        CatalogError: it is no ISO 8601 date or time.
+    """
+    if part in (None, "", ".."):
+        return None
+    text = part if isinstance(part, str) else part.isoformat()
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise CatalogError(f"datetime: {text!r} is no ISO 8601 date or time") from exc
+    if end and _is_day(text):
+        found = found.replace(hour=23, minute=59, second=59, microsecond=999999)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+_DAY = re.compile(r"\d{4}-?\d{2}-?\d{2}|\d{4}-?W\d{2}(-?\d)?")
+
+
+def _is_day(text: str) -> bool:
+    return _DAY.fullmatch(text) is not None

@@ -1,0 +1,193 @@
+"""The database that answers queries: DuckDB in this process, which may read the catalog's files and nothing else."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from catalog.places import Folder, Place, RemoteFolder
+from catalog.queryables import COLUMN_TYPES
+from pwcat.errors import CatalogError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+__all__ = ["Engine", "Items", "quoted"]
+
+ITEMS = "items.parquet"
+# Settings of every connection: nothing is fetched from the net, geometries stay WKB, times are UTC.
+_SETTINGS = (
+    "SET GLOBAL autoinstall_known_extensions = false",
+    "SET GLOBAL autoload_known_extensions = false",
+    "SET GLOBAL enable_geoparquet_conversion = false",
+    "SET GLOBAL parquet_metadata_cache = true",
+    "SET GLOBAL TimeZone = 'UTC'",
+)
+# Requests to a far store in flight at once; what they wait for is the net, not a processor.
+REMOTE_THREADS = 16
+
+
+class Engine:
+    """One connection to DuckDB, opened when it is first needed and closed with the process; any thread may use it.
+
+    Args:
+        place: the catalog; files elsewhere cannot be read by any query.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        connection = duckdb.connect()
+        settings = list(_SETTINGS)
+        if isinstance(self.place, RemoteFolder):
+            connection.register_filesystem(self.place.store.file_system())
+            settings.append(f"SET threads = {REMOTE_THREADS}")
+        elif isinstance(self.place, Folder):
+            settings += [
+                f"SET allowed_directories = [{quoted(f'{self.place.path}/')}]",
+                "SET enable_external_access = false",
+            ]
+        for statement in (*settings, "SET lock_configuration = true"):
+            connection.execute(statement)
+        _register_functions(connection)
+        _close_at_exit(self, connection)
+        return connection
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the same database, for one thread; close it after use."""
+        with self._lock:
+            connection = self._connection
+        return connection.cursor()
+
+    def table(self, sql: str, values: Sequence[Any] = (), **tables: pa.Table) -> pa.Table:
+        """The answer to a query.
+
+        Args:
+            sql: made of names of columns and operators of ours alone.
+            values: what its question marks stand for.
+            tables: Arrow tables that the query names.
+
+        Raises:
+            CatalogError: it cannot be answered.
+        """
+        import duckdb
+
+        with self.cursor() as cursor:
+            for name, table in tables.items():
+                cursor.register(name, table)
+            try:
+                return cursor.sql(sql, params=list(values)).to_arrow_table()
+            except duckdb.Error as exc:
+                raise CatalogError(f"the query cannot be answered: {_first_line(exc)}") from exc
+
+
+def _first_line(exc: BaseException) -> str:
+    cause = exc.__cause__ or exc.__context__
+    return str(cause if isinstance(cause, CatalogError) else exc).splitlines()[0]
+
+
+def quoted(text: str) -> str:
+    """A text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _register_functions(connection: duckdb.DuckDBPyConnection) -> None:
+    """What filters need beyond SQL: geometries compared exactly."""
+    from catalog.geometry_sql import FUNCTIONS
+
+    for name, (function, parameters, result) in FUNCTIONS.items():
+        connection.create_function(name, function, parameters, result, type="arrow", null_handling="special")
+
+
+def _close_at_exit(engine: Engine, connection: duckdb.DuckDBPyConnection) -> None:
+    """Close the connection with the engine or the process: one that has functions of ours complains otherwise."""
+    finish = weakref.finalize(engine, connection.close)
+    atexit.register(finish)
+
+
+@dataclass(frozen=True)
+class Items:
+    """The items of a collection, as queries see them: facts of the file's footer, read when first asked for.
+
+    Attributes:
+        engine: of the catalog.
+        place: the collection's folder.
+    """
+
+    engine: Engine
+    place: Place
+
+    @property
+    def address(self) -> str:
+        """The file, as a literal of SQL."""
+        return quoted(self.place.address(ITEMS))
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """Columns of the file and their types in SQL.
+
+        Raises:
+            CatalogError: the file is missing, or is no whole Parquet file.
+        """
+        if not self.place.has(ITEMS):
+            raise CatalogError(f"no items at {self.place}/{ITEMS}; build the collection again")
+        try:
+            # The address is quoted, and nothing of the user's is in it but the path of the catalog.
+            found = self.engine.table(f"DESCRIBE SELECT * FROM read_parquet({self.address})")  # noqa: S608
+        except CatalogError as exc:
+            reason = str(exc).removeprefix("the query cannot be answered: ")
+            raise CatalogError(
+                f"{self.place}/{ITEMS} is no whole Parquet file ({reason}); `pwcat doctor` says what mends it"
+            ) from exc
+        columns = dict(zip(found["column_name"].to_pylist(), found["column_type"].to_pylist(), strict=True))
+        if missing := [name for name in ("id", "bbox", "geometry") if name not in columns]:
+            raise CatalogError(f"{self.place}/{ITEMS} holds no items: it has no column {', '.join(missing)}")
+        return columns
+
+    @cached_property
+    def num_rows(self) -> int:
+        """How many there are."""
+        found = self.engine.table(f"SELECT num_rows FROM parquet_file_metadata({self.address})")  # noqa: S608
+        return int(found["num_rows"][0].as_py())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file's footer: another one where the file was written anew with other contents."""
+        end = self.place.tail(ITEMS, 8)
+        footer = self.place.tail(ITEMS, int.from_bytes(end[:4], "little") + 8)
+        return sha256(footer).hexdigest()
+
+    @cached_property
+    def may_cross(self) -> bool:
+        """Whether a bounding box may lie across the antimeridian, as far as the statistics of row groups tell.
+
+        Such a box has ``xmin > xmax``, by more than 180 degrees; a row group that holds one spans as much.
+        """
+        found = self.engine.table(
+            "SELECT coalesce(bool_or(spread IS NULL OR spread > 180), false) AS may FROM ("  # noqa: S608
+            " SELECT max(TRY_CAST(stats_max_value AS DOUBLE)) FILTER (path_in_schema = 'bbox, xmin')"
+            "      - min(TRY_CAST(stats_min_value AS DOUBLE)) FILTER (path_in_schema = 'bbox, xmax') AS spread"
+            f" FROM parquet_metadata({self.address}) GROUP BY row_group_id)"
+        )
+        return bool(found["may"][0].as_py())
+
+    @cached_property
+    def source(self) -> str:
+        """What stands behind ``FROM``: the file, with a null for each column of today's that it lacks."""
+        lacking = [f'NULL::{kind} AS "{name}"' for name, kind in COLUMN_TYPES.items() if name not in self.columns]
+        file = f"read_parquet({self.address})"
+        if not lacking:
+            return file
+        return f"(SELECT *, file_row_number, {', '.join(lacking)} FROM {file})"  # noqa: S608
