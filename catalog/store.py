@@ -4,40 +4,41 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pystac
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
-from catalog.extension import CLASS_LAYERS, SCHEMA_URI, statistics_of
-from catalog.items import PROJECTION_URI, STAC_VERSION, ZARR_MEDIA_TYPE, item_rows
+from catalog.codebook import Codebook
+from catalog.collection import CollectionFacts, collection_document, slim_document
+from catalog.describing import describe_shards, part_tally, read_part, settled_codebook
+from catalog.extension import statistics_of
+from catalog.items import STAC_VERSION
+from catalog.made import facts_of, sources_of
 from catalog.mirror import sorted_items, write_items
-from catalog.spectral import spectral_entropy
+from catalog.tally import Tally, sum_tallies
 from pwcat.atomic import replacing
 from pwcat.building.ledger import read_ledger
 from pwcat.building.standing import OnStanding, Standing, untold
-from pwcat.cube import Cube, open_cube
+from pwcat.cube import open_cube
 from pwcat.doctor.described import description_faults
 from pwcat.errors import CatalogError
-from pwcat.materialize import BuildReport, build_cube
-from pwcat.plan import FrozenPlan, freeze_plan, read_plan
+from pwcat.materialize import BuildReport, build_cube, require_same_cube, spec_of
+from pwcat.plan import freeze_plan, read_plan
 from pwcat.providers import open_fallback, open_source
 from pwcat.readers import ReaderName
 from pwcat.recipe import load_recipe
 from pwcat.sensors.opening import open_sensors
 
-__all__ = ["Built", "NothingWritten", "build", "describe", "write_catalog"]
+__all__ = ["Built", "NothingWritten", "build", "describe", "write_catalog", "write_collection", "write_json"]
 
 log = logging.getLogger(__name__)
 
 CATALOG_ID = "pwcat"
-RASTER_URI = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,7 @@ def build(
         raise NothingWritten(built)
     progress("describe", 0, loaded.num_samples)
     if report.shards_built or not _is_described(folder):
-        describe(folder)
+        describe(folder, scheduler=scheduler)
     write_catalog(Path(catalog))
     progress("describe", loaded.num_samples, loaded.num_samples)
     return built
@@ -134,141 +135,97 @@ def build(
 
 def _is_described(folder: Path) -> bool:
     plan, ledger = read_plan(folder, columns={"id", "shard"}), read_ledger(folder, columns={"id", "status"})
-    ids = ledger["id"].filter(pa.compute.equal(ledger["status"], "written")).to_pylist()
+    ids = ledger["id"].filter(pc.equal(ledger["status"], "written")).to_pylist()
     return not any(description_faults(folder, name=plan.recipe.name, recipe_hash=plan.recipe.hash, ids=ids))
 
 
-def describe(folder: Path) -> None:
-    """Write ``items.parquet``, ``stats.json`` and ``collection.json`` of a materialised collection.
+def describe(
+    folder: Path,
+    *,
+    codebook: Codebook | None = None,
+    scheduler: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write what describes a materialised collection: ``items.parquet``, ``stats.json``, ``tally.json``, ``collection.json``.
+
+    Shards are described one by one, into files in ``described/``; those whose pixels, ledger and labels are as they were are
+    not read again.
+
+    Args:
+        folder: of the collection.
+        codebook: of its spectra; the one that lies there, else one fitted to its chips, where ``None``.
+        scheduler: address of a Dask scheduler; threads of this process where ``None``.
+        progress: called with shards described and shards in all.
 
     Raises:
         CatalogError: no sample of it has pixels.
+        CubeError: the cube is missing, damaged, or of another dataset.
     """
-    plan, ledger, cube = read_plan(folder), read_ledger(folder), open_cube(folder / "cube.zarr")
-    items = _make_items(plan, ledger, cube)
-    if not len(items):
+    plan, ledger = read_plan(folder), read_ledger(folder, columns={"id", "status", "source"})
+    require_same_cube(folder, spec_of(plan), recipe_hash=plan.recipe.hash)
+    cube = open_cube(folder / "cube.zarr")
+    written = np.flatnonzero(pc.equal(ledger["status"], "written").to_numpy())
+    if not len(written):
         raise CatalogError(f"{folder}: no sample has pixels; the ledger says why: {folder / 'ledger'}")
-    write_items(folder / "items.parquet", items, collection=plan.recipe.name)
-    statistics = statistics_of(items, layers={name: plan.layers.get(name) for name in CLASS_LAYERS})
-    recipe = plan.recipe
-    summary = {"name": recipe.name, "num_samples": len(items), "recipe_hash": recipe.hash, "statistics": statistics}
-    _write_json(folder / "stats.json", summary)
-    _write_json(
-        folder / "collection.json", _collection(plan, ledger, items, cube, statistics).to_dict(include_self_link=False)
+    settled = settled_codebook(folder, written, given=codebook)
+    parts = describe_shards(plan, codebook=settled, scheduler=scheduler, progress=progress)
+    tally = sum_tallies(part_tally(part) for part in parts)
+    sources = sources_of(plan, ledger)
+    write_collection(
+        folder, items=parts, tally=tally, metadata=facts_of(plan, cube, sources=sources, num_samples=len(written))
     )
 
 
-def _make_items(plan: FrozenPlan, ledger: pa.Table, cube: Cube) -> pa.Table:
-    """The items of the samples that have pixels; every written chip is read once, for its spectral entropy."""
-    written = np.flatnonzero(pa.compute.equal(ledger["status"], "written").to_numpy())
-    taken = pa.array(written)
-    rows = plan.table.take(taken).append_column("pwcat:index", taken)
-    spectra = {"div:spectral_entropy": _entropies(cube, written)}
-    return sorted_items(item_rows(plan.recipe, rows, ledger.take(taken), spectra=spectra))
+def write_collection(
+    folder: Path, *, items: pa.Table | Sequence[Path], tally: Tally, metadata: CollectionFacts
+) -> None:
+    """Write ``items.parquet``, ``stats.json``, ``tally.json`` and ``collection.json``, each whole, the last one last.
+
+    Args:
+        folder: of the collection; its name is that of the collection.
+        items: columns of :data:`catalog.items.ITEM_SCHEMA`, or parts of them that :func:`catalog.describing.write_part` wrote.
+            What is the same for all samples may be left out; assets may be others than chips of a cube.
+        tally: of all of them.
+        metadata: what else is known.
+
+    Raises:
+        CatalogError: there are no items, or not as many as were counted; a part cannot be read. Nothing is written then.
+    """
+    rows = sorted_items(items if isinstance(items, pa.Table) else _joined(items))
+    if not len(rows):
+        raise CatalogError(f"{folder}: no samples, so that there is no dataset to describe")
+    if len(rows) != tally.num_samples:
+        raise CatalogError(f"{folder}: {len(rows):,} items, and a tally of {tally.num_samples:,}; describe it again")
+    statistics = statistics_of(rows, layers=metadata.layers)
+    document = collection_document(metadata, items=rows, statistics=statistics, tally=tally)
+    named = {"name": metadata.name, "num_samples": len(rows), "recipe_hash": metadata.recipe_hash}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_items(folder / "items.parquet", rows, collection=metadata.name, document=slim_document(document))
+    write_json(folder / "tally.json", {**named, "tally": tally.to_json()})
+    write_json(folder / "stats.json", {**named, "statistics": statistics})
+    write_json(folder / "collection.json", document)
 
 
-def _entropies(cube: Cube, written: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of the reflectance alone: what sensors measure has other units."""
-    entropies = np.empty(len(written))
-    shard_of = written // cube.shard_size
-    for shard in np.unique(shard_of):
-        rows = np.flatnonzero(shard_of == shard)
-        chips = cube.read_shard(int(shard))[:, :, cube.main]
-        entropies[rows] = spectral_entropy(chips[written[rows] - shard * cube.shard_size])
-    return entropies
-
-
-def _collection(
-    plan: FrozenPlan, ledger: pa.Table, items: pa.Table, cube: Cube, statistics: dict[str, Any]
-) -> pystac.Collection:
-    recipe = plan.recipe
-    collection = pystac.Collection(
-        id=recipe.name,
-        title=recipe.title,
-        description=f"{recipe.title}. {len(items)} samples, made by pwcat from a recipe ({recipe.hash[:12]}).",
-        license=recipe.license,
-        extent=_extent(items),
-        stac_extensions=[PROJECTION_URI, SCHEMA_URI, *([RASTER_URI] if cube.meanings else [])],
-        providers=[pystac.Provider(name=recipe.attribution, roles=[pystac.ProviderRole.PRODUCER])]
-        if recipe.attribution
-        else None,
-        summaries=pystac.Summaries(
-            {
-                "bands": _bands(cube),
-                **{f"div:{name}": sorted(statistics[name]["counts"]) for name in CLASS_LAYERS},
-            },
-            maxcount=2000,
-        ),
-        extra_fields={
-            "div:statistics": statistics,
-            "pwcat:recipe_hash": recipe.hash,
-            "pwcat:sources": _sources(plan, ledger),
-            "pwcat:version": version("pwcat"),
-            "pwcat:chip": {"shape": list(cube.chip_shape), "resolution_m": recipe.chip.resolution_m},
-        },
-    )
-    for key, href, kind, roles, title in _ASSETS:
-        if key in _SOMETIMES and not (plan.folder / href).is_file():
-            continue
-        collection.add_asset(key, pystac.Asset(href=href, media_type=kind, roles=roles, title=title))
-    collection.add_link(pystac.Link("parent", "../catalog.json", media_type=pystac.MediaType.JSON))
-    collection.add_link(pystac.Link("root", "../catalog.json", media_type=pystac.MediaType.JSON))
-    return collection
-
-
-def _bands(cube: Cube) -> list[dict[str, Any]]:
-    """Bands by name; where sensors stand beside the source, with what the numbers of theirs mean."""
-    bands: list[dict[str, Any]] = [{"name": band} for band in cube.bands]
-    for band, meaning in zip(bands, cube.meanings, strict=False):
-        if meaning.sensor:
-            told = {"raster:scale": meaning.scale, "raster:offset": meaning.offset, "unit": meaning.unit, "nodata": 0}
-            band |= {"description": f"of the sensor {meaning.sensor}", **told}
-    return bands
-
-
-def _sources(plan: FrozenPlan, ledger: pa.Table) -> list[str]:
-    """Who served pixels, by name, sorted: the recipe's source and sensors, and those that stood in for it."""
-    recorded = {source for served in ledger["source"].to_pylist() for source in served or [] if source}
-    beside = {one.source.name for one in plan.recipe.sensors.values()}
-    return sorted((recorded or {plan.recipe.source.name}) | beside)
-
-
-_PARQUET = "application/vnd.apache.parquet"
-_ASSETS = (
-    ("cube", "./cube.zarr", ZARR_MEDIA_TYPE, ["data"], "Chips as a Zarr datacube"),
-    ("items", "./items.parquet", _PARQUET, ["collection-mirror"], "Items as STAC GeoParquet"),
-    ("plan", "./plan.parquet", _PARQUET, ["metadata"], "Samples, scenes and pixel windows"),
-    ("reserve", "./reserve.parquet", _PARQUET, ["metadata"], "Extra sites, in the order in which they replace samples"),
-    ("replacements", "./replacements.parquet", _PARQUET, ["metadata"], "Samples replaced from the reserve"),
-    ("scenes", "./scenes.parquet", _PARQUET, ["source"], "The frozen STAC answer"),
-    ("sensors", "./sensors.parquet", _PARQUET, ["metadata"], "Items of each sensor for each sample and date"),
-    ("recipe", "./recipe.yaml", "application/yaml", ["metadata"], "The recipe it was made from"),
-    ("stats", "./stats.json", "application/json", ["metadata"], "Diversity statistics"),
-)
-_SOMETIMES = frozenset({"reserve", "replacements", "sensors"})
-
-
-def _extent(items: pa.Table) -> pystac.Extent:
-    """Where and when the items lie; all longitudes where one of several crosses the antimeridian."""
-    boxes = items["bbox"].combine_chunks()
-    west, south = (pa.compute.min(boxes.field(k)).as_py() for k in (0, 1))
-    east, north = (pa.compute.max(boxes.field(k)).as_py() for k in (2, 3))
-    if len(items) > 1 and pa.compute.any(pa.compute.greater(boxes.field(0), boxes.field(2))).as_py():
-        west, east = -180.0, 180.0
-    first, last = pa.compute.min_max(items["datetime"]).as_py().values()
-    return pystac.Extent(pystac.SpatialExtent([[west, south, east, north]]), pystac.TemporalExtent([[first, last]]))
+def _joined(parts: Sequence[Path]) -> pa.Table:
+    """The rows of all parts, each column in one piece."""
+    return pa.concat_tables([read_part(part) for part in parts], promote_options="default").combine_chunks()
 
 
 def write_catalog(root: Path) -> None:
     """Write ``catalog.json`` anew from the collections that lie in the folder; one that cannot be read is left out."""
-    catalog = pystac.Catalog(id=CATALOG_ID, description="Datasets made by pwcat, with their diversity.")
+    links = [{"rel": "root", "href": "./catalog.json", "type": "application/json"}]
     for path in sorted(root.glob("*/collection.json")):
         if (collection := _read_collection(path)) is not None:
-            href, title = f"./{path.parent.name}/collection.json", collection.get("title")
-            catalog.add_link(pystac.Link("child", href, media_type=pystac.MediaType.JSON, title=title))
-    document = catalog.to_dict(include_self_link=False)
-    document["stac_version"] = STAC_VERSION
-    _write_json(root / "catalog.json", document)
+            child = {"rel": "child", "href": f"./{path.parent.name}/collection.json", "type": "application/json"}
+            links.append({**child, "title": str(collection.get("title") or path.parent.name)})
+    document = {
+        "type": "Catalog",
+        "id": CATALOG_ID,
+        "stac_version": STAC_VERSION,
+        "description": "Datasets made by pwcat, with their diversity.",
+        "links": links,
+    }
+    write_json(root / "catalog.json", document)
 
 
 def _read_collection(path: Path) -> dict[str, Any] | None:
@@ -280,6 +237,7 @@ def _read_collection(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON document, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

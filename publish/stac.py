@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from catalog.store import RASTER_URI
+from catalog.collection import EXTENSIONS
 from publish.facts import Band, DatasetFacts
 from publish.items import ITEMS_PATH
 from publish.shards import Shard
@@ -13,7 +13,10 @@ __all__ = ["stac_collection"]
 
 PARQUET = "application/vnd.apache.parquet"
 # Fields of the catalog's collection that describe its own files, or what this module states anew.
-REPLACED = {"type", "stac_version", "id", "title", "description", "license", "extent", "links", "assets", "summaries"}
+REPLACED = {
+    *("type", "stac_version", "id", "title", "description", "license", "extent", "links"),
+    *("assets", "item_assets", "summaries", "sci:citation"),
+}
 
 
 def stac_collection(
@@ -39,7 +42,7 @@ def stac_collection(
         "type": "Collection",
         "stac_version": "1.1.0",
         **kept,
-        "stac_extensions": sorted({*_extensions(parents, kept), *([RASTER_URI] if facts.sensors else [])}),
+        "stac_extensions": sorted({*_extensions(parents, kept), *([EXTENSIONS["raster"]] if facts.sensors else [])}),
         "id": facts.name,
         "title": facts.title,
         "description": description,

@@ -109,7 +109,7 @@ def run_shards(
     done = 0
     with _crew(work, scheduler) as crew:
         for outcome in _outcomes(crew, tasks, waiting):
-            if isinstance(outcome.result, ShardResult):
+            if not isinstance(outcome.result, BaseException):
                 done += 1
                 yield outcome.result
                 continue

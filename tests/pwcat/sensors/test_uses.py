@@ -54,7 +54,8 @@ def test_a_collection_says_what_numbers_of_sensors_mean(catalog):
     assert document["assets"]["sensors"]["href"] == "./sensors.parquet"
     bare = json.loads((catalog.path / "without" / "collection.json").read_text())
     assert "sensors" not in bare["assets"]
-    assert not any("raster" in uri for uri in bare["stac_extensions"])
+    assert [band["raster:scale"] for band in bare["assets"]["cube"]["bands"]] == [0.0001, 0.0001]
+    assert not any("raster:scale" in band for band in bare["summaries"]["bands"])
 
 
 def test_bands_of_other_scales_are_not_read_together(catalog):

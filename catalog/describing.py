@@ -1,0 +1,269 @@
+"""A collection described shard by shard: each shard's items and tally in a file, made where it is missing or out of date."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from catalog.codebook import Codebook, fit_codebook, read_codebook, write_codebook
+from catalog.items import item_rows
+from catalog.spectral import SpectralMeasures, measure
+from catalog.tally import Tally
+from pwcat.atomic import remove_leftovers, replacing
+from pwcat.building.execution import LOCAL_SHARDS, Work, run_shards
+from pwcat.building.ledger import ledger_path, read_one
+from pwcat.cube import Cube, open_cube, shard_path
+from pwcat.errors import CatalogError
+from pwcat.plan import FrozenPlan
+from pwcat.recipe import Recipe
+from pwcat.reserve import plan_hash
+
+__all__ = ["CODEBOOK", "PARTS", "describe_shards", "part_tally", "read_part", "settled_codebook", "write_part"]
+
+log = logging.getLogger(__name__)
+
+PARTS = "described"
+CODEBOOK = "codebook.parquet"
+# To be raised where the same shard would be described otherwise: all are described again then.
+VERSION = "1"
+TALLY, MARK = b"pwcat:tally", b"pwcat:of"
+# Chips that a codebook is fitted on, spread evenly over the collection.
+CODEBOOK_CHIPS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeTask:
+    """Everything a worker needs to describe one shard.
+
+    Attributes:
+        folder: the collection's; must be the same place for every worker.
+        shard: its number.
+        rows: the plan's rows of this shard, and ``pwcat:index``.
+        recipe: of the collection.
+        codebook: of its spectra; ``None`` where no pixel has data in every band.
+        mark: of what it is described from.
+        threads: that measure.
+        share: not used; every task of a cluster has one.
+    """
+
+    folder: Path
+    shard: int
+    rows: pa.Table
+    recipe: Recipe
+    codebook: Codebook | None
+    mark: str
+    threads: int
+    share: float = 1.0
+
+    @property
+    def part(self) -> Path:
+        """The file that it writes."""
+        return part_path(self.folder, self.shard)
+
+
+def part_path(folder: Path, shard: int) -> Path:
+    """The description of one shard, in a collection's folder."""
+    return folder / PARTS / f"{shard:06d}.parquet"
+
+
+def describe_shards(
+    plan: FrozenPlan,
+    *,
+    codebook: Codebook | None,
+    scheduler: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Path]:
+    """The descriptions of all shards, in their order; those that are there, of the same pixels and labels, are kept.
+
+    Args:
+        plan: of the collection.
+        codebook: of its spectra.
+        scheduler: address of a Dask scheduler; threads of this process where ``None``.
+        progress: called with shards done and shards in all.
+
+    Raises:
+        CubeError: a shard is missing or damaged; the others are described by then.
+    """
+    cube = open_cube(plan.folder / "cube.zarr")
+    total = -(-len(plan) // cube.shard_size)
+    (plan.folder / PARTS).mkdir(exist_ok=True)
+    remove_leftovers(plan.folder / PARTS)
+    parts = [part_path(plan.folder, shard) for shard in range(total)]
+    for stray in set((plan.folder / PARTS).glob("*.parquet")) - set(parts):
+        stray.unlink()
+    missing = list(_missing(plan, cube, codebook))
+    progress(done := total - len(missing), total)
+    work = cast("Work", describe_shard)
+    for _ in run_shards(work, cast("Iterator[Any]", _tasks(plan, cube, codebook, missing)), scheduler=scheduler):
+        progress(done := done + 1, total)
+    return parts
+
+
+def _missing(plan: FrozenPlan, cube: Cube, codebook: Codebook | None) -> Iterator[tuple[int, str]]:
+    """Shards whose description is missing or out of date, with the mark that it is to have."""
+    common = json.dumps([VERSION, plan_hash(plan.folder), plan.recipe.hash, codebook.hash if codebook else None])
+    for shard in range(-(-len(plan) // cube.shard_size)):
+        mark = sha256(common.encode() + _outcome(plan.folder, shard)).hexdigest()
+        if _mark_of(part_path(plan.folder, shard)) != mark:
+            yield shard, mark
+
+
+def _outcome(folder: Path, shard: int) -> bytes:
+    """What became of a shard, without what it took: its pixels' hash and size, and what of its ledger goes into items."""
+    pixels = shard_path(folder / "cube.zarr", shard)
+    ledger = read_one(ledger_path(folder, shard), columns={"id", "status", "valid_fraction", "item"})
+    notes = ledger.schema.metadata or {}
+    told = [notes.get(b"pwcat:shard_sha256", b"").decode(), pixels.stat().st_size if pixels.is_file() else None]
+    sink = pa.BufferOutputStream()
+    plain = ledger.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_stream(sink, plain.schema) as writer:
+        writer.write_table(plain)
+    return json.dumps(told).encode() + sink.getvalue().to_pybytes()
+
+
+def _mark_of(part: Path) -> str | None:
+    """What a description says that it was made from; ``None`` where there is none, or it cannot be read."""
+    if not part.is_file():
+        return None
+    try:
+        with pq.ParquetFile(part) as file:
+            return ((file.schema_arrow.metadata or {}).get(MARK) or b"").decode()
+    except (pa.ArrowException, OSError):
+        return None
+
+
+def _tasks(
+    plan: FrozenPlan, cube: Cube, codebook: Codebook | None, missing: list[tuple[int, str]]
+) -> Iterator[DescribeTask]:
+    for shard, mark in missing:
+        index = np.arange(shard * cube.shard_size, min((shard + 1) * cube.shard_size, len(plan)))
+        yield DescribeTask(
+            folder=plan.folder,
+            shard=shard,
+            rows=plan.table.take(pa.array(index)).append_column("pwcat:index", pa.array(index)),
+            recipe=plan.recipe,
+            codebook=codebook,
+            mark=mark,
+            threads=max(1, (os.cpu_count() or 1) // LOCAL_SHARDS),
+        )
+
+
+def describe_shard(task: DescribeTask) -> int:
+    """Describe one shard, and write its part; returns how many of its samples have pixels."""
+    ledger = read_one(ledger_path(task.folder, task.shard))
+    written = np.flatnonzero(pc.equal(ledger["status"], "written").to_numpy())
+    chosen = pa.array(written)
+    rows, told = task.rows.take(chosen), ledger.take(chosen).replace_schema_metadata(None)
+    found = _measures(task, written) if len(written) else None
+    items = item_rows(
+        task.recipe,
+        rows,
+        told,
+        spectra={
+            "div:spectral_entropy": found.band_histogram if found else (),
+            "div:spectral_entropy_codebook": found.codebook if found else (),
+            "div:spectral_entropy_covariance": found.covariance if found else (),
+        },
+    )
+    write_part(task.part, items, Tally.of(items, found), mark=task.mark)
+    return len(items)
+
+
+def _measures(task: DescribeTask, written: NDArray[np.int64]) -> SpectralMeasures:
+    """Of the reflectance alone: what sensors measure has other units."""
+    cube = open_cube(task.folder / "cube.zarr")
+    chips = cube.read_shard(task.shard)[written][:, :, cube.main]
+    return measure(chips, codebook=task.codebook, bands=cube.bands[cube.main], threads=task.threads)
+
+
+def write_part(path: Path, items: pa.Table, tally: Tally, *, mark: str = "") -> None:
+    """Write rows of items with their tally, whole or not at all.
+
+    Args:
+        path: the file.
+        items: columns of :data:`catalog.items.ITEM_SCHEMA`; what is the same for all of a collection may be left out.
+        tally: of these items.
+        mark: of what they were made from.
+    """
+    notes = {TALLY: json.dumps(tally.to_json(), ensure_ascii=False).encode(), MARK: mark.encode()}
+    with replacing(path) as temporary:
+        pq.write_table(items.replace_schema_metadata(notes), temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_part(path: Path) -> pa.Table:
+    """The items of a part, every byte checked.
+
+    Raises:
+        CatalogError: it is missing or damaged.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(use_threads=False).replace_schema_metadata(None)
+    except (pa.ArrowException, OSError) as exc:
+        raise CatalogError(f"{path}: cannot be read ({exc}); remove it and describe the dataset again") from exc
+
+
+def part_tally(path: Path) -> Tally:
+    """The tally of a part, from its notes alone.
+
+    Raises:
+        CatalogError: it is missing, damaged, or no part.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return Tally.from_json(json.loads((file.schema_arrow.metadata or {})[TALLY]))
+    except (pa.ArrowException, OSError, KeyError, ValueError) as exc:
+        raise CatalogError(f"{path}: has no tally ({exc!r}); remove it and describe the dataset again") from exc
+
+
+def settled_codebook(folder: Path, written: NDArray[np.int64], *, given: Codebook | None = None) -> Codebook | None:
+    """The codebook of a collection: the one given, else the one that lies there, else one fitted to its chips.
+
+    One that is there is kept while the dataset grows, so that entropies over it go on comparing. ``None`` where no pixel has
+    data in every band.
+
+    Args:
+        folder: of the collection.
+        written: rows of the cube that have pixels.
+        given: a codebook to use, of another collection say.
+    """
+    cube = open_cube(folder / "cube.zarr")
+    bands = cube.bands[cube.main]
+    if given is None and (there := _codebook_there(folder / CODEBOOK, bands)) is not None:
+        return there
+    codebook = given if given is not None else _fitted(cube, written, bands)
+    if codebook is not None:
+        write_codebook(folder / CODEBOOK, codebook)
+    return codebook
+
+
+def _codebook_there(path: Path, bands: tuple[str, ...]) -> Codebook | None:
+    if not path.is_file():
+        return None
+    try:
+        there = read_codebook(path)
+    except CatalogError as exc:
+        log.warning("%s; another is fitted", exc)
+        return None
+    return there if there.bands == bands else None
+
+
+def _fitted(cube: Cube, written: NDArray[np.int64], bands: tuple[str, ...]) -> Codebook | None:
+    chosen = written[np.unique(np.linspace(0, len(written) - 1, min(len(written), CODEBOOK_CHIPS)).round().astype(int))]
+    chips = (cube.read(rows)[:, :, cube.main] for rows in np.array_split(chosen, -(-len(chosen) // 32)))
+    try:
+        return fit_codebook(chips, bands=bands, rng=np.random.default_rng(0))
+    except CatalogError:
+        return None
