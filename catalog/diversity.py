@@ -1,21 +1,27 @@
-"""How diverse a dataset is over classes: entropy, Hill numbers, evenness, from counts that add."""
+"""How diverse a dataset is over classes: entropy, Hill numbers, evenness, by samples or by area, from what adds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog.rarefaction import SIZES, rarefy
+from catalog.sums import SHARE_UNIT, AreaTally
 from pwcat.entropy import entropies, evenness, hill_number, shannon_entropy
 
-__all__ = ["describe_classes", "evenness", "hill_number", "shannon_entropy"]
+__all__ = ["describe_area", "describe_classes", "describe_coverage", "evenness", "hill_number", "shannon_entropy"]
 
 ESTIMATOR = "plug-in"
-VERSION = "1.0"
+VERSION = "1.1"
+AREA_ESTIMATOR = "plug-in of mean shares"
+COVERAGE_ESTIMATOR = "occupied cells"
 
-# Bootstrap of the confidence interval: resamples and the quantiles of a 95 % interval.
+# Bootstrap of the confidence intervals: resamples and the quantiles of a 95 % interval.
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)
 
@@ -29,19 +35,10 @@ def describe_classes(counts: Mapping[str, int], *, num_samples: int, layer: str 
         layer: where the classes come from.
     """
     counts = dict(sorted(counts.items()))
-    values = np.array(list(counts.values()), dtype=np.float64)
-    low, high = _interval(values)
-    numbers = {
-        "shannon": shannon_entropy(values) if counts else float("nan"),
-        "ci_low": low,
-        "ci_high": high,
-        "hill_0": hill_number(values, q=0),
-        "hill_1": hill_number(values, q=1),
-        "hill_2": hill_number(values, q=2),
-        "evenness": evenness(values),
-    }
+    values = np.array(list(counts.values()), dtype=np.int64)
     return {
-        **{name: None if np.isnan(number) else number for name, number in numbers.items()},
+        **_diversity(values.astype(np.float64), _resampled_counts(values)),
+        "rarefied": _rarefied(values),
         "num_classes": len(counts),
         "num_samples": num_samples,
         "num_labelled": int(values.sum()),
@@ -54,11 +51,134 @@ def describe_classes(counts: Mapping[str, int], *, num_samples: int, layer: str 
     }
 
 
-def _interval(counts_K: NDArray[np.float64]) -> tuple[float, float]:
-    """Percentile bootstrap of the entropy; the seed is fixed, so that the same counts have the same interval."""
+def describe_area(area: AreaTally, *, num_samples: int, layer: str | None) -> dict[str, Any]:
+    """The diversity of land cover by area, where each sample counts as one and is shared among its classes.
+
+    The interval is of the mean shares: draws from the normal distribution that their covariance over samples gives.
+
+    Args:
+        area: shares of the samples.
+        num_samples: all samples, those without shares included.
+        layer: where the classes come from.
+    """
+    names = sorted(area.sums)
+    sums = np.array([area.sums[name] * SHARE_UNIT for name in names])
+    return {
+        **_diversity(sums, _resampled_shares(area, names, sums)),
+        "num_classes": len(names),
+        "num_samples": num_samples,
+        "num_labelled": area.num_samples,
+        "shares": {name: float(part) for name, part in zip(names, sums / max(sums.sum(), SHARE_UNIT), strict=True)},
+        "unit": "nat",
+        "estimator": AREA_ESTIMATOR,
+        "interval": f"95 %, {RESAMPLES} normal draws of the mean shares",
+        "version": VERSION,
+        "layer": layer,
+    }
+
+
+def describe_coverage(cells: Mapping[tuple[str, str], int], *, num_samples: int, layer: str | None) -> dict[str, Any]:
+    """Which pairs of biome and continent hold samples, of all pairs of the biomes and continents that do.
+
+    Not every pair is on Earth (there is no tundra in Africa), so that the share is a measure to compare datasets by,
+    over the same biomes and continents, rather than one that reaches 1.
+
+    Args:
+        cells: samples by biome and continent.
+        num_samples: all samples, those without either included.
+        layer: where the classes come from.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for (biome, continent), count in sorted(cells.items()):
+        counts.setdefault(biome, {})[continent] = count
+    continents = {continent for _, continent in cells}
+    values = np.array([count for _, count in sorted(cells.items())], dtype=np.int64)
+    possible = len(counts) * len(continents)
+    return {
+        "num_cells": len(cells),
+        "num_possible": possible,
+        "share": len(cells) / possible if possible else None,
+        **_diversity(values.astype(np.float64), _resampled_counts(values)),
+        "rarefied": _rarefied(values),
+        "num_biomes": len(counts),
+        "num_continents": len(continents),
+        "num_samples": num_samples,
+        "num_labelled": int(values.sum()),
+        "counts": counts,
+        "unit": "cell of biome and continent",
+        "estimator": COVERAGE_ESTIMATOR,
+        "interval": f"95 %, multinomial bootstrap of {RESAMPLES}",
+        "version": VERSION,
+        "layer": layer,
+    }
+
+
+def _diversity(counts_K: NDArray[np.float64], resampled_RK: NDArray[np.float64]) -> dict[str, Any]:
+    """Entropy, Hill numbers and evenness of counts or areas, with intervals by what was resampled."""
+    numbers = {
+        "shannon": shannon_entropy(counts_K) if len(counts_K) else math.nan,
+        "hill_0": hill_number(counts_K, q=0),
+        "hill_1": hill_number(counts_K, q=1),
+        "hill_2": hill_number(counts_K, q=2),
+        "evenness": evenness(counts_K),
+    }
+    intervals = _intervals(resampled_RK)
+    low, high = intervals["shannon"] or (None, None)
+    return {
+        **{name: None if math.isnan(number) else number for name, number in numbers.items()},
+        "ci_low": low,
+        "ci_high": high,
+        "intervals": intervals,
+    }
+
+
+def _intervals(resampled_RK: NDArray[np.float64]) -> dict[str, list[float] | None]:
+    """Percentile intervals of entropy, Hill numbers 1 and 2, and evenness; ``None`` where nothing was resampled.
+
+    Resampling never shows a class that was not seen, so that the number of classes has none.
+    """
+    if not resampled_RK.size:
+        return dict.fromkeys(("shannon", "hill_1", "hill_2", "evenness"))
+    shannon = entropies(resampled_RK)
+    shares = resampled_RK / resampled_RK.sum(axis=1, keepdims=True)
+    present = (resampled_RK > 0).sum(axis=1)
+    found = {
+        "shannon": shannon,
+        "hill_1": np.exp(shannon),
+        "hill_2": 1 / (shares**2).sum(axis=1),
+        "evenness": (shannon / np.log(np.maximum(present, 2)))[present > 1],
+    }
+    return {
+        name: [float(bound) for bound in np.percentile(values, INTERVAL)] if len(values) else None
+        for name, values in found.items()
+    }
+
+
+def _resampled_counts(counts_K: NDArray[np.int64]) -> NDArray[np.float64]:
+    """As many samples drawn anew with replacement, ``(resamples, classes)``.
+
+    The seed is fixed, so that the same counts have the same interval.
+    """
     total = int(counts_K.sum())
     if total == 0:
-        return float("nan"), float("nan")
-    resamples = np.random.default_rng(0).multinomial(total, counts_K / total, size=RESAMPLES)
-    low, high = np.percentile(entropies(resamples.astype(np.float64)), INTERVAL)
-    return float(low), float(high)
+        return np.empty((0, 0))
+    return np.random.default_rng(0).multinomial(total, counts_K / total, size=RESAMPLES).astype(np.float64)
+
+
+def _resampled_shares(area: AreaTally, names: list[str], sums_K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean shares as other samples of as many would have them, ``(resamples, classes)``."""
+    n = area.num_samples
+    if n < 2 or not sums_K.any():
+        return np.empty((0, 0))
+    products = np.array([[area.products.get((min(a, b), max(a, b)), 0) * SHARE_UNIT for b in names] for a in names])
+    mean = sums_K / n
+    covariance = (products / n - np.outer(mean, mean)) / (n - 1)
+    values, vectors = np.linalg.eigh(covariance)
+    directions = vectors * np.sqrt(np.maximum(values, 0))
+    drawn = np.random.default_rng(0).standard_normal((RESAMPLES, len(names))) @ directions.T
+    resampled = np.maximum(mean + drawn, 0)
+    return resampled[resampled.sum(axis=1) > 0]
+
+
+def _rarefied(counts_K: NDArray[np.int64]) -> list[dict[str, Any]]:
+    return [asdict(rarefy(counts_K, size)) for size in SIZES if size <= counts_K.sum()]

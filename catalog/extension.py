@@ -8,11 +8,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from catalog.diversity import describe_classes
-from catalog.spectral import describe_spectral
+from catalog.statistics import statistics_from, statistics_of
 from pwcat.errors import CatalogError
 
 __all__ = [
@@ -22,6 +18,7 @@ __all__ = [
     "diversity_schema",
     "require_known_version",
     "schema_uri",
+    "statistics_from",
     "statistics_of",
 ]
 
@@ -66,20 +63,3 @@ def require_known_version(document: Mapping[str, Any], *, where: str) -> str | N
 
 
 _VERSIONED = re.compile(rf"{re.escape(_BASE)}/(v[^/]+)/schema\.json")
-
-
-def statistics_of(items: pa.Table, *, layers: Mapping[str, str | None]) -> dict[str, Any]:
-    """The four diversities of some items: ``div:statistics`` of a collection, ``statistics`` of ``stats.json``.
-
-    Args:
-        items: rows of ``items.parquet``.
-        layers: source of each region layer.
-    """
-    statistics: dict[str, Any] = {}
-    for name in CLASS_LAYERS:
-        tally = items[f"div:{name}"].drop_null().value_counts()
-        counts = {entry["values"].as_py(): entry["counts"].as_py() for entry in tally}
-        statistics[name] = describe_classes(counts, num_samples=len(items), layer=layers.get(name))
-    entropies = items["div:spectral_entropy"].to_numpy(zero_copy_only=False).astype(np.float64)
-    statistics["spectral"] = describe_spectral(entropies)
-    return statistics

@@ -16,24 +16,21 @@ The last two are of pixels that have data in every band. Dates of a sample share
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from catalog.codebook import Codebook
-from pwcat.entropy import BINS, entropies
+from pwcat.entropy import entropies
 from pwcat.errors import CatalogError
 
-__all__ = ["KEPT_BINS", "SpectralMeasures", "describe_spectral", "from_sums", "measure", "spectral_entropy"]
+__all__ = ["ESTIMATOR_VERSIONS", "KEPT_BINS", "SpectralMeasures", "measure", "spectral_entropy"]
 
-ESTIMATOR = "band-histogram"
-VERSION = "1.0"
+ESTIMATOR_VERSIONS = {"band-histogram": "1.0", "codebook": "1.0", "covariance": "1.0"}
 
 # Bins of a band's counts, over reflectance [0, 1]: sixteen make a bin of the entropy.
 KEPT_BINS = 4096
@@ -218,30 +215,3 @@ def _spectrum_entropies(
     varies = np.einsum("nbb->n", scatter) > 0
     found = entropies(np.where(varies[:, None], eigenvalues, 1.0))
     return np.where(held_N == 0, np.nan, np.where(varies, found, 0.0))
-
-
-def describe_spectral(entropies_N: ArrayLike) -> dict[str, Any]:
-    """Mean spectral entropy, ready for ``stats.json``; its sums are kept, and add over datasets."""
-    values = np.asarray(entropies_N, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    return from_sums({"count": len(values), "sum": float(values.sum()), "sum_of_squares": float((values**2).sum())})
-
-
-def from_sums(sums: Mapping[str, float]) -> dict[str, Any]:
-    """The same from sums: count, sum, and sum of squares of the samples' entropies."""
-    count = int(sums["count"])
-    mean = sums["sum"] / count if count else math.nan
-    variance = max(0.0, sums["sum_of_squares"] - count * mean**2) / (count - 1) if count > 1 else math.nan
-    half = 1.96 * math.sqrt(variance / count) if count > 1 else math.nan
-    numbers = {"mean": mean, "ci_low": mean - half, "ci_high": mean + half, "standard_deviation": math.sqrt(variance)}
-    return {
-        **{name: None if math.isnan(number) else number for name, number in numbers.items()},
-        **dict(sums),
-        "num_samples": count,
-        "unit": "nat",
-        "estimator": ESTIMATOR,
-        "bins": BINS,
-        "interval": "95 %, normal",
-        "version": VERSION,
-        "layer": "surface reflectance, [0, 1]",
-    }

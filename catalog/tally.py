@@ -20,7 +20,7 @@ from catalog.spectral import SpectralMeasures
 from catalog.sums import BIN_WIDTH, ENTROPY_UNIT, NUM_BINS, SHARE_UNIT, AreaTally, BandTally, EntropyTally, added
 from pwcat.errors import CatalogError
 
-__all__ = ["CLASS_COLUMNS", "ESTIMATORS", "Tally", "sum_tallies"]
+__all__ = ["CLASS_COLUMNS", "CODEBOOK", "ESTIMATORS", "Tally", "sum_tallies"]
 
 VERSION = "1.0"
 
@@ -28,9 +28,10 @@ VERSION = "1.0"
 CLASS_COLUMNS = ("continent", "biome", "ecoregion", "landcover")
 
 # Estimators of spectral entropy, and their columns.
+CODEBOOK = "codebook"
 ESTIMATORS = {
     "band-histogram": "div:spectral_entropy",
-    "codebook": "div:spectral_entropy_codebook",
+    CODEBOOK: "div:spectral_entropy_codebook",
     "covariance": "div:spectral_entropy_covariance",
 }
 
@@ -236,7 +237,7 @@ def _spectra(
         if column not in items.column_names:
             continue
         values = items[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
-        if estimator == "codebook":
+        if estimator == CODEBOOK:
             for name, rows in _rows_by_codebook(items, measures, codebooks):
                 found[f"{estimator}:{name}"] = _entropies_of(values[rows])
         else:
