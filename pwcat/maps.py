@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.patches import Polygon
     from matplotlib.path import Path
 
-__all__ = ["draw_map"]
+__all__ = ["COLOURS", "draw_map", "united"]
 
 # Okabe and Ito's colours and Tol's wine and olive, told apart by the colour-blind; then those that lie farthest from them and
 # from each other in CIELAB, to all eyes and (by Machado's matrices of 2009) to eyes without red or green. They are given to the
@@ -209,14 +209,14 @@ def _land_path(land: Iterable[shapely.Geometry]) -> Path | None:
     from matplotlib.path import Path
     from shapely.geometry.polygon import orient
 
-    rings = shapely.get_rings([orient(part) for part in shapely.segmentize(_united(land), 2.0)])
+    rings = shapely.get_rings([orient(part) for part in shapely.segmentize(united(land), 2.0)])
     if not len(rings):
         return None
     xy = [np.column_stack(_project(shapely.get_coordinates(ring))) for ring in rings]
     return Path.make_compound_path(*(Path(ring, closed=True) for ring in xy))
 
 
-def _united(land: Iterable[shapely.Geometry]) -> NDArray[np.object_]:
+def united(land: Iterable[shapely.Geometry]) -> NDArray[np.object_]:
     """The polygons within the world, simplified and merged, so that no borders and no seams are left between them."""
     parts = _polygons(np.array([shape for shape in land if shape is not None], dtype=object))
     parts = shapely.make_valid(shapely.simplify(parts, LAND_TOLERANCE_DEG, preserve_topology=False))
