@@ -10,7 +10,7 @@ from __future__ import annotations
 import rasterio
 from rasterio.errors import RasterioIOError
 
-__all__ = ["DRIVERS", "open_plain"]
+__all__ = ["DRIVERS", "is_placed", "open_plain"]
 
 # GDAL's names; those that are not there do not matter.
 DRIVERS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID")
@@ -37,3 +37,8 @@ def open_plain(href: str) -> rasterio.DatasetReader:
             raster.close()
             raise RasterioIOError(f"{href!r} is damaged: it names other files ({', '.join(named)}), which are not read")
     return raster
+
+
+def is_placed(raster: rasterio.DatasetReader) -> bool:
+    """Whether a raster's CRS is of the Earth: GDAL cannot warp from none, nor from that of a drawing."""
+    return raster.crs is not None and (raster.crs.is_geographic or raster.crs.is_projected)

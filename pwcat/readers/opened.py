@@ -30,7 +30,7 @@ from stackstac.rio_reader import (
     ThreadLocalRioDataset,
 )
 
-from pwcat.plain import open_plain
+from pwcat.plain import is_placed, open_plain
 from pwcat.providers.guard import gdal_options
 from pwcat.readers.cached import TileBytes, bytes_of_tiles
 from pwcat.readers.checksums import check_tiles
@@ -197,6 +197,8 @@ class WarpedPixels(AutoParallelRioReader):
                 raise RuntimeError(
                     f"Error opening {self.url!r}: it has {raster.count} bands, and chips are of files of one"
                 )
+            if not is_placed(raster):
+                raise RuntimeError(f"Error opening {self.url!r}: its CRS is no place on Earth")
             warped = None if _lies_on(raster, self.spec) else self._warp(raster)
         of_threads = raster.driver in MULTITHREADED_DRIVER_ALLOWLIST
         return (ThreadLocalRioDataset if of_threads else SingleThreadedRioDataset)(self.gdal_env, raster, vrt=warped)

@@ -21,7 +21,7 @@ from pwcat.errors import ForbiddenError, SourceError
 from pwcat.gdal import GDAL_OPTIONS, forget_files
 from pwcat.pixels.outages import OUTAGES
 from pwcat.pixels.reasons import Cause, cause_of
-from pwcat.plain import open_plain
+from pwcat.plain import is_placed, open_plain
 from pwcat.providers import OpenSource
 from pwcat.providers.guard import gdal_options, why_refused
 from pwcat.providers.limits import Limit, limit_of
@@ -171,9 +171,7 @@ class _Reading:
 
     def _require_fit(self, raster: rasterio.DatasetReader) -> None:
         """See that the file has the bands, and that their numbers can be kept."""
-        if raster.crs is None:
-            raise SourceError(f"{self.asset.href}: it has no CRS")
-        if not (raster.crs.is_geographic or raster.crs.is_projected):
+        if not is_placed(raster):
             raise SourceError(f"{self.asset.href}: its CRS is no place on Earth")
         for index in self.asset.indexes:
             if index > raster.count:
