@@ -17,7 +17,7 @@ from catalog.sums import BIN_WIDTH, ENTROPY_UNIT, EntropyTally
 from catalog.tally import CODEBOOK, Tally
 from pwcat.entropy import BINS
 
-__all__ = ["describe_spectral", "statistics_from", "statistics_of"]
+__all__ = ["describe_spectral", "lonlat_of", "statistics_from", "statistics_of"]
 
 # Layers that are always told, and those that are where any sample has them.
 ALWAYS = ("continent", "biome", "landcover")
@@ -46,7 +46,7 @@ def statistics_of(
         codebooks: hash of each collection's codebook, by its name.
         dispersion: whether nearest neighbours are looked for, which takes seconds for a million items.
     """
-    lonlat = _lonlat(items) if dispersion else None
+    lonlat = lonlat_of(items) if dispersion else None
     return statistics_from(Tally.of(items, codebooks=codebooks), layers=layers, lonlat=lonlat)
 
 
@@ -77,7 +77,8 @@ def statistics_from(
     return statistics
 
 
-def _lonlat(items: pa.Table) -> NDArray[np.float64] | None:
+def lonlat_of(items: pa.Table) -> NDArray[np.float64] | None:
+    """Where items lie, ``(n, 2)`` EPSG:4326, but for those that do not say; ``None`` without such a column."""
     if "proj:centroid" not in items.column_names:
         return None
     centroid = items["proj:centroid"].combine_chunks()

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from catalog.codebook import Codebook
 from catalog.collection import CollectionFacts, collection_document, slim_document
 from catalog.describing import describe_shards, part_tally, read_part, settled_codebook
-from catalog.extension import statistics_of
 from catalog.items import STAC_VERSION
 from catalog.made import facts_of, sources_of
 from catalog.mirror import sorted_items, write_items
+from catalog.statistics import lonlat_of, statistics_from
 from catalog.tally import Tally, sum_tallies
 from pwcat.atomic import replacing
 from pwcat.building.ledger import read_ledger
@@ -196,7 +196,7 @@ def write_collection(
         raise CatalogError(f"{folder}: no samples, so that there is no dataset to describe")
     if len(rows) != tally.num_samples:
         raise CatalogError(f"{folder}: {len(rows):,} items, and a tally of {tally.num_samples:,}; describe it again")
-    statistics = statistics_of(rows, layers=metadata.layers)
+    statistics = statistics_from(tally, layers=metadata.layers, lonlat=lonlat_of(rows))
     document = collection_document(metadata, items=rows, statistics=statistics, tally=tally)
     named = {"name": metadata.name, "num_samples": len(rows), "recipe_hash": metadata.recipe_hash}
     folder.mkdir(parents=True, exist_ok=True)

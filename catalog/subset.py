@@ -300,7 +300,8 @@ class Subset:
         from catalog.items import ITEM_SCHEMA
 
         names = [name for name in ITEM_SCHEMA.names if name.startswith("div:")]
-        return statistics_of(self.columns(["id", "collection", *names, "proj:centroid", "bbox"]), layers=self._layers())
+        table = self.columns(["id", "collection", *names, "proj:centroid", "bbox"])
+        return statistics_of(table, layers=self._layers(), codebooks=self._codebooks())
 
     def _layers(self) -> dict[str, str | None]:
         layers = {}
@@ -308,6 +309,11 @@ class Subset:
             told = [c.stats["statistics"].get(name) or {} for c in self.collections]
             layers[name] = ", ".join(sorted({str(t["layer"]) for t in told if t.get("layer")})) or None
         return layers
+
+    def _codebooks(self) -> dict[str, str]:
+        """Hash of each collection's codebook: entropies by different ones have no mean together."""
+        told = {c.name: c.stats["statistics"].get("spectral_codebook") or {} for c in self.collections}
+        return {name: str(numbers["codebook"]) for name, numbers in told.items() if numbers.get("codebook")}
 
     def open(self) -> xr.Dataset:
         """The chips and their coordinates as a lazy dataset; continent, biome and land cover are coordinates too."""
