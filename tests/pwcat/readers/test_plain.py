@@ -104,8 +104,10 @@ def test_a_geotiff_reads_as_before_with_a_warp_and_without(make_scene, corner, s
 def test_a_file_that_is_nowhere_on_earth_is_told_and_is_no_bug_of_ours(server, make_scene, corner, source, crs, reader):
     scene = make_scene("nowhere", B02={})
     path = server.folder / "nowhere" / "B02.tif"
-    with rasterio.open(path, "r+") as raster:
-        raster.crs = crs
+    with rasterio.open(path) as raster:
+        profile, pixels = raster.profile | {"crs": crs}, raster.read()
+    with rasterio.open(path, "w", **profile) as raster:
+        raster.write(pixels)
     with pytest.raises(RuntimeError, match=r"B02\.tif.* its CRS is no place on Earth"):
         read_chips(
             scene, [corner(32, 32)], chip=Chip(size_px=16, bands=["B02"]), source=source, threads=2, reader=reader
