@@ -136,7 +136,8 @@ def _resolved(name: str, moment: int) -> tuple[Address, ...]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return ()
-    return tuple({ipaddress.ip_address(str(entry[4][0]).split("%")[0]) for entry in found})
+    # In the resolver's order: what this computer cannot reach, as IPv6 where there is none, comes last
+    return tuple(dict.fromkeys(ipaddress.ip_address(str(entry[4][0]).split("%")[0]) for entry in found))
 
 
 def _is_public(address: Address) -> bool:

@@ -151,6 +151,14 @@ def test_a_proxy_of_the_user_s_own_is_left_alone(monkeypatch):
     guard._guards.clear()
 
 
+def test_addresses_are_tried_in_the_resolvers_order(monkeypatch):
+    told = [f"93.184.{number}.{7 * number % 11}" for number in (9, 2, 30, 5, 17, 1, 40, 3)]
+    monkeypatch.setattr(addresses, "_is_public", lambda address: True)
+    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (text, 0)) for text in (*told, told[0])]
+    monkeypatch.setattr(addresses.socket, "getaddrinfo", lambda *_args, **_options: entries)
+    assert [str(one) for one in locate("http://many.example.test/a.tif")] == told
+
+
 def test_a_server_is_where_all_its_addresses_are():
     assert [str(one) for one in locate("http://files.example.test:8080/a.tif")] == ["127.0.0.1"]
     assert locate("http://nowhere.example.test/a.tif") == ()
