@@ -19,7 +19,7 @@ from pwcat.atomic import replacing
 from pwcat.errors import CatalogError
 from pwcat.sites.columns import hilbert_order
 
-__all__ = ["ROW_GROUP_ROWS", "open_items", "read_items", "sorted_items", "write_items"]
+__all__ = ["ROW_GROUP_ROWS", "centres_of", "open_items", "read_items", "sorted_items", "write_items"]
 
 # Above some 600,000 rows, groups of 50,000 in Hilbert order let a box skip most of the file (xopr's measurements).
 ROW_GROUP_ROWS = 50_000
@@ -31,11 +31,11 @@ def sorted_items(rows: pa.Table) -> pa.Table:
     """The items along a Hilbert curve over the globe, by their centres; as they are where they lie so."""
     if not len(rows):
         return rows
-    order = hilbert_order(_centres(rows))
+    order = hilbert_order(centres_of(rows))
     return rows if bool((np.diff(order) > 0).all()) else rows.take(pa.array(order))
 
 
-def _centres(rows: pa.Table) -> NDArray[np.float64]:
+def centres_of(rows: pa.Table) -> NDArray[np.float64]:
     """Longitude and latitude of the sites, ``(n, 2)``; the middle of the box where a site is not told."""
     boxes = rows["bbox"].combine_chunks()
     west, south, east, north = (pc.struct_field(boxes, k).to_numpy(zero_copy_only=False) for k in range(4))

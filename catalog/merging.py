@@ -1,0 +1,151 @@
+"""Several catalogs as one: each dataset stays where it is and is linked to; statistics of all are the sum of their tallies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalog.extension import require_known_version, statistics_from
+from catalog.mirror import open_items, read_items
+from catalog.store import write_catalog, write_json
+from catalog.tally import Tally, sum_tallies
+from catalog.validation import read_document, read_tally
+from pwcat.errors import CatalogError
+
+__all__ = ["Member", "Merged", "merge_catalogs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A dataset that is merged.
+
+    Attributes:
+        folder: where it lies.
+        recipe_hash: of what it was made from.
+        layers: source of each of its region layers.
+        tally: of its samples.
+    """
+
+    folder: Path
+    recipe_hash: str
+    layers: Mapping[str, str | None]
+    tally: Tally
+
+    @property
+    def name(self) -> str:
+        """Of the collection."""
+        return self.folder.name
+
+    def is_same(self, other: Member) -> bool:
+        """Whether both are one dataset: made from the same, with the same samples as far as counts tell."""
+        return self.recipe_hash == other.recipe_hash and self.tally == other.tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What :func:`merge_catalogs` leaves behind.
+
+    Attributes:
+        folder: of the catalog.
+        samples: of each collection, by its name.
+        statistics: of all samples together; one that is in two collections counts twice.
+    """
+
+    folder: Path
+    samples: dict[str, int]
+    statistics: dict[str, Any]
+
+
+def merge_catalogs(sources: Sequence[Path], *, to: Path, copy: bool = False) -> Merged:
+    """Make one catalog of several, of collections, or of both; what is in ``to`` already stays in it.
+
+    No items are read but those of collections that were described before there were tallies.
+
+    Args:
+        sources: folders of catalogs and collections.
+        to: folder of the catalog; collections are symbolic links in it, relative, so that all can be moved together.
+        copy: copy the collections, pixels included, instead.
+
+    Raises:
+        CatalogError: a source is no catalog, a collection cannot be read, or two that differ have one name. Nothing is
+            written then.
+    """
+    there = _folders(to) if to.is_dir() else []
+    members: dict[str, Member] = {}
+    for folder in [*there, *(folder for source in sources for folder in _required(source))]:
+        member = _opened(folder)
+        known = members.setdefault(member.name, member)
+        if known is not member and known.folder.resolve() != folder.resolve() and not known.is_same(member):
+            raise CatalogError(
+                f"two datasets that differ are called {member.name!r}: {known.folder} and {folder}; "
+                "merge them from folders of other names, or take one of them"
+            )
+    to.mkdir(parents=True, exist_ok=True)
+    for member in members.values():
+        if not (to / member.name).exists():
+            _place(member.folder, to / member.name, copy=copy)
+    statistics = statistics_of_all(members.values())
+    samples = {name: member.tally.num_samples for name, member in sorted(members.items())}
+    summary = {"collections": samples, "num_samples": sum(samples.values()), "statistics": statistics}
+    write_json(to / "stats.json", summary)
+    write_catalog(to)
+    return Merged(folder=to, samples=samples, statistics=statistics)
+
+
+def statistics_of_all(members: Iterable[Member]) -> dict[str, Any]:
+    """Diversities of all samples of some datasets, from their tallies alone."""
+    members = list(members)
+    names = sorted({name for member in members for name in member.layers})
+    layers = {name: _together(member.layers.get(name) for member in members) for name in names}
+    return statistics_from(sum_tallies(member.tally for member in members), layers=layers, lonlat=None)
+
+
+def _together(sources: Iterable[str | None]) -> str | None:
+    return ", ".join(sorted({source for source in sources if source})) or None
+
+
+def _required(source: Path) -> list[Path]:
+    folders = _folders(source)
+    if not folders:
+        raise CatalogError(f"{source}: no catalog there: neither collection.json nor a folder that has one")
+    return folders
+
+
+def _folders(path: Path) -> list[Path]:
+    """The collections of a catalog, or the one that the folder is."""
+    if (path / "collection.json").is_file():
+        return [path]
+    return sorted(found.parent for found in path.glob("*/collection.json"))
+
+
+def _opened(folder: Path) -> Member:
+    """A collection, looked at: what it says of itself, and whether its items are as many as were counted."""
+    document = read_document(folder / "collection.json")
+    require_known_version(document, where=str(folder / "collection.json"))
+    with open_items(folder / "items.parquet") as file:
+        count = file.metadata.num_rows
+    tally = read_tally(folder)
+    if tally is None:
+        tally = Tally.of(read_items(folder / "items.parquet"))
+    if tally.num_samples != count:
+        raise CatalogError(
+            f"{folder}: {count:,} items, and a tally of {tally.num_samples:,}; describe it again with "
+            f"`pwcat catalog build {folder}`"
+        )
+    statistics = document.get("div:statistics") or {}
+    layers = {name: measured.get("layer") for name, measured in statistics.items() if "counts" in measured}
+    return Member(folder=folder, recipe_hash=str(document.get("pwcat:recipe_hash")), layers=layers, tally=tally)
+
+
+def _place(folder: Path, target: Path, *, copy: bool) -> None:
+    if not copy:
+        target.symlink_to(os.path.relpath(folder.resolve(), target.parent.resolve()), target_is_directory=True)
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder, partial)
+    partial.rename(target)
