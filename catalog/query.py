@@ -72,11 +72,18 @@ class Collection:
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """The recipe it was made from, defaults included; of a dataset that was added from elsewhere, how it was read."""
+        """The recipe it was made from, defaults included.
+
+        Raises:
+            CatalogError: it was added from elsewhere, and no recipe made it.
+        """
         import yaml
 
         if self.place.has("import.json"):
-            return read_json(self.place, "import.json")
+            raise CatalogError(
+                f"{self.place}: was added from elsewhere, so that there is no recipe: it can be searched, compared and "
+                "trained from, and is not published by pwcat"
+            )
         document: dict[str, Any] = yaml.safe_load(self.place.read("recipe.yaml"))
         return document
 

@@ -20,7 +20,6 @@ from catalog.importers.importer import Options
 from catalog.importers.progress import show_adding
 from pwcat.commands import DEFAULT_CATALOG
 from pwcat.errors import CatalogError
-from pwcat.faults import describe_faults
 from pwcat.layers import RegionLayers
 from pwcat.regions import Regions
 from pwcat.regions.opening import open_regions
@@ -150,8 +149,16 @@ def _regions(file: Path | None, layers: tuple[str, ...]) -> Regions:
     try:
         asked = RegionLayers.model_validate({**document, **_pairs("--layer", layers)})
     except ValidationError as exc:
-        raise CatalogError(describe_faults(file or Path("--layer"), exc, document=document)) from exc
+        raise CatalogError(f"{file or '--layer'}: {_faults(exc)}") from exc
     return open_regions(asked, base_dir=file.parent if file else Path(), source=None)
+
+
+def _faults(exc: ValidationError) -> str:
+    """Every fault in a line, with the layer that it is of."""
+    told = (
+        (".".join(map(str, error["loc"][:1])), error["msg"].removeprefix("Value error, ")) for error in exc.errors()
+    )
+    return "; ".join(dict.fromkeys(f"{layer}: {message}" for layer, message in told))
 
 
 def _show(added: Added, *, as_json: bool) -> None:

@@ -32,6 +32,7 @@ __all__ = ["Published"]
 
 PIXELS = ("id", "pixels", "dtype", "shape", "bands")
 NEEDED = (*PIXELS, "datetimes", "epsg", "transform")
+ITEMS = "items/items.geoparquet"
 LABELS = ("continent", "biome", "ecoregion", "landcover")
 MORE = ("lon", "lat", "scene_ids", "sensors", *LABELS)
 
@@ -133,13 +134,24 @@ class Published:
             why = _first_line(exc, self.folder / block.path)
             yield Lost(f"{block.path}, row group {block.part}", f"cannot be read: {why}", rows)
             return
+        fractions = self._fractions(block)
         for row in range(len(table)):
             record = table.slice(row, 1).to_pylist()[0]
+            record["landcover_fractions"] = fractions.get(record["id"])
             place = Place(path=block.path, part=block.part, row=row)
             try:
                 yield Found(_sample(record, place, split), self._chip(record))
             except ValueError as exc:
                 yield Lost(str(record["id"]), str(exc))
+
+    def _fractions(self, block: Block) -> dict[str, Any]:
+        """Shares of land cover by sample, from the items beside; none where they do not tell."""
+        columns = ["id", "div:landcover_fractions"]
+        try:
+            table = pq.read_table(self.folder / ITEMS, columns=columns, filters=[("pwcat:shard", "=", block.path)])
+        except (OSError, ValueError, KeyError, pa.ArrowException):
+            return {}
+        return dict(zip(*(table[name].to_pylist() for name in columns), strict=True))
 
     def _group(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
         with pq.ParquetFile(self.folder / path) as opened:
@@ -193,7 +205,7 @@ def _sample(record: dict[str, Any], place: Place, split: str) -> Sample:
         lonlat=lonlat,
         split=split if split in ("train", "val", "test") else None,
         scene_ids=tuple(record.get("scene_ids") or ()),
-        labels={name: record[name] for name in LABELS if record.get(name) is not None},
+        labels={name: record[name] for name in (*LABELS, "landcover_fractions") if record.get(name)},
     )
 
 
