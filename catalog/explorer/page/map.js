@@ -4,7 +4,9 @@ import { EAST, NORTH, invert, project } from "./projection.js";
 
 const MOST_ZOOM = 20000;
 const STILL_MS = 140; // after which points left out during a movement are drawn
-const MOVING = 250_000; // points drawn at most while the map moves
+const MOVING = 200_000; // points drawn at most while the map moves
+const SOFT = 20_000; // points up to which their edges are smoothed
+const RING = -255; // of a stamp: a pixel wholly of its outer ring
 
 export class WorldMap {
   /** @param host an element with three canvases: land, points, marks. Calls onOpen(row), onHover(row, x, y), onMove(). */
@@ -17,7 +19,7 @@ export class WorldMap {
     this.rings = [];
     this.box = null;
     this.marked = -1;
-    this.frames = [];
+    this.paints = []; // milliseconds that the last frames took
     if (!still) this.#listen();
     new ResizeObserver(() => this.resize()).observe(host);
     this.resize();
@@ -100,13 +102,13 @@ export class WorldMap {
   }
 
   draw() {
-    this.full ??= true;
     if (this.requested) return;
-    this.requested = requestAnimationFrame((now) => {
+    this.requested = requestAnimationFrame(() => {
       this.requested = undefined;
+      const start = performance.now();
       this.#paint();
-      this.frames.push(now);
-      if (this.frames.length > 600) this.frames.shift();
+      this.paints.push(performance.now() - start);
+      if (this.paints.length > 600) this.paints.shift();
     });
   }
 
@@ -202,22 +204,32 @@ export class WorldMap {
     const [x0, y0, scale] = [...this.#toPixel(0, 0), this.scale];
     const step = this.moving ? Math.max(1, Math.ceil(failed.length / MOVING)) : 1;
     const radius = this.#radius();
-    const stamps = [
-      ...(theme.faint ? [[stamp(Math.max(0.8, 0.55 * radius), 0), true]] : []),
-      [stamp(radius, radius > 2.6 * this.ratio ? 0.9 * this.ratio : 0), false],
+    const soft = this.shown <= SOFT;
+    const passes = [
+      ...(theme.faint ? [[stamp(Math.max(0.8, 0.55 * radius), 0, width, soft), true]] : []),
+      [stamp(radius, radius > 2.6 * this.ratio ? 0.9 * this.ratio : 0, width, soft), false],
     ];
-    for (const [{ dx, dy, cover, ring, reach }, isFaint] of stamps) {
+    for (const [{ offsets, cover, reach, whole }, isFaint] of passes) {
+      const count = offsets.length;
+      const [right, bottom] = [width - reach, height - reach];
       for (let row = 0; row < failed.length; row += step) {
         if ((failed[row] !== 0) !== isFaint) continue;
         const cx = Math.round(x0 + xy[2 * row] * scale);
         const cy = Math.round(y0 - xy[2 * row + 1] * scale);
-        if (!(cx >= reach && cy >= reach && cx < width - reach && cy < height - reach)) continue;
+        if (!(cx >= reach && cy >= reach && cx < right && cy < bottom)) continue;
         const colour = isFaint ? theme.faint : colours[row];
-        for (let k = 0; k < dx.length; k++) {
-          const at = (cy + dy[k]) * width + cx + dx[k];
-          const own = ring[k] ? theme.ring : colour;
-          pixels[at] = cover[k] === 255 ? own : blend(pixels[at], own, cover[k]);
-          if (!isFaint && cover[k] > 127) picked[at] = row;
+        const middle = cy * width + cx;
+        if (whole) {
+          for (let k = 0; k < count; k++) pixels[middle + offsets[k]] = colour;
+          if (!isFaint) for (let k = 0; k < count; k++) picked[middle + offsets[k]] = row;
+          continue;
+        }
+        for (let k = 0; k < count; k++) {
+          const at = middle + offsets[k];
+          const share = cover[k];
+          if (share === RING) pixels[at] = theme.ring;
+          else pixels[at] = share === 255 ? colour : blend(pixels[at], share > 0 ? colour : theme.ring, Math.abs(share));
+          if (!isFaint && share !== 0) picked[at] = row;
         }
       }
     }
@@ -354,22 +366,25 @@ export class WorldMap {
   }
 }
 
-/** Pixels of a disc about a pixel, with how much of each it covers (0 to 255), and whether they are of its outer ring. */
-function stamp(radius, ringWidth) {
+/**
+ * Pixels of a disc about a pixel, as offsets in a canvas of some width, and how much of each it covers, 0 to 255; negative in its
+ * outer ring, which has the colour of the ground. Where edges are not soft, a pixel is covered or not: `whole`.
+ */
+function stamp(radius, ringWidth, width, soft) {
   const reach = Math.ceil(radius + 0.5);
-  const [dx, dy, cover, ring] = [[], [], [], []];
+  const [offsets, cover] = [[], []];
   for (let y = -reach; y <= reach; y++) {
     for (let x = -reach; x <= reach; x++) {
       const distance = Math.hypot(x, y);
       const share = Math.max(0, Math.min(1, radius + 0.5 - distance));
-      if (share < 0.06) continue;
-      dx.push(x);
-      dy.push(y);
-      cover.push(Math.round(share * 255));
-      ring.push(ringWidth > 0 && distance > radius - ringWidth ? 1 : 0);
+      if (soft ? share < 0.06 : share < 0.5) continue;
+      offsets.push(y * width + x);
+      const level = soft ? Math.round(share * 255) : 255;
+      cover.push(ringWidth > 0 && distance > radius - ringWidth ? -level : level);
     }
   }
-  return { dx: Int32Array.from(dx), dy: Int32Array.from(dy), cover: Uint8Array.from(cover), ring: Uint8Array.from(ring), reach };
+  const whole = cover.every((level) => level === 255);
+  return { offsets: Int32Array.from(offsets), cover: Int16Array.from(cover), reach, whole };
 }
 
 /** A colour over another, by a share of 255. */
@@ -378,11 +393,10 @@ function blend(under, over, share) {
   const below = under >>> 24;
   if (below === 0) return ((Math.round(alpha) << 24) | (over & 0xffffff)) >>> 0;
   const part = alpha / 255;
-  const one = (shift) => {
-    const [a, b] = [(under >>> shift) & 255, (over >>> shift) & 255];
-    return Math.round(a + (b - a) * part) << shift;
-  };
-  return ((Math.round(alpha + below * (1 - part)) << 24) | one(16) | one(8) | one(0)) >>> 0;
+  const blue = ((under >>> 16) & 255) * (1 - part) + ((over >>> 16) & 255) * part;
+  const green = ((under >>> 8) & 255) * (1 - part) + ((over >>> 8) & 255) * part;
+  const red = (under & 255) * (1 - part) + (over & 255) * part;
+  return ((Math.round(alpha + below * (1 - part)) << 24) | (Math.round(blue) << 16) | (Math.round(green) << 8) | Math.round(red)) >>> 0;
 }
 
 function pathOf(rings) {
