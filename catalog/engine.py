@@ -29,6 +29,9 @@ _SETTINGS = (
     "SET GLOBAL enable_geoparquet_conversion = false",
     "SET GLOBAL parquet_metadata_cache = true",
     "SET GLOBAL TimeZone = 'UTC'",
+    # DuckDB 2.0.0 breaks off, and is of no use afterwards, where rows below a limit are looked up late and a filter is on a
+    # member of a struct, as bbox.xmin, that lies dictionary-encoded in the file.
+    "SET GLOBAL disabled_optimizers = 'late_materialization'",
 )
 # Requests to a far store in flight at once; what they wait for is the net, not a processor.
 REMOTE_THREADS = 16
@@ -39,10 +42,12 @@ class Engine:
 
     Args:
         place: the catalog; files elsewhere cannot be read by any query.
+        settings: more statements of SQL that set something, as a bound on memory.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, settings: Sequence[str] = ()) -> None:
         self.place = place
+        self.settings = settings
         self._lock = threading.Lock()
 
     @cached_property
@@ -50,7 +55,7 @@ class Engine:
         import duckdb
 
         connection = duckdb.connect()
-        settings = list(_SETTINGS)
+        settings = [*_SETTINGS, *self.settings]
         if isinstance(self.place, RemoteFolder):
             connection.register_filesystem(self.place.store.file_system())
             settings.append(f"SET threads = {REMOTE_THREADS}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from catalog.statistics import statistics_from, statistics_of
 from pwcat.errors import CatalogError
+
+if TYPE_CHECKING:
+    from catalog.statistics import statistics_from, statistics_of
 
 __all__ = [
     "CLASS_LAYERS",
@@ -21,6 +24,15 @@ __all__ = [
     "statistics_from",
     "statistics_of",
 ]
+# Handed on lazily: a search asks for the version of a dataset's extension, and need not wait for SciPy.
+_STATISTICS = ("statistics_from", "statistics_of")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _STATISTICS:
+        raise AttributeError(f"module 'catalog.extension' has no attribute {name!r}")
+    return getattr(import_module("catalog.statistics"), name)
+
 
 # Versions that are read; the last is the one that is written.
 VERSIONS = ("v0.1.0", "v0.2.0")

@@ -198,14 +198,11 @@ class Subset:
         return pa.chunked_array(names, type=pa.string())
 
     def _read_columns(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-        from catalog.items import ITEM_SCHEMA
-
-        kinds = {name: ITEM_SCHEMA.field(name).type for name in names if name in ITEM_SCHEMA.names}
         parts = [_fetch(member.items, names, self.row[rows]) for member, rows in self.parts()]
         if not parts:
-            return {name: pa.chunked_array([], type=kinds.get(name, pa.string())) for name in names}
+            return {name: pa.chunked_array([], type=_type_of(name)) for name in names}
         whole = pa.concat_tables(parts, promote_options="permissive")
-        return {name: whole[name].cast(kinds.get(name, whole[name].type)) for name in names}
+        return {name: whole[name] for name in names}
 
     def column(self, name: str) -> NDArray[Any]:
         """Values of one column, ``(n,)``; strings as objects, ``None`` where missing.
@@ -381,14 +378,8 @@ def _fetch(items: Items, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Ta
     Raises:
         CatalogError: there is no such column.
     """
-    known = {*items.columns, *COLUMN_TYPES}
-    if unknown := [name for name in names if name not in known]:
-        from catalog.items import ITEM_SCHEMA
-
-        if unknown := [name for name in unknown if name not in ITEM_SCHEMA.names]:
-            there = ", ".join(name for name in ("id", "collection", *items.columns) if name not in CONSTANT)
-            raise CatalogError(f"no column {unknown[0]!r}; there are {there}")
-    asked = [name for name in names if name in known]
+    asked = [name for name in names if name in items.columns or name in COLUMN_TYPES]
+    absent = {name: _type_of(name) for name in names if name not in asked}
     columns = ", ".join(f'"{name}"' for name in asked)
     if len(rows) == items.num_rows:
         found = items.engine.table(f"SELECT file_row_number, {columns} FROM {items.source}")  # noqa: S608
@@ -403,9 +394,23 @@ def _fetch(items: Items, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Ta
     order = found["file_row_number"].to_numpy()
     if np.any(order[1:] < order[:-1]):
         found = found.take(pa.array(np.argsort(order, kind="stable")))
-    for name in set(names) - set(asked):
-        found = found.append_column(name, pa.nulls(len(found), ITEM_SCHEMA.field(name).type))
+    for name, kind in absent.items():
+        found = found.append_column(name, pa.nulls(len(found), kind))
     return found
+
+
+def _type_of(name: str) -> pa.DataType:
+    """Type of a column that a file lacks: of what is written today.
+
+    Raises:
+        CatalogError: there is no such column; lists those there are.
+    """
+    from catalog.items import ITEM_SCHEMA
+
+    if name not in ITEM_SCHEMA.names:
+        there = ", ".join(dict.fromkeys(["id", "collection", *(n for n in ITEM_SCHEMA.names if n not in CONSTANT)]))
+        raise CatalogError(f"no column {name!r}; there are {there}")
+    return ITEM_SCHEMA.field(name).type
 
 
 @dataclass(frozen=True)

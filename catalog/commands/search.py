@@ -8,80 +8,55 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
-from catalog.extension import CLASS_LAYERS
-from catalog.query import open_catalog
+from catalog.commands.asking import GroupedCommand, asked, search_options, shown_place
+from catalog.queryables import LAYERS
 from catalog.subset import Subset
 
-__all__ = ["search"]
+__all__ = ["search", "show_samples"]
 
 BIOME_WIDTH = 24  # characters of a biome's name, so that a row of samples fits into 80
+ID_WIDTH = 22
 
 
-@click.command()
-@click.argument("catalog", type=click.Path(path_type=Path))
-@click.option("--biome", multiple=True, help="A biome; can be given several times.")
-@click.option("--landcover", multiple=True, help="The land cover with the largest share of a chip.")
-@click.option("--continent", multiple=True)
-@click.option("--collection", "collections", multiple=True, help="Only this dataset.")
-@click.option("--split", help="train or val.")
-@click.option("--bbox", nargs=4, type=float, metavar="W S E N", help="Degrees, EPSG:4326.")
-@click.option("--datetime", metavar="START/END", help="A day or an interval; .. leaves an end open.")
-@click.option("--min-spectral-entropy", type=float, metavar="NATS")
-@click.option("--filter", "filter_", metavar="CQL2", help="A CQL2 text filter over the items' fields.")
-@click.option("--limit", type=int, help="At most this many, spread over the answer.")
+@click.command(cls=GroupedCommand)
+@click.argument("catalog")
+@search_options
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Save the answer as a subset.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one feature a sample.")
-def search(
-    catalog: Path,
-    biome: tuple[str, ...],
-    landcover: tuple[str, ...],
-    continent: tuple[str, ...],
-    collections: tuple[str, ...],
-    split: str | None,
-    bbox: tuple[float, float, float, float] | None,
-    datetime: str | None,
-    min_spectral_entropy: float | None,
-    filter_: str | None,
-    limit: int | None,
-    save: Path | None,
-    as_json: bool,
-) -> None:
-    """Find samples in CATALOG, a catalog's or a collection's folder."""
-    found = open_catalog(catalog).search(
-        biome=list(biome) or None,
-        landcover=list(landcover) or None,
-        continent=list(continent) or None,
-        collections=list(collections) or None,
-        split=split,
-        bbox=bbox,
-        datetime=datetime,
-        min_spectral_entropy=min_spectral_entropy,
-        filter=filter_,
-        limit=limit,
-    )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a sample.")
+def search(catalog: str, save: Path | None, as_json: bool, **options: Any) -> None:
+    """Find samples in CATALOG: a catalog's or a collection's folder, or its address (s3://, gs://, az://, https://).
+
+    All that is given must hold. Classes are spelt as `pwcat stats` shows them; case and underscores do not matter.
+    """
+    found = asked(catalog, **options)
     if save is not None and len(found):
         found.save(save)
     if as_json:
-        click.echo(json.dumps({"matched": len(found), "hash": found.hash, "samples": _samples(found)}, indent=2))
+        click.echo(json.dumps({"matched": len(found), "hash": found.hash, "samples": samples_of(found)}, indent=2))
         return
-    _show_samples(found)
+    show_samples(found)
     if save is not None and not len(found):
         click.echo(f"Nothing was found, and nothing is saved to {save}")
     elif save is not None:
         click.echo(f"Saved to {save}. Next: pwcat stats {save}")
 
 
-def _samples(found: Subset) -> list[dict[str, Any]]:
-    columns = ["collection", "id", "pwcat:split", *(f"div:{name}" for name in CLASS_LAYERS), "div:spectral_entropy"]
-    rows = found.table.select([*columns, "datetime"]).to_pylist()
+def samples_of(found: Subset) -> list[dict[str, Any]]:
+    """Its samples as JSON objects: collection, id, split, labels, spectral entropy, date and place."""
+    columns = [
+        "collection",
+        "id",
+        "pwcat:split",
+        *(f"div:{name}" for name in LAYERS),
+        "div:spectral_entropy",
+        "datetime",
+    ]
+    rows = found.columns(columns).to_pylist()
     return [
         {
             **{key.rpartition(":")[2]: value for key, value in row.items()},
-            "datetime": row["datetime"].isoformat(),
+            "datetime": row["datetime"] and row["datetime"].isoformat(),
             "lon": lon,
             "lat": lat,
         }
@@ -89,21 +64,34 @@ def _samples(found: Subset) -> list[dict[str, Any]]:
     ]
 
 
-def _show_samples(found: Subset, *, most: int = 12) -> None:
-    table = Table(title=f"{len(found):,} samples", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def show_samples(found: Subset, *, most: int = 12) -> None:
+    """Print the first samples as a table, and how many there are."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{_counted(len(found))}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("Sample", "Date"):
         table.add_column(name, no_wrap=True)
     table.add_column("Biome", no_wrap=True)
     table.add_column("Land cover", no_wrap=True)
     table.add_column("Nats", justify="right", no_wrap=True)
-    for row in _samples(found.select(np.arange(min(most, len(found))))):
+    for row in samples_of(found.only(np.arange(min(most, len(found))))):
         entropy = "" if row["spectral_entropy"] is None else f"{row['spectral_entropy']:.2f}"
-        biome = row["biome"] or "none"
-        shown = biome if len(biome) <= BIOME_WIDTH else f"{biome[: BIOME_WIDTH - 1].rstrip()}…"
-        table.add_row(row["id"], row["datetime"][:10], shown, row["landcover"] or "none", entropy)
+        table.add_row(
+            shown_place(row["id"], ID_WIDTH),
+            (row["datetime"] or "")[:10],
+            shown_place(row["biome"], BIOME_WIDTH),
+            shown_place(row["landcover"], 18),
+            entropy,
+        )
     console = Console()
     console.print(table)
     if len(found) > most:
         console.print(
             f"and {len(found) - most:,} more; --json prints all, with place, continent and split", highlight=False
         )
+
+
+def _counted(count: int) -> str:
+    return "1 sample" if count == 1 else f"{count:,} samples"
