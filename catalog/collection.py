@@ -189,7 +189,7 @@ def _summaries(facts: CollectionFacts, items: pa.Table, statistics: Mapping[str,
         if name in items.column_names
     }
     found = {"bands": [dict(band) for band in facts.bands], **classes, **lists, **_ranges(items)}
-    return {name: value for name, value in found.items() if value or name.startswith("div:")}
+    return {name: value for name, value in found.items() if value}
 
 
 def _ranges(items: pa.Table) -> dict[str, dict[str, float]]:

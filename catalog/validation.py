@@ -89,7 +89,7 @@ class DocumentCheck:
         plain = json.loads(json.dumps(document))
         try:
             validate_dict({**plain, "stac_extensions": []})
-        except pystac.STACError as exc:
+        except (pystac.STACError, pystac.STACValidationError) as exc:
             yield _short(f"not STAC: {exc}")
         for uri in plain.get("stac_extensions", []):
             if uri in self.schemas:
