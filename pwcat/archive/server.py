@@ -7,8 +7,6 @@ share the interpreter's lock with GDAL, which can hold it while it waits for thi
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 import tempfile
 import threading
@@ -20,7 +18,6 @@ from urllib.parse import quote, urlencode
 
 import pyarrow as pa
 import stac_geoparquet.arrow
-import uvicorn
 from stac_geoparquet.arrow import parse_stac_items_to_arrow
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -32,6 +29,7 @@ from pwcat.archive.folder import replacing
 from pwcat.archive.parameters import ITEMS_NAMES, SEARCH_NAMES, Page, read_body, read_page, read_query
 from pwcat.archive.search import BadRequest, ItemIndex
 from pwcat.errors import ArchiveError, PwcatError
+from pwcat.listening import listen
 
 __all__ = ["build_app", "run_server"]
 
@@ -232,39 +230,21 @@ def run_server(directory: Path, *, host: str = "127.0.0.1", port: int = 0, watch
         ArchiveError: The folder holds no archive, or the address cannot be listened on.
     """
     app = build_app(directory)
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        listen(
+            app,
+            host=host,
+            port=port,
+            started=_tell,
+            until_end_of=sys.stdin.fileno() if watch_stdin else None,
+        )
     except OSError as exc:
-        listener.close()
         raise ArchiveError(f"cannot listen on {host}:{port}: {exc.strerror}; --port 0 takes a free port") from exc
-    shown = f"[{host}]" if ":" in host else host
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off")
-    server = _AnnouncingServer(config, f"http://{shown}:{listener.getsockname()[1]}")
-    if watch_stdin:
-        threading.Thread(target=_stop_at_eof, args=(server,), daemon=True).start()
-    server.run(sockets=[listener])
 
 
-class _AnnouncingServer(uvicorn.Server):
-    """A server that prints its address once it answers."""
-
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
-        super().__init__(config)
-        self.url = url
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say where."""
-        await super().startup(sockets=sockets)
-        sys.stdout.write(f"{self.url}\n")
-        sys.stdout.flush()
-
-
-def _stop_at_eof(server: uvicorn.Server) -> None:
-    while os.read(0, 4096):
-        pass
-    server.should_exit = True
+def _tell(url: str) -> None:
+    sys.stdout.write(f"{url}\n")
+    sys.stdout.flush()
 
 
 def _absolute(item: Mapping[str, Any], base: str) -> dict[str, Any]:

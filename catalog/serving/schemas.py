@@ -1,0 +1,55 @@
+"""What can be asked of items, as JSON Schema: queryables and sortables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from catalog.query import Collection
+from catalog.queryables import ALL, LAYERS, Queryable
+
+__all__ = ["queryables", "sortables"]
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_KINDS: Mapping[str, dict[str, str]] = {
+    "text": {"type": "string"},
+    "number": {"type": "number"},
+    "time": {"type": "string", "format": "date-time"},
+    "geometry": {"$ref": "https://geojson.org/schema/Geometry.json"},
+}
+
+
+def queryables(collections: Iterable[Collection], *, address: str) -> dict[str, Any]:
+    """Names that a filter may use on these collections, with the classes that there are."""
+    classes = _classes(list(collections))
+    properties = {name: _described(one) | _among(name, classes) for name, one in ALL.items()}
+    return _schema("Queryables", properties, address)
+
+
+def sortables(*, address: str) -> dict[str, Any]:
+    """Names that can be sorted by."""
+    return _schema("Sortables", {name: _described(one) for name, one in ALL.items() if one.kind != "geometry"}, address)
+
+
+def _schema(title: str, properties: Mapping[str, Any], address: str) -> dict[str, Any]:
+    return {
+        "$schema": _DRAFT,
+        "$id": address,
+        "type": "object",
+        "title": title,
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _described(one: Queryable) -> dict[str, Any]:
+    return {"description": one.meaning, **_KINDS[one.kind]}
+
+
+def _classes(collections: Sequence[Collection]) -> dict[str, list[str]]:
+    return {layer: sorted({name for one in collections for name in one.classes(layer)}) for layer in LAYERS}
+
+
+def _among(name: str, classes: Mapping[str, list[str]]) -> dict[str, Any]:
+    known = classes.get(name.removeprefix("div:"))
+    return {"enum": known} if known else {}
