@@ -45,7 +45,7 @@ def describe_classes(counts: Mapping[str, int], *, num_samples: int, layer: str 
         "counts": counts,
         "unit": "nat",
         "estimator": ESTIMATOR,
-        "interval": f"95 %, multinomial bootstrap of {RESAMPLES}",
+        "interval": f"95 %, multinomial bootstrap of {RESAMPLES}, less its bias",
         "version": VERSION,
         "layer": layer,
     }
@@ -107,7 +107,7 @@ def describe_coverage(cells: Mapping[tuple[str, str], int], *, num_samples: int,
         "counts": counts,
         "unit": "cell of biome and continent",
         "estimator": COVERAGE_ESTIMATOR,
-        "interval": f"95 %, multinomial bootstrap of {RESAMPLES}",
+        "interval": f"95 %, multinomial bootstrap of {RESAMPLES}, less its bias",
         "version": VERSION,
         "layer": layer,
     }
@@ -122,7 +122,7 @@ def _diversity(counts_K: NDArray[np.float64], resampled_RK: NDArray[np.float64])
         "hill_2": hill_number(counts_K, q=2),
         "evenness": evenness(counts_K),
     }
-    intervals = _intervals(resampled_RK)
+    intervals = _intervals(numbers, resampled_RK)
     low, high = intervals["shannon"] or (None, None)
     return {
         **{name: None if math.isnan(number) else number for name, number in numbers.items()},
@@ -132,10 +132,12 @@ def _diversity(counts_K: NDArray[np.float64], resampled_RK: NDArray[np.float64])
     }
 
 
-def _intervals(resampled_RK: NDArray[np.float64]) -> dict[str, list[float] | None]:
-    """Percentile intervals of entropy, Hill numbers 1 and 2, and evenness; ``None`` where nothing was resampled.
+def _intervals(numbers: Mapping[str, float], resampled_RK: NDArray[np.float64]) -> dict[str, list[float] | None]:
+    """Intervals of entropy, Hill numbers 1 and 2, and evenness; ``None`` where nothing was resampled.
 
-    Resampling never shows a class that was not seen, so that the number of classes has none.
+    They are percentiles, less the bias: counts drawn anew are less even than those they are drawn from, by about as
+    much as these are less even than the truth. Bounds stay within what the classes seen can reach. Resampling never
+    shows a class that was not seen, so that the number of classes has none.
     """
     if not resampled_RK.size:
         return dict.fromkeys(("shannon", "hill_1", "hill_2", "evenness"))
@@ -144,14 +146,22 @@ def _intervals(resampled_RK: NDArray[np.float64]) -> dict[str, list[float] | Non
     present = (resampled_RK > 0).sum(axis=1)
     found = {
         "shannon": shannon,
-        "hill_1": np.exp(shannon),
         "hill_2": 1 / (shares**2).sum(axis=1),
         "evenness": (shannon / np.log(np.maximum(present, 2)))[present > 1],
     }
-    return {
-        name: [float(bound) for bound in np.percentile(values, INTERVAL)] if len(values) else None
+    most = {"shannon": math.log(numbers["hill_0"]), "evenness": 1.0, "hill_2": numbers["hill_0"]}
+    bounds = {
+        name: _interval(values, numbers[name], low=float(name == "hill_2"), high=most[name])
         for name, values in found.items()
     }
+    return {**bounds, "hill_1": [math.exp(bound) for bound in bounds["shannon"]] if bounds["shannon"] else None}
+
+
+def _interval(values_R: NDArray[np.float64], number: float, *, low: float, high: float) -> list[float] | None:
+    if not len(values_R) or math.isnan(number):
+        return None
+    bounds = np.percentile(values_R, INTERVAL) + (number - values_R.mean())
+    return [float(bound) for bound in np.clip(bounds, min(low, number), max(high, number))]
 
 
 def _resampled_counts(counts_K: NDArray[np.int64]) -> NDArray[np.float64]:

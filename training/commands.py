@@ -220,6 +220,10 @@ def _print_correlations(results: list[Correlation], *, score: str) -> None:
     for r in results:
         table.add_row(r.by, f"{r.rho:.3f}", f"{r.ci_low:.2f} to {r.ci_high:.2f}", f"{r.p:.4f}", r.method, str(r.n))
     Console().print(table)
+    if tied := max((r.tied for r in results), default=0):
+        click.echo(
+            f"{tied} datasets share their {score} with another: which of them has which diversity changes no rho"
+        )
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

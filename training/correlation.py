@@ -35,6 +35,8 @@ class Correlation:
         ci_high: upper bound.
         resamples: bootstrap resamples in which both sides varied, out of 2000; the others have no rho.
         n: datasets.
+        tied: datasets whose score another one has too. Which of them has which value of the measure changes no rank, so that
+            rho and p stand where that is not known.
     """
 
     by: str
@@ -45,6 +47,7 @@ class Correlation:
     ci_high: float
     resamples: int
     n: int
+    tied: int
 
 
 def spearman(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float, float, Literal["exact", "t"]]:
@@ -84,7 +87,10 @@ def correlate(x_N: np.ndarray, y_N: np.ndarray, *, by: str, rng: np.random.Gener
         )
     rho, p, method = spearman(x_N, y_N)
     low, high, varied = _interval(x_N, y_N, rng)
-    return Correlation(by=by, rho=rho, p=p, method=method, ci_low=low, ci_high=high, resamples=varied, n=len(x_N))
+    tied = int(sum(count for count in np.unique(y_N, return_counts=True)[1] if count > 1))
+    return Correlation(
+        by=by, rho=rho, p=p, method=method, ci_low=low, ci_high=high, resamples=varied, n=len(x_N), tied=tied
+    )
 
 
 def correlate_table(

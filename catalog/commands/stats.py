@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +13,209 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from catalog.extension import CLASS_LAYERS
 from catalog.query import open_catalog
 from catalog.subset import Subset, load_subset
 
 __all__ = ["stats"]
 
+LAYERS = {
+    "continent": "continent",
+    "biome": "biome",
+    "ecoregion": "ecoregion",
+    "landcover": "land cover",
+    "landcover_area": "… by area",
+}
+SPECTRA = {"spectral": "band histogram", "spectral_codebook": "codebook", "spectral_covariance": "covariance"}
+
+CLASSES = "Shannon entropy in nats [95 %], Hill numbers (effective classes), evenness"
+SPECTRAL = "Spectral entropy of samples in nats: mean [95 %], quantiles, distribution"
+SPECTRAL_CAPTION = "Codebooks differ between these datasets: entropies by them do not compare."
+PLACES = "Distance to the nearest neighbour, beside sites drawn at random"
+PLACES_CAPTION = (
+    "Ratio: 1 as at random on the ground that holds sites, less where clustered.\n"
+    "Globe: the same for the whole Earth. Cells: pairs of biome and continent that\n"
+    "hold samples, of all pairs of those present."
+)
+
+# Heights of a distribution's bars, and how many there are.
+BARS = " ▁▂▃▄▅▆▇█"
+NUM_BARS = 12
+
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--at",
+    type=click.IntRange(min=1),
+    help="Samples to rarefy to; where left out, as many as the smallest dataset has.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def stats(data: Path, as_json: bool) -> None:
-    """Show the diversity of DATA: a catalog's or collection's folder, or a saved subset. A catalog has a row a dataset."""
-    subsets = _parts(data)
+def stats(data: tuple[Path, ...], at: int | None, as_json: bool) -> None:
+    """Show the diversity of DATA: folders of a catalog or collections, or saved subsets.
+
+    Of several datasets, entropies are also told as they would be in draws of one size ("rarefied"), for they grow with
+    it.
+    """
+    parts = _parts(data)
+    numbers = {name: part.stats() for name, part in parts.items()}
+    sizes = {layer: at or _smallest(numbers, layer) for layer in LAYERS}
     if as_json:
-        click.echo(json.dumps({name: part.stats() for name, part in subsets.items()}, indent=2))
+        if at:
+            _add_rarefied(numbers, at)
+        click.echo(json.dumps(numbers, indent=2))
         return
-    table = Table(title="Diversity, with 95 % intervals (nats)", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("Dataset", "Samples", "Continent", "Biome", "Land cover", "Spectral"):
-        table.add_column(name, justify="left" if name == "Dataset" else "right")
-    for name, part in subsets.items():
-        numbers = part.stats()
-        table.add_row(
-            name, f"{len(part):,}", *(_entropy(numbers[layer]) for layer in CLASS_LAYERS), _mean(numbers["spectral"])
-        )
-    Console().print(table)
+    console = Console()
+    for title, table, caption in (
+        (CLASSES, _classes_table(numbers, sizes, rarefied=at is not None or len(parts) > 1), ""),
+        (SPECTRAL, _spectra_table(numbers), SPECTRAL_CAPTION if len(_codebooks(numbers)) > 1 else ""),
+        (PLACES, _places_table(numbers), PLACES_CAPTION),
+    ):
+        console.print(title, style="italic", highlight=False, markup=False)
+        console.print(table)
+        console.print(caption, style="dim", highlight=False)
 
 
-def _parts(data: Path) -> dict[str, Subset]:
-    if data.is_file():
-        return {data.stem: load_subset(data)}
-    opened = open_catalog(data)
+def _parts(data: tuple[Path, ...]) -> dict[str, Subset]:
+    """What there is, by name: of two alike the second has the folder before it."""
+    parts: dict[str, Subset] = {}
+    for path in data:
+        for name, part in _parts_of(path).items():
+            parts[name if name not in parts else f"{path.resolve().parent.name}/{name}"] = part
+    return parts
+
+
+def _parts_of(path: Path) -> dict[str, Subset]:
+    if path.is_file():
+        return {path.stem: load_subset(path)}
+    opened = open_catalog(path)
     return {name: opened.search(collections=name) for name in opened.collections}
 
 
-def _entropy(numbers: dict[str, Any]) -> str:
-    if numbers["shannon"] is None:
-        return "none"
-    return f"{numbers['shannon']:.3f}\n[{numbers['ci_low']:.3f}, {numbers['ci_high']:.3f}]"
+def _smallest(numbers: Mapping[str, Any], layer: str) -> int:
+    """Samples with a class in the dataset that has the fewest, of those that have any."""
+    labelled = [told[layer]["num_labelled"] for told in numbers.values() if layer in told]
+    return min((count for count in labelled if count), default=0)
 
 
-def _mean(numbers: dict[str, Any]) -> str:
-    if numbers["mean"] is None:
-        return "none"
-    if numbers["ci_low"] is None:
-        return f"{numbers['mean']:.3f}"
-    return f"{numbers['mean']:.3f}\n[{numbers['ci_low']:.3f}, {numbers['ci_high']:.3f}]"
+def _rarefied(told: Mapping[str, Any], size: int) -> dict[str, Any] | None:
+    """Diversity in draws of so many samples; ``None`` where there are fewer, or no counts."""
+    from catalog.rarefaction import rarefy
+
+    if not 0 < size <= told["num_labelled"] or "counts" not in told:
+        return None
+    return asdict(rarefy(list(told["counts"].values()), size))
+
+
+def _add_rarefied(numbers: dict[str, Any], at: int) -> None:
+    for told in numbers.values():
+        for layer in LAYERS:
+            if layer in told and (added := _rarefied(told[layer], at)):
+                others = [entry for entry in told[layer]["rarefied"] if entry["num_samples"] != at]
+                told[layer]["rarefied"] = sorted([*others, added], key=lambda entry: entry["num_samples"])
+
+
+def _classes_table(numbers: Mapping[str, Any], sizes: Mapping[str, int], *, rarefied: bool) -> Table:
+    alike = len({size for size in sizes.values() if size}) == 1
+    size = f"at {next(size for size in sizes.values() if size):,}" if alike else "rarefied"
+    table = _table()
+    for heading in ("Dataset", "Samples", "Shannon", "Hill 0", "1", "2", "Even", *([size] if rarefied else [])):
+        table.add_column(heading, justify="left" if heading == "Dataset" else "right", no_wrap=heading != "Dataset")
+    for name, told in numbers.items():
+        table.add_row(f"[bold]{name}[/bold]", f"[bold]{told['continent']['num_samples']:,}[/bold]")
+        for layer, title in LAYERS.items():
+            if layer in told:
+                table.add_row(f"  {title}", *_class_cells(told[layer], sizes[layer], rarefied=rarefied))
+        if "coverage" in told:
+            table.add_row("  biome × cont.", *_class_cells(told["coverage"], 0, rarefied=rarefied))
+        table.add_section()
+    return table
+
+
+def _class_cells(told: Mapping[str, Any], size: int, *, rarefied: bool) -> list[str]:
+    if told["shannon"] is None:
+        return [f"{told['num_labelled']:,}", "none"]
+    cells = [
+        f"{told['num_labelled']:,}",
+        _with_interval(told["shannon"], told),
+        f"{told['hill_0']:.0f}",
+        f"{told['hill_1']:.1f}",
+        f"{told['hill_2']:.1f}",
+        "–" if told["evenness"] is None else f"{told['evenness']:.2f}",
+    ]
+    drawn = _rarefied(told, size) if rarefied and size else None
+    return [*cells, *([f"{drawn['shannon']:.3f}" if drawn else "–"] if rarefied else [])]
+
+
+def _spectra_table(numbers: Mapping[str, Any]) -> Table:
+    table = _table()
+    for heading in ("Estimator", "Samples", "Mean", "5 %", "50 %", "95 %", "Distribution"):
+        left = heading in {"Estimator", "Distribution"}
+        table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "Estimator")
+    for member, title in SPECTRA.items():
+        rows = {name: told[member] for name, told in numbers.items() if member in told}
+        if not any(told["mean"] is not None for told in rows.values()):
+            continue
+        low, high = _range(rows)
+        table.add_row(f"[bold]{title}[/bold]", *[""] * 5, f"{low:.2f}{high:>{NUM_BARS - 4}.2f}")
+        for name, told in rows.items():
+            table.add_row(f"  {name}", *_spectral_cells(told, low, high))
+        table.add_section()
+    return table
+
+
+def _spectral_cells(told: Mapping[str, Any], low: float, high: float) -> list[str]:
+    if told["mean"] is None:
+        return [f"{told['num_samples']:,}", "several codebooks" if told.get("codebooks") else "none"]
+    quantiles = [f"{told[name]:.2f}" for name in ("q05", "median", "q95") if name in told]
+    return [f"{told['num_samples']:,}", _with_interval(told["mean"], told), *quantiles, _bars(told, low, high)]
+
+
+def _codebooks(numbers: Mapping[str, Any]) -> set[str | None]:
+    return {told["spectral_codebook"].get("codebook") for told in numbers.values() if "spectral_codebook" in told}
+
+
+def _range(rows: Mapping[str, Any]) -> tuple[float, float]:
+    """Lowest and highest entropy of any of these datasets."""
+    held = [told["distribution"] for told in rows.values() if told["count"]]
+    ends = [one["start"] + one["bin_width"] * len(one["counts"]) for one in held]
+    return min(one["start"] for one in held), max(ends)
+
+
+def _bars(told: Mapping[str, Any], low: float, high: float) -> str:
+    """The distribution as bars between two values, the highest full."""
+    shown = told["distribution"]
+    heights = [0.0] * NUM_BARS
+    for number, count in enumerate(shown["counts"]):
+        middle = shown["start"] + (number + 0.5) * shown["bin_width"]
+        heights[min(NUM_BARS - 1, int((middle - low) / (high - low) * NUM_BARS))] += count
+    steps = len(BARS) - 1
+    return "".join(BARS[-(-int(height * steps * 1000) // int(max(heights) * 1000))] for height in heights)
+
+
+def _places_table(numbers: Mapping[str, Any]) -> Table:
+    table = _table()
+    for heading in ("Dataset", "Sites", "Mean km [95 %]", "At random", "Ratio", "Globe", "Cells"):
+        table.add_column(heading, justify="left" if heading == "Dataset" else "right", no_wrap=heading != "Dataset")
+    for name, told in numbers.items():
+        table.add_row(name, *_place_cells(told))
+    return table
+
+
+def _place_cells(told: Mapping[str, Any]) -> list[str]:
+    apart, covered = told.get("dispersion"), told["coverage"]
+    cells = f"{covered['num_cells']} of {covered['num_possible']}"
+    if apart is None or apart["mean_km"] is None:
+        return [f"{apart['num_sites']:,}" if apart else "", *["–"] * 4, cells]
+    mean = f"{apart['mean_km']:.1f} [{apart['ci_low']:.1f}, {apart['ci_high']:.1f}]"
+    ratios = [f"{apart[name]:.2f}" if apart[name] >= 0.1 else f"{apart[name]:.1g}" for name in ("ratio", "globe_ratio")]
+    return [f"{apart['num_sites']:,}", mean, f"{apart['uniform_km']:.1f}", *ratios, cells]
+
+
+def _with_interval(value: float, told: Mapping[str, Any]) -> str:
+    if told["ci_low"] is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [dim][{told['ci_low']:.3f}, {told['ci_high']:.3f}][/dim]".replace("[dim][", r"[dim]\[")
+
+
+def _table() -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
