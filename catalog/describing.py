@@ -27,7 +27,7 @@ from pwcat.building.ledger import ledger_path, read_one
 from pwcat.cube import Cube, open_cube, shard_path
 from pwcat.errors import CatalogError
 from pwcat.plan import FrozenPlan
-from pwcat.recipe import Recipe
+from pwcat.recipe import Chip
 from pwcat.reserve import plan_hash
 
 __all__ = ["CODEBOOK", "PARTS", "describe_shards", "part_tally", "read_part", "settled_codebook", "write_part"]
@@ -51,7 +51,7 @@ class DescribeTask:
         folder: the collection's; must be the same place for every worker.
         shard: its number.
         rows: the plan's rows of this shard, and ``pwcat:index``.
-        recipe: of the collection.
+        chip: of the recipe.
         codebook: of its spectra; ``None`` where no pixel has data in every band.
         mark: of what it is described from.
         threads: that measure.
@@ -61,7 +61,7 @@ class DescribeTask:
     folder: Path
     shard: int
     rows: pa.Table
-    recipe: Recipe
+    chip: Chip
     codebook: Codebook | None
     mark: str
     threads: int
@@ -153,7 +153,7 @@ def _tasks(
             folder=plan.folder,
             shard=shard,
             rows=plan.table.take(pa.array(index)).append_column("pwcat:index", pa.array(index)),
-            recipe=plan.recipe,
+            chip=plan.recipe.chip,
             codebook=codebook,
             mark=mark,
             threads=max(1, (os.cpu_count() or 1) // LOCAL_SHARDS),
@@ -168,7 +168,7 @@ def describe_shard(task: DescribeTask) -> int:
     rows, told = task.rows.take(chosen), ledger.take(chosen).replace_schema_metadata(None)
     found = _measures(task, written) if len(written) else None
     items = item_rows(
-        task.recipe,
+        task.chip,
         rows,
         told,
         spectra={

@@ -8,13 +8,12 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 from numpy.typing import ArrayLike, NDArray
 
 from catalog.extension import SCHEMA_URI
-from catalog.outlines import BBOX, bounding_boxes, outlines_of
+from catalog.outlines import BBOX, outline_columns
 from pwcat.plan import FRACTIONS
-from pwcat.recipe import Recipe
+from pwcat.recipe import Chip
 
 __all__ = [
     "ASSET",
@@ -89,25 +88,24 @@ _ALIKE: Final[Mapping[str, Any]] = {
 }
 
 
-def item_rows(recipe: Recipe, rows: pa.Table, ledger: pa.Table, *, spectra: Mapping[str, ArrayLike]) -> pa.Table:
+def item_rows(chip: Chip, rows: pa.Table, ledger: pa.Table, *, spectra: Mapping[str, ArrayLike]) -> pa.Table:
     """The items of some samples that have pixels, without what is the same for all of a collection.
 
     Args:
-        recipe: of the collection.
+        chip: of the recipe: size and resolution.
         rows: of the plan, and ``pwcat:index``, each one's row in the cube.
         ledger: of the same samples.
         spectra: columns of spectral entropy by name, ``(n,)`` nats; NaN where there is nothing to measure.
     """
-    chip = recipe.chip
     step, count = chip.resolution_m, len(rows)
     x0, y0 = rows["x0"].to_numpy(), rows["y0"].to_numpy()
-    outlines = outlines_of(rows["epsg"].to_numpy(), x0, y0, chip.size_px * step)
+    geometry, boxes = outline_columns(rows["epsg"].to_numpy(), x0, y0, chip.size_px * step)
     zeros = np.zeros(count)
     fractions = rows["landcover_fractions"].combine_chunks()
     columns: dict[str, Any] = {
         "id": rows["id"],
-        "geometry": shapely.to_wkb(outlines),
-        "bbox": bounding_boxes(outlines),
+        "geometry": geometry,
+        "bbox": boxes,
         "datetime": pc.list_element(rows["datetime"], 0),
         "proj:code": pc.binary_join_element_wise("EPSG", rows["epsg"].cast(pa.string()), ":"),
         "proj:shape": list_column(np.full((count, 2), chip.size_px)),
