@@ -17,6 +17,7 @@ from catalog.subset import Subset, rows_of
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pystac
 
     from catalog.nearness import Near
@@ -222,8 +223,6 @@ class Catalog:
             ids=ids, split=split, bbox=bbox, datetime=datetime, min_spectral_entropy=min_spectral_entropy, filter=filter,
         )  # fmt: skip
         wanted = self._wanted(collections)
-        for member in wanted:
-            _ = member.items.columns, member.document  # whole, and of a version that is known, before it is asked
         asked = self.conditions(question, wanted)
         if near is not None or within_km is not None:
             asked += surroundings(near, within_km)
@@ -238,6 +237,42 @@ class Catalog:
             return found
         return found.sample(limit, by=limit_by, seed=seed)
 
+    def count(
+        self,
+        by: Sequence[str] = (),
+        *,
+        question: Question | None = None,
+        collections: str | Sequence[str] | None = None,
+    ) -> pa.Table:
+        """How many samples there are of each combination of classes, the most frequent first; samples are not read for it.
+
+        Args:
+            by: names of fields, such as ``biome`` and ``continent``; with none, there is one row.
+            question: only samples that meet it.
+            collections: only of these datasets.
+
+        Returns:
+            A column for each field, as the layer names its classes, null where there is none; and ``samples``.
+
+        Raises:
+            CatalogError: a field is unknown, or the question makes no sense.
+        """
+        if unknown := [name for name in by if name not in QUERYABLES or name == "geometry"]:
+            raise CatalogError(f"counts by {unknown[0]!r} are not known; there are {', '.join(sorted(QUERYABLES))}")
+        wanted = self._wanted(collections)
+        asked = self.conditions(question or Question(), wanted)
+        where = " AND ".join(condition.sql for condition in asked) or "TRUE"
+        values = [value for condition in asked for value in condition.values]
+        named = "".join(f'{QUERYABLES[name]} AS "{name}", ' for name in by)
+        parts = [
+            f"SELECT {named}count(*) AS samples FROM {member.items.source} WHERE {where} GROUP BY ALL"  # noqa: S608
+            for member in wanted
+        ]
+        group = "".join(f'"{name}", ' for name in by)
+        sql = f"SELECT {group}sum(samples)::BIGINT AS samples FROM ({' UNION ALL '.join(parts)}) GROUP BY ALL "  # noqa: S608
+        order = "".join(f', "{name}"' for name in by)
+        return self.engine.table(f"{sql} ORDER BY samples DESC{order}", values * len(wanted))
+
     def conditions(self, question: Question, wanted: Iterable[Collection] | None = None) -> list[Condition]:
         """A question as conditions of SQL over the items of some collections; all of them where ``None``.
 
@@ -245,6 +280,8 @@ class Catalog:
             CatalogError: a name, class, date or filter that is not known or makes no sense.
         """
         members = list(self.members.values() if wanted is None else wanted)
+        for member in members:
+            _ = member.items.columns, member.document  # whole, and of a version that is known, before it is asked
         spatial = question.bbox is not None or question.filter is not None
         return conditions(
             question,

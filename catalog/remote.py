@@ -11,16 +11,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import ClientConfig, ObjectStore, from_url
+from obstore.store import from_url
 
 from pwcat.errors import CatalogError
 from pwcat.providers.redaction import bare, unsign
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore
 
 __all__ = ["Store", "open_store"]
 
