@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from threading import get_ident
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +20,9 @@ RELATIONS: Mapping[str, str] = {
 }
 
 
-@lru_cache(maxsize=64)
-def _prepared(wkt: str) -> Any:
+@lru_cache(maxsize=256)
+def _prepared(wkt: str, thread: int) -> Any:
+    """The geometry, for one thread: a prepared one builds its index at its first use, which two threads must not do at once."""
     import shapely
 
     geometry = shapely.from_wkt(wkt)
@@ -39,7 +41,7 @@ def _relation(name: str) -> Callable[[pa.Array, pa.Array], pa.Array]:
         if not len(outlines):
             return pa.array([], pa.bool_())
         shapes = shapely.from_wkb(outlines.to_numpy(zero_copy_only=False))
-        return pa.array(getattr(shapely, other_way)(_prepared(geometry[0].as_py()), shapes))
+        return pa.array(getattr(shapely, other_way)(_prepared(geometry[0].as_py(), get_ident()), shapes))
 
     return compare
 
