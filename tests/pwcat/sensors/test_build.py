@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -267,7 +268,7 @@ def test_a_killed_build_goes_on_to_the_same_bytes(world, four, tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     shards = tmp_path / "catalog" / "four" / "cube.zarr" / "chips" / "c"
     while process.poll() is None and len(list(shards.glob("*/0/0/0/0"))) < 2:
-        pass
+        time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     built = build(path, catalog=tmp_path / "catalog")
