@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -32,6 +33,12 @@ __all__ = ["PLACES", "Batch", "Batcher", "Losses", "codebook_of"]
 BATCH_BYTES = 64 * 2**20
 BATCH_SAMPLES = 512
 
+# Pixels a side, at least, whose numbers are looked at for an offset: percentiles need no more.
+CHECKED_PX = 96
+
+# Blocks that are read while others are measured.
+READ_THREADS = 2
+
 # Chips that a codebook is fitted on, spread over the dataset.
 CODEBOOK_CHIPS = 256
 MOST_EXAMPLES = 3
@@ -39,6 +46,8 @@ MOST_EXAMPLES = 3
 PLACES = pa.schema(
     [
         pa.field("id", pa.string()),
+        pa.field("lon", pa.float64()),
+        pa.field("lat", pa.float64()),
         pa.field("path", pa.string()),
         pa.field("part", pa.int64()),
         pa.field("row", pa.int64()),
@@ -131,8 +140,8 @@ class Batcher:
             yield self._batch(held)
 
     def _samples(self) -> Iterator[Found]:
-        for block in self.importer.walk():
-            for found in [block] if isinstance(block, Lost) else self.importer.load(block):
+        for part in _ahead(self.importer):
+            for found in part:
                 kept = self._checked(found) if isinstance(found, Found) else found
                 if isinstance(kept, Lost):
                     self.losses.add(kept)
@@ -182,7 +191,7 @@ class Batcher:
         self._done += len(held)
         return Batch(
             items=items,
-            places=_places(samples, valid),
+            places=_places(samples, lonlat, valid),
             tally=tally,
             sizes=Counter((sample.grid.height, sample.grid.width) for sample in samples),
             steps=Counter(round(metres_of(sample.grid), 2) for sample in samples),
@@ -192,9 +201,31 @@ class Batcher:
     def _suspects(self, held: list[Found]) -> Iterator[tuple[str, str]]:
         for found in held:
             offset = found.sample.place.offset
-            check = check_offset(found.dn_TBHW, bands=self.facts.bands, expected_offset=offset)
+            step = max(1, min(found.dn_TBHW.shape[2:]) // CHECKED_PX)
+            some = found.dn_TBHW[:, :, ::step, ::step]
+            check = check_offset(some, bands=self.facts.bands, expected_offset=offset)
             if check.suspect:
                 yield found.sample.id, str(check).replace("metadata says", "what is removed is")
+
+
+def _ahead(importer: Importer) -> Iterator[Sequence[Found | Lost]]:
+    """What the blocks of a dataset hold, in their order; a few are read ahead."""
+    with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="pwcat-add") as pool:
+        ahead: deque[Future[Sequence[Found | Lost]]] = deque()
+        try:
+            for block in importer.walk():
+                ahead.append(pool.submit(_load, importer, block))
+                if len(ahead) > READ_THREADS:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _load(importer: Importer, block: Block | Lost) -> Sequence[Found | Lost]:
+    return [block] if isinstance(block, Lost) else list(importer.load(block))
 
 
 def _bytes(held: list[Found]) -> int:
@@ -213,9 +244,11 @@ def _alike(chips: list[NDArray[np.uint16]]) -> Iterator[list[int]]:
     yield from by_shape.values()
 
 
-def _places(samples: list[Sample], valid: list[float]) -> pa.Table:
+def _places(samples: list[Sample], lonlat: NDArray[np.float64], valid: list[float]) -> pa.Table:
     columns: dict[str, list[Any]] = {
         "id": [sample.id for sample in samples],
+        "lon": lonlat[:, 0].tolist(),
+        "lat": lonlat[:, 1].tolist(),
         **{name: [getattr(sample.place, name) for sample in samples] for name in ("path", "part", "row", "offset")},
         "valid_fraction": list(valid),
         "datetime": [list(sample.times) for sample in samples],

@@ -28,9 +28,11 @@ def to_dn(
     Raises:
         UnlikelyValuesError: they are fractions with a part behind the point, and no scale is given.
     """
-    if values.dtype == np.uint16 and scale in (None, 1.0):
-        dn = np.asarray(values)
-        return np.where(dn == nodata, 0, dn).astype(np.uint16) if nodata not in (None, 0) else dn
+    if np.issubdtype(values.dtype, np.integer) and scale in (None, 1.0):
+        dn: NDArray[np.uint16] = np.asarray(np.clip(values, 0, 2**16 - 1), dtype=np.uint16)
+        if nodata not in (None, 0):
+            dn[values == nodata] = 0
+        return dn
     numbers = values.astype(np.float64)
     gone = ~np.isfinite(numbers) | (numbers == nodata) if nodata is not None else ~np.isfinite(numbers)
     numbers[gone] = 0

@@ -34,6 +34,7 @@ VERSION = 1
 # Samples that a loader may read together: they lie together in the dataset's files, too.
 SHARD_SAMPLES = 64
 READ_THREADS = 4
+_OF_SAMPLES = ("lon", "lat", "valid_fraction")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class ForeignCube(Cube):
             return {
                 "files": np.array(files.dictionary.to_pylist(), dtype=object),
                 "file": files.indices.to_numpy(),
-                **{name: table[name].to_numpy() for name in ("part", "row", "offset", "valid_fraction")},
+                "id": np.array([*table["id"].to_pylist(), None], dtype=object)[:-1],
+                **{name: table[name].to_numpy() for name in ("part", "row", "offset", *_OF_SAMPLES)},
                 "datetime": times.reshape(-1, self.num_times).astype("datetime64[us]"),
             }
         except (OSError, KeyError, ValueError) as exc:
@@ -138,8 +140,21 @@ class ForeignCube(Cube):
 
     def stored(self, name: str) -> NDArray[Any] | None:
         """Coordinates of samples and bands; ``None`` for those that it has not."""
-        dataset = self.to_xarray()
-        return None if name == "chips" or name not in dataset.variables else np.asarray(dataset[name].values)
+        if name in (known := self._of_bands()):
+            return known[name]
+        if name == "datetime":
+            return np.asarray(self._places[name].astype("datetime64[ns]"))
+        if name == "boa_offset":
+            return np.repeat(self._places["offset"][:, None], self.num_times, axis=1)
+        return self._places[name] if name in ("id", *_OF_SAMPLES) else None
+
+    def _of_bands(self) -> dict[str, NDArray[Any]]:
+        known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in self.bands]
+        return {
+            "band": np.array(self.bands, dtype=object),
+            "wavelength_nm": np.array([nm for nm, _ in known], dtype=np.float64),
+            "gsd_m": np.array([gsd for _, gsd in known], dtype=np.float64),
+        }
 
     def read(self, index: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
         """Chips of some samples in the order asked for, ``(n, time, band, y, x)``; those of one part of a file together.
@@ -194,16 +209,12 @@ class ForeignCube(Cube):
             dtype=np.uint16,
             meta=np.empty((0,) * len(DIMS), dtype=np.uint16),
         )
-        known = [SENTINEL2_BANDS.get(band, (np.nan, np.nan)) for band in self.bands]
         return xr.Dataset(
             {"chips": (DIMS, chips, {"long_name": "surface reflectance, scaled", "units": "1e-4"})},
             coords={
-                "band": ("band", np.array(self.bands, dtype=object)),
-                "wavelength_nm": ("band", np.array([nm for nm, _ in known])),
-                "gsd_m": ("band", np.array([gsd for _, gsd in known], dtype=np.float64)),
-                "datetime": (("sample", "time"), self._places["datetime"].astype("datetime64[ns]")),
-                "boa_offset": ("sample", self._places["offset"]),
-                "valid_fraction": ("sample", self._places["valid_fraction"]),
+                **{name: ("band", values) for name, values in self._of_bands().items()},
+                **{name: ("sample", self.stored(name)) for name in ("id", *_OF_SAMPLES)},
+                **{name: (("sample", "time"), self.stored(name)) for name in ("datetime", "boa_offset")},
             },
             attrs=self.attrs,
         )

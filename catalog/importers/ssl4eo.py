@@ -148,32 +148,28 @@ class Ssl4eo:
                 yield Lost(relative, f"has the bands {', '.join(bands)}, unlike the first store", count)
                 continue
             for start in range(0, count, step):
-                yield Block(path=relative, part=start)
+                yield Block(path=relative, part=start, told={"count": str(min(step, count - start))})
 
     def load(self, block: Block) -> Iterator[Found | Lost]:
-        """The samples of a chunk."""
+        """The samples of a chunk, whose pixels are read at once."""
         path = self.folder / block.path
         try:
             with _opened(path) as group:
-                told = _told(group)
-                for row in range(
-                    block.part, min(block.part + _array(group, "bands").chunks[0], _array(group, "bands").shape[0])
-                ):
-                    yield self._found(group, told, block.path, row)
+                told, dn = _told(group), _chips(group, block.part)
         except _WRONG as exc:
-            yield Lost(block.path, f"cannot be read: {_first_line(exc, path)}")
+            yield Lost(block.path, f"cannot be read: {_first_line(exc, path)}", int(block.told["count"]))
+            return
+        for row, dn_TBHW in enumerate(dn):
+            try:
+                yield Found(self._sample(block.path, block.part, row, told), dn_TBHW)
+            except ValueError as exc:
+                yield Lost(f"{block.path}, sample {block.part + row}", str(exc))
 
-    def _found(self, group: zarr.Group, told: dict[str, NDArray[Any]], path: str, row: int) -> Found | Lost:
-        try:
-            return Found(self._sample(path, row, told), _chip(group, row))
-        except _WRONG as exc:
-            return Lost(f"{path}, sample {row}", f"cannot be read: {_first_line(exc, self.folder / path)}")
-
-    def _sample(self, path: str, row: int, told: dict[str, NDArray[Any]]) -> Sample:
-        names = told.get("file_id")
+    def _sample(self, path: str, part: int, within: int, told: dict[str, NDArray[Any]]) -> Sample:
+        names, row = told.get("file_id"), part + within
         return Sample(
             id=str(told["sample"][row]),
-            place=Place(path=path, part=row, offset=self.offset),
+            place=Place(path=path, part=part, row=within, offset=self.offset),
             grid=_grid(int(told["crs"][row]), told["x_"][row], told["y_"][row]),
             times=tuple(_moment(value) for value in told["time_"][row]),
             lonlat=(float(told["center_lon"][row]), float(told["center_lat"][row])),
@@ -182,11 +178,14 @@ class Ssl4eo:
         )
 
     def read(self, path: str, part: int, rows: Sequence[int]) -> Iterator[NDArray[np.uint16]]:
-        """See :class:`~catalog.importers.importer.Importer`; each sample is a part of its own, whose only row is 0."""
+        """See :class:`~catalog.importers.importer.Importer`; the chunk that samples share is read once."""
         try:
             with _opened(self.folder / path) as group:
-                for row in rows:
-                    yield _chip(group, part + row)
+                if len(rows) == 1:
+                    yield _chips(group, part, only=rows[0])[0]
+                else:
+                    chips = _chips(group, part)
+                    yield from (chips[row] for row in rows)
         except _WRONG as exc:
             why = _first_line(exc, self.folder / path)
             raise CatalogError(
@@ -240,11 +239,17 @@ def _told(group: zarr.Group) -> dict[str, NDArray[Any]]:
     return {**told, "time_": xr.conventions.decode_cf_variable("time_", times).values}
 
 
-def _chip(group: zarr.Group, row: int) -> NDArray[np.uint16]:
-    dn = to_dn(np.asarray(_array(group, "bands")[row]))
+def _chips(group: zarr.Group, part: int, *, only: int | None = None) -> NDArray[np.uint16]:
+    """Pixels of the samples of a chunk, or of one of them, ``(n, time, band, y, x)``."""
+    bands = _array(group, "bands")
+    rows = slice(part, min(part + bands.chunks[0], bands.shape[0]))
+    if only is not None:
+        rows = slice(part + only, part + only + 1)
+    dn = to_dn(np.asarray(bands[rows]))
     if "cloud_mask" in group:
-        gone = np.asarray(_array(group, "cloud_mask")[row]) == NO_DATA_CLASS
-        dn = np.where(gone[:, None], np.uint16(0), dn)
+        gone = np.asarray(_array(group, "cloud_mask")[rows]) == NO_DATA_CLASS
+        if gone.any():
+            dn = np.where(gone[:, :, None], np.uint16(0), dn)
     return dn
 
 

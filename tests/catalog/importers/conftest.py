@@ -119,8 +119,10 @@ def major_tom(tmp_path: Path) -> Path:
     return folder
 
 
-def ssl4eo_store(path: Path, samples: Sequence[str], *, seed: int = 0, bands: Sequence[str] = L2A) -> None:
-    """A store of SSL4EO-S12 v1.1, Zarr edition: zipped Zarr v2, offset 1000, one chunk a sample and date."""
+def ssl4eo_store(
+    path: Path, samples: Sequence[str], *, seed: int = 0, bands: Sequence[str] = L2A, together: int = 1
+) -> None:
+    """A store of SSL4EO-S12 v1.1, Zarr edition: zipped Zarr v2, offset 1000, dates in chunks of their own."""
     n, times, size = len(samples), 4, 32
     dn = np.stack(
         [[chip(len(bands), size, seed=seed + 10 * i + t, offset=1000) for t in range(times)] for i in range(n)]
@@ -151,7 +153,7 @@ def ssl4eo_store(path: Path, samples: Sequence[str], *, seed: int = 0, bands: Se
         },
     )
     plain = path.parent / "plain"
-    chunks = {"bands": {"chunks": (1, 1, len(bands), size, size)}}
+    chunks = {"bands": {"chunks": (together, 1, len(bands), size, size)}}
     dataset.to_zarr(plain, zarr_format=2, consolidated=True, encoding=chunks)
     shutil.make_archive(str(path.with_suffix("")), "zip", plain)
     shutil.rmtree(plain)
@@ -164,7 +166,7 @@ def ssl4eo(tmp_path: Path) -> Path:
     for split, samples in (("train", ["0080717", "0060573"]), ("val", ["0000173"])):
         (folder / split / "S2L2A").mkdir(parents=True)
         name = f"ssl4eos12_{split}_seasonal_data_000001.zarr.zip"
-        ssl4eo_store(folder / split / "S2L2A" / name, samples, seed=len(samples))
+        ssl4eo_store(folder / split / "S2L2A" / name, samples, seed=len(samples), together=len(samples))
     return folder
 
 

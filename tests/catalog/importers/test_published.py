@@ -65,6 +65,9 @@ def test_pixels_are_those_of_the_cube_in_any_order(published, add, tmp_path):
     np.testing.assert_array_equal(subset.read(mine), parent.read(wanted))
     lazy = subset.open()
     assert lazy["chips"].shape == (len(parent), *parent.chip_shape)
+    np.testing.assert_array_equal(lazy["id"].values, subset.column("id"))
+    np.testing.assert_allclose(np.column_stack([lazy["lon"], lazy["lat"]]), subset.lonlat)
+    assert lazy["boa_offset"].dims == ("sample", "time")
     np.testing.assert_array_equal(lazy["chips"].isel(sample=slice(5, 9)).values, subset.read(np.arange(5, 9)))
 
 
