@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -210,7 +210,7 @@ def render_report(
         land: polygons for the map, EPSG:4326.
     """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=ChoiceLoader([FileSystemLoader(TEMPLATES), PackageLoader("catalog", "explorer/page")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -25,7 +25,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def serving(folder: Path) -> Iterator[str]:
     """The address of the explorer over a catalog."""
     app = Starlette(routes=[Mount("/explorer", routes=explorer_routes(open_catalog(folder)))])
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
@@ -42,10 +42,16 @@ def served(folder: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(scope="session")
+def served():
+    """A function that serves the explorer of a catalog for the length of a block."""
+    return serving
+
+
 @pytest.fixture(scope="module")
 def url(tiny_catalog) -> Iterator[str]:
     """The explorer of the tiny catalog."""
-    with served(tiny_catalog) as address:
+    with serving(tiny_catalog) as address:
         yield address
 
 

@@ -3,7 +3,7 @@ import { dot, element, thousands, words } from "./elements.js";
 import { LAYERS } from "./samples.js";
 import { css } from "./palette.js";
 
-const FEW = 12;
+const FEW = 15;
 
 export class Facets {
   /** @param onFilter called with a layer and a Set of class numbers. */
