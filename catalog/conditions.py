@@ -15,7 +15,9 @@ from pwcat.errors import CatalogError, RegionError
 __all__ = [
     "Classes",
     "Condition",
+    "Crossing",
     "Question",
+    "Seam",
     "Times",
     "bbox_condition",
     "bbox_overlap",
@@ -40,6 +42,34 @@ class Condition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seam:
+    """Bounding boxes of items that lie across the antimeridian: few, and known before they are asked for.
+
+    Attributes:
+        boxes: west, south, east and north of each, degrees; west is larger than east.
+    """
+
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+    def meets(self, bbox: Sequence[float]) -> bool:
+        """Whether one of them meets a box."""
+        west, south, east, north = bbox
+        parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+        return any(
+            s <= north and n >= south and any(w <= high or e >= low for low, high in parts) for w, s, e, n in self.boxes
+        )
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """Their westernmost western bound and their easternmost eastern one."""
+        return min(box[0] for box in self.boxes), max(box[2] for box in self.boxes)
+
+
+# Whether a bounding box of an item may lie across the antimeridian: it may, none does, or those that do.
+Crossing = bool | Seam
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """What a search asks; see :meth:`catalog.query.Catalog.search`."""
 
@@ -57,15 +87,15 @@ class Question:
 
 
 def conditions(
-    question: Question, *, known: Mapping[str, Iterable[str]], crossing: bool = True, columns: Mapping[str, str]
+    question: Question, *, known: Mapping[str, Iterable[str]], crossing: Crossing = True, columns: Mapping[str, str]
 ) -> list[Condition]:
     """The conditions that a question is made of; all must hold.
 
     Args:
         question: what is asked.
         known: classes there are, by layer; asked only of the layers that are named.
-        crossing: whether a bounding box of an item may lie across the antimeridian. Where none does, the condition is one
-            that whole row groups are passed over by.
+        crossing: whether a bounding box of an item may lie across the antimeridian. Where none does, or those that do are
+            known, whole row groups are passed over.
         columns: names that the filter may use, and the SQL expression of each.
 
     Raises:
@@ -158,7 +188,7 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def bbox_condition(bbox: Sequence[float], *, crossing: bool = True) -> Condition:
+def bbox_condition(bbox: Sequence[float], *, crossing: Crossing = True) -> Condition:
     """That the item's bounding box meets this one, which may cross the antimeridian.
 
     Raises:
@@ -169,15 +199,26 @@ def bbox_condition(bbox: Sequence[float], *, crossing: bool = True) -> Condition
     return bbox_overlap([float(number) for number in bbox], crossing=crossing)
 
 
-def bbox_overlap(bbox: Sequence[float], *, crossing: bool = True) -> Condition:
+def bbox_overlap(bbox: Sequence[float], *, crossing: Crossing = True) -> Condition:
     """SQL that is true where the item's bounding box meets this one.
 
-    Either may cross the antimeridian, its western bound then being the larger. Comparisons of a column with a number, joined by
-    AND, are what row groups are pruned by; what allows for items that cross is left out where ``crossing`` says there is none.
+    Either may cross the antimeridian, its western bound then being the larger. Comparisons of one column with numbers, joined
+    by AND, are what row groups are pruned by.
+
+    Args:
+        bbox: west, south, east, north, degrees.
+        crossing: which items lie across the antimeridian; what allows for them is left out where the box meets none.
     """
     west, south, east, north = bbox
+    if isinstance(crossing, Seam) and not crossing.meets(bbox):
+        crossing = False
     parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     meets, values = [], [north, south]
+    pruned = ""
+    if isinstance(crossing, Seam) and west <= east:
+        pruned = "(bbox.xmin <= ? OR bbox.xmin >= ?) AND (bbox.xmax >= ? OR bbox.xmax <= ?) AND "
+        first, last = crossing.edges
+        values += [east, first, west, last]
     for low, high in parts:
         meets.append("(bbox.xmin <= ? AND bbox.xmax >= ?)")
         values += [high, low]
@@ -185,7 +226,7 @@ def bbox_overlap(bbox: Sequence[float], *, crossing: bool = True) -> Condition:
             meets.append("(bbox.xmin > bbox.xmax AND (bbox.xmin <= ? OR bbox.xmax >= ?))")
             values += [high, low]
     across = meets[0] if len(meets) == 1 else f"({' OR '.join(meets)})"
-    return Condition(f"(bbox.ymin <= ? AND bbox.ymax >= ? AND {across})", values)
+    return Condition(f"(bbox.ymin <= ? AND bbox.ymax >= ? AND {pruned}{across})", values)
 
 
 def datetime_condition(span: str | tuple[date | None, date | None]) -> Condition:

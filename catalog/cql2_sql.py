@@ -12,7 +12,7 @@ from typing import Any
 
 import cql2
 
-from catalog.conditions import Condition, bbox_overlap
+from catalog.conditions import Condition, Crossing, bbox_overlap
 from catalog.geometry_sql import RELATIONS
 from catalog.queryables import KINDS, Kind
 from pwcat.errors import CatalogError
@@ -41,7 +41,7 @@ def to_sql(
     filter_: str | Mapping[str, Any],
     columns: Mapping[str, str],
     *,
-    crossing: bool = True,
+    crossing: Crossing = True,
     kinds: Mapping[str, Kind] = KINDS,
 ) -> Condition:
     """A CQL2 filter, as text or JSON, as a condition.
@@ -49,7 +49,7 @@ def to_sql(
     Args:
         filter_: CQL2 text, or a CQL2 JSON object.
         columns: queryable names, and the SQL expression of each. No other name reaches the database.
-        crossing: whether bounding boxes of items may lie across the antimeridian.
+        crossing: which bounding boxes of items may lie across the antimeridian.
         kinds: what kind of value each expression is.
 
     Raises:
@@ -88,7 +88,7 @@ class _Translation:
     """One filter on its way to SQL: its values in the order in which they are bound."""
 
     columns: Mapping[str, str]
-    crossing: bool
+    crossing: Crossing
     kinds: Mapping[str, Kind]
     values: list[Any] = field(default_factory=list)
 

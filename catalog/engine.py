@@ -11,6 +11,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from catalog.conditions import Seam
 from catalog.places import Folder, Place, RemoteFolder
 from catalog.queryables import COLUMN_TYPES
 from pwcat.errors import CatalogError
@@ -174,19 +175,38 @@ class Items:
         footer = self.place.tail(ITEMS, int.from_bytes(end[:4], "little") + 8)
         return sha256(footer).hexdigest()
 
-    @cached_property
+    @property
     def may_cross(self) -> bool:
-        """Whether a bounding box may lie across the antimeridian, as far as the statistics of row groups tell.
+        """Whether a bounding box lies across the antimeridian."""
+        return bool(self.seam.boxes)
 
-        Such a box has ``xmin > xmax``, by more than 180 degrees; a row group that holds one spans as much.
+    @cached_property
+    def seam(self) -> Seam:
+        """The bounding boxes that lie across the antimeridian.
+
+        Such a box has ``xmin > xmax``, by more than 180 degrees: it is looked for in those row groups alone that, by their
+        statistics, span as much.
         """
+        spans = self.engine.table(
+            "SELECT row_group_num_rows AS n, spread FROM ("  # noqa: S608
+            " SELECT row_group_id, any_value(row_group_num_rows) AS row_group_num_rows,"
+            " max(TRY_CAST(stats_max_value AS DOUBLE)) FILTER (path_in_schema = 'bbox, xmin')"
+            " - min(TRY_CAST(stats_min_value AS DOUBLE)) FILTER (path_in_schema = 'bbox, xmax') AS spread"
+            f" FROM parquet_metadata({self.address}) GROUP BY row_group_id) ORDER BY row_group_id"
+        ).to_pylist()
+        ranges, start = [], 0
+        for span in spans:
+            if span["spread"] is None or span["spread"] > 180:
+                ranges.append(f"file_row_number BETWEEN {start} AND {start + span['n'] - 1}")
+            start += span["n"]
+        if not ranges:
+            return Seam(boxes=())
         found = self.engine.table(
-            "SELECT coalesce(bool_or(spread IS NULL OR spread > 180), false) AS may FROM ("  # noqa: S608
-            " SELECT max(TRY_CAST(stats_max_value AS DOUBLE)) FILTER (path_in_schema = 'bbox, xmin')"
-            "      - min(TRY_CAST(stats_min_value AS DOUBLE)) FILTER (path_in_schema = 'bbox, xmax') AS spread"
-            f" FROM parquet_metadata({self.address}) GROUP BY row_group_id)"
+            f"SELECT bbox FROM read_parquet({self.address}) "  # noqa: S608
+            f"WHERE ({' OR '.join(ranges)}) AND bbox.xmin > bbox.xmax"
         )
-        return bool(found["may"][0].as_py())
+        boxes = (box["bbox"] for box in found.to_pylist())
+        return Seam(boxes=tuple((box["xmin"], box["ymin"], box["xmax"], box["ymax"]) for box in boxes))
 
     @cached_property
     def source(self) -> str:

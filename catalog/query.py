@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog.conditions import Classes, Condition, Question, Times, conditions
+from catalog.conditions import Classes, Condition, Question, Seam, Times, conditions
 from catalog.engine import Engine, Items
 from catalog.places import Folder, Place, open_place, read_json
 from catalog.queryables import QUERYABLES
@@ -286,7 +286,7 @@ class Catalog:
         return conditions(
             question,
             known=_Classes(members),
-            crossing=spatial and any(member.items.may_cross for member in members),
+            crossing=spatial and Seam(boxes=tuple(box for member in members for box in member.items.seam.boxes)),
             columns=QUERYABLES,
         )
 
