@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from pwcat.atomic import replacing
 from pwcat.errors import PwcatError, RecipeError, SourceError
@@ -30,12 +29,10 @@ from pwcat.scenes import Scene, read_scenes, search_scenes, write_scenes
 from pwcat.search import Refused
 from pwcat.sensors.choice import SensorChoice, choose_sensors
 from pwcat.sensors.frozen import PLAN_NOTE, remove_sensors, write_sensors
-from pwcat.sharding import shard_size
-from pwcat.sites.columns import Sites, hilbert_order
 from pwcat.sites.drawing import OnDrawn, choose_sites, unheard
 from pwcat.sites.locators import NominalLocator, SceneLocator
+from pwcat.sites.tables import PLAN_SCHEMA, to_tables
 from pwcat.spectra.choice import SpectralChoice, choose_by_spectrum
-from pwcat.splits import spatial_split
 
 __all__ = [
     "PLAN_SCHEMA",
@@ -48,34 +45,6 @@ __all__ = [
     "require_plan",
     "write_plan",
 ]
-
-FRACTIONS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("fraction", pa.float64())]))
-
-# One row a sample. Positions are EPSG:4326; x0 and y0 are the chip's upper-left corner in metres, in `epsg`. Layers of the
-# recipe beyond these four have a column each, at the end; before them, where dates are medians, come the scenes of each.
-PLAN_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string()),
-        pa.field("lon", pa.float64()),
-        pa.field("lat", pa.float64()),
-        pa.field("continent", pa.string()),
-        pa.field("biome", pa.string()),
-        pa.field("ecoregion", pa.string()),
-        pa.field("landcover", pa.string()),
-        pa.field("landcover_fractions", FRACTIONS),
-        pa.field("stratum", pa.string()),
-        pa.field("scene_ids", pa.list_(pa.string())),
-        pa.field("datetime", pa.list_(pa.timestamp("us", tz="UTC"))),
-        pa.field("epsg", pa.int32()),
-        pa.field("x0", pa.float64()),
-        pa.field("y0", pa.float64()),
-        pa.field("resolution_m", pa.float64()),
-        pa.field("split", pa.string()),
-        pa.field("shard", pa.int32()),
-    ]
-)
-COMPOSITE_FIELD = pa.field("composite_ids", pa.list_(pa.list_(pa.string())))
-LAYER_COLUMNS = ("continent", "biome", "ecoregion", "landcover")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +119,7 @@ def _plan(recipe: Recipe, base_dir: Path, source: OpenSource, pages: Path | None
             recipe, strata, regions=regions, locator=locator, base_dir=base_dir, progress=progress
         )
     used = np.unique(np.concatenate([part.placements.every_scene().ravel() for part in (sites, reserve)]))
-    table, extra = _to_tables(recipe, strata, regions, sites, reserve, locator.scenes)
+    table, extra = to_tables(recipe, strata, regions, sites, reserve, locator.scenes)
     return Plan(
         recipe=recipe,
         table=table,
@@ -208,7 +177,7 @@ def draw_sites(
     sites, reserve = choose_sites(
         recipe, strata, regions=regions, locator=locator, base_dir=base_dir, progress=progress
     )
-    return _to_tables(recipe, strata, regions, sites, reserve, [])[0]
+    return to_tables(recipe, strata, regions, sites, reserve, [])[0]
 
 
 def _needs_scenes(recipe: Recipe) -> list[str]:
@@ -221,96 +190,6 @@ def _needs_scenes(recipe: Recipe) -> list[str]:
         "`constraints.min_sites_per_scene` counts them by scene": limits.min_sites_per_scene > 1,
     }
     return [reason for reason, holds in reasons.items() if holds]
-
-
-def _to_tables(
-    recipe: Recipe,
-    strata: Sequence[Stratum],
-    regions: Regions,
-    sites: Sites,
-    reserve: Sites,
-    scenes: Sequence[Scene],
-) -> tuple[pa.Table, pa.Table]:
-    """The plan's table in Hilbert order, and the reserve's as it was drawn; one split covers both."""
-    every = Sites.concat([sites, reserve])
-    split = spatial_split(
-        every.lonlat, val_fraction=recipe.split.val_fraction, block_km=recipe.split.block_km, seed=recipe.seed
-    )
-    table = _to_table(recipe, strata, regions, every, scenes).append_column("split", pa.array(split, pa.string()))
-    shard = pa.array(np.arange(len(sites)) // shard_size(recipe), pa.int32())
-    chosen = table.take(pa.array(hilbert_order(sites.lonlat))).append_column("shard", shard)
-    extra = table.slice(len(sites)).append_column("shard", pa.nulls(len(reserve), pa.int32()))
-    more = [name for name in regions.layers if name not in LAYER_COLUMNS]
-    composite = [COMPOSITE_FIELD] if recipe.when.composite == "median" else []
-    schema = pa.schema([*PLAN_SCHEMA, *composite, *(pa.field(name, pa.string()) for name in more)])
-    return chosen.select(schema.names).cast(schema), extra.select(schema.names).cast(schema)
-
-
-def _to_table(
-    recipe: Recipe, strata: Sequence[Stratum], regions: Regions, sites: Sites, scenes: Sequence[Scene]
-) -> pa.Table:
-    """All columns but split and shard, in the order in which sites were drawn."""
-    digits, n = max(6, len(str(recipe.num_samples - 1))), len(sites)
-    nothing = {name: pa.nulls(n, pa.string()) for name in LAYER_COLUMNS}
-    labels = {name: _names(sites.codes[name], layer.classes) for name, layer in regions.layers.items()}
-    legend = regions.layers["landcover"].classes if "landcover" in regions.layers else []
-    ids, times = [scene.id for scene in scenes], [scene.time for scene in scenes]
-    columns = {
-        "id": pa.array([f"{recipe.name}-{number:0{digits}d}" for number in range(n)], pa.string()),
-        "lon": pa.array(sites.lonlat[:, 0]),
-        "lat": pa.array(sites.lonlat[:, 1]),
-        **nothing,
-        **labels,
-        "landcover_fractions": _fractions(sites.landcover_shares, legend),
-        "stratum": _names(sites.stratum, [stratum.name for stratum in strata]),
-        "scene_ids": _lists(sites.placements.scene, pa.array(ids, pa.string())),
-        "composite_ids": _nested_lists(sites.placements.every_scene(), pa.array(ids, pa.string())),
-        "datetime": _lists(sites.placements.scene, pa.array(times, PLAN_SCHEMA.field("datetime").type.value_type)),
-        "epsg": pa.array(sites.placements.epsg, pa.int32()),
-        "x0": pa.array(sites.placements.x0),
-        "y0": pa.array(sites.placements.y0),
-        "resolution_m": pa.array(np.full(n, recipe.chip.resolution_m)),
-    }
-    return pa.table(columns)
-
-
-def _names(codes: NDArray[np.integer], classes: Sequence[str]) -> pa.Array:
-    """Names of codes; null where the code is -1."""
-    numbers = pa.array(codes.astype(np.int32), mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(numbers, pa.array(classes, pa.string())).cast(pa.string())
-
-
-def _lists(numbers_NT: NDArray[np.int64], values: pa.Array) -> pa.Array:
-    """A list of values a row; empty lists where there are no values to take from."""
-    n, t = numbers_NT.shape
-    if not len(values):
-        return pa.ListArray.from_arrays(pa.array(np.zeros(n + 1), pa.int32()), values)
-    return pa.ListArray.from_arrays(
-        pa.array(np.arange(n + 1) * t, pa.int32()), values.take(pa.array(numbers_NT.ravel()))
-    )
-
-
-def _nested_lists(numbers_NTC: NDArray[np.int64], values: pa.Array) -> pa.Array:
-    """A list of lists of values a row, one a date; numbers of -1 have none."""
-    n, t, _ = numbers_NTC.shape
-    there = numbers_NTC >= 0
-    ends = np.concatenate([[0], np.cumsum(there.sum(axis=2).ravel())])
-    flat = values.take(pa.array(numbers_NTC[there])) if len(values) else values
-    inner = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat)
-    return pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * t, pa.int32()), inner)
-
-
-def _fractions(shares_NK: NDArray[np.float32], classes: Sequence[str]) -> pa.Array:
-    """Classes with a share, largest first, ties by name (the classes are sorted)."""
-    order = np.argsort(-shares_NK, axis=1, kind="stable")
-    ranked = np.take_along_axis(shares_NK, order, axis=1)
-    present = ranked > 0
-    names = _names(order[present], classes)
-    values = pa.array(ranked[present].astype(np.float64).round(7))
-    offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), pa.StructArray.from_arrays([names, values], names=["name", "fraction"])
-    )
 
 
 def write_plan(plan: Plan, folder: Path) -> None:
