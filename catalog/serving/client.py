@@ -60,13 +60,15 @@ class CatalogClient(BaseCoreClient):
         super().__init__(base_conformance_classes=[*CONFORMANCE], landing_page_id="pwcat")
         self.catalog, self.finder = catalog, finder
         self.documents = {name: member.document for name, member in catalog.members.items()}
+        members = catalog.members.items()
+        self.elsewhere = {name: str(one.place) for name, one in members if not isinstance(one.place, Folder)}
         self.limits, self.explorer = limits, explorer
 
     def landing_page(self, request: Request, **kwargs: Any) -> Response:
         """What this is, what it conforms to, where to go on; people are sent to the explorer."""
         if self.explorer and "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse(f"{Addresses.of(request).root}{self.explorer}")
-        root = Addresses.of(request).root
+            return RedirectResponse(f"{self._addresses(request).root}{self.explorer}")
+        root = self._addresses(request).root
         page = self._landing_page(
             base_url=f"{root}/", conformance_classes=self.conformance_classes(), extension_schemas=[]
         )
@@ -75,7 +77,7 @@ class CatalogClient(BaseCoreClient):
             link(SORTABLES_REL, f"{root}/sortables", SCHEMA, title="Names that can be sorted by"),
             link("service-desc", f"{root}/api", "application/vnd.oai.openapi+json;version=3.1", title="OpenAPI"),
             *([link("service-doc", f"{root}{self.explorer}", "text/html", title="Explorer")] if self.explorer else []),
-            *(self._child(Addresses.of(request), name) for name in self.documents),
+            *(self._child(self._addresses(request), name) for name in self.documents),
         ]
         return document(page)
 
@@ -104,11 +106,11 @@ class CatalogClient(BaseCoreClient):
         found = self.finder.item(collection_id, item_id)
         if found is None:
             raise RefusedError(f"no item {item_id!r} in collection {collection_id!r}", status=HTTPStatus.NOT_FOUND)
-        return document(next(features(found, collection_of=Addresses.of(request).whereabouts)), GEOJSON)
+        return document(next(features(found, collection_of=self._addresses(request).whereabouts)), GEOJSON)
 
     def all_collections(self, *, asked: Search, request: Request, **kwargs: Any) -> Response:
         """The collections that meet a search; all of them, where nothing is asked."""
-        addresses = Addresses.of(request)
+        addresses = self._addresses(request)
         wanted = wanted_of(asked.fields, members=collection_members(self.documents.values()))
         names, matched, token = search_collections(self.documents, asked, self.limits)
         found = [wanted.prune(addresses.described(name, self.documents[name])) for name in names]
@@ -120,7 +122,7 @@ class CatalogClient(BaseCoreClient):
     def get_collection(self, *, collection_id: str, request: Request, **kwargs: Any) -> Response:
         """One collection."""
         self._require(collection_id)
-        return document(Addresses.of(request).described(collection_id, self.documents[collection_id]))
+        return document(self._addresses(request).described(collection_id, self.documents[collection_id]))
 
     def file(self, *, collection_id: str, path: str) -> Response:
         """A file of a collection's assets, or the range of it that is asked for."""
@@ -130,12 +132,15 @@ class CatalogClient(BaseCoreClient):
             raise RefusedError(f"no file {path!r} among the assets of {collection_id!r}", status=HTTPStatus.NOT_FOUND)
         return FileResponse(found)
 
+    def _addresses(self, request: Request) -> Addresses:
+        return Addresses.of(request, self.elsewhere)
+
     def _search(self, asked: Search, request: Request) -> Response:
         wanted = wanted_of(asked.fields, members=item_members(self.finder.columns))
         return document(self._page(self.finder.search(asked, wanted), wanted, request), GEOJSON)
 
     def _page(self, found: Found, wanted: Wanted, request: Request) -> dict[str, Any]:
-        addresses = Addresses.of(request)
+        addresses = self._addresses(request)
         items = [item for table in found.rows for item in _items(table, wanted, addresses)]
         links = [link("self", str(request.url), GEOJSON), link("root", f"{addresses.root}/", JSON)]
         if found.token:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,14 +24,16 @@ class Addresses:
 
     Attributes:
         root: the landing page, without a slash at the end.
+        elsewhere: folders of collections whose files are not served here, by name.
     """
 
     root: str
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, request: Request) -> Addresses:
+    def of(cls, request: Request, elsewhere: Mapping[str, str]) -> Addresses:
         """Those of the server that a request reached."""
-        return cls(root=str(request.base_url).rstrip("/"))
+        return cls(root=str(request.base_url).rstrip("/"), elsewhere=elsewhere)
 
     def collection(self, name: str) -> str:
         """A collection's document."""
@@ -43,7 +45,7 @@ class Addresses:
 
     def files(self, name: str) -> str:
         """The folder of a collection's files."""
-        return f"{self.collection(name)}/files"
+        return self.elsewhere.get(name) or f"{self.collection(name)}/files"
 
     def whereabouts(self, name: str) -> Whereabouts:
         """Where items of a collection say that things are."""

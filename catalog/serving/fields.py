@@ -16,6 +16,8 @@ _ALWAYS = ("type", "id", "collection")
 _MEMBERS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "links", "assets")
 # What a feature is made from.
 _NEEDED = ("id", "collection", "geometry", "bbox", "datetime")
+# What this server says of an item itself, whatever the file says.
+_MADE = frozenset({"type", "stac_version", "links"})
 
 Path = tuple[str, ...]
 
@@ -34,7 +36,7 @@ class Wanted:
 
     def columns(self, there: Iterable[str]) -> list[str]:
         """Columns of a file that have to be read."""
-        return [name for name in there if name in _NEEDED or self._reads(_path(name))]
+        return [name for name in there if name in _NEEDED or (name not in _MADE and self._reads(_path(name)))]
 
     def prune(self, item: dict[str, Any]) -> dict[str, Any]:
         """An item with what is wanted of it alone."""

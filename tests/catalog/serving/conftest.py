@@ -114,7 +114,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, samples) -> Path:
 
 
 @contextmanager
-def running(app: Any) -> Iterator[str]:
+def serving(app: Any) -> Iterator[str]:
     """The address of an application while it is served on loopback, by a thread."""
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
@@ -134,11 +134,11 @@ def running(app: Any) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def url(root: Path) -> Iterator[str]:
     """A server of the catalog."""
-    with running(make_app(open_catalog(root), limits=Limits(page=25))) as address:
+    with serving(make_app(open_catalog(root), limits=Limits(page=25))) as address:
         yield address
 
 
-@pytest.fixture
-def serve_with(root: Path) -> Callable[..., Any]:
-    """A server of the catalog with other limits."""
-    return lambda **limits: running(make_app(open_catalog(root), limits=Limits(**limits)))
+@pytest.fixture(scope="session")
+def running() -> Callable[[Any], Any]:
+    """Serves an application on loopback: a context that gives its address."""
+    return serving

@@ -42,8 +42,12 @@ def refusal(response, status: int = 400) -> str:
         "/collections/alpha/items",
         "/queryables",
         "/sortables",
-    ]
-    + ["/collections/alpha/queryables", "/collections/alpha/items/alpha-001", "/collections/alpha/files/items.parquet"],
+        "/collections-sortables",
+        "/collections/alpha/queryables",
+        "/collections/alpha/sortables",
+        "/collections/alpha/items/alpha-001",
+        "/collections/alpha/files/items.parquet",
+    ],
 )
 def test_an_unknown_parameter_is_refused_everywhere(client, path):
     assert client.get(path, follow_redirects=False).status_code == 200

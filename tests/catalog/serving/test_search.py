@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pystac_client import Client
 from shapely.geometry import mapping
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
+from catalog.query import open_catalog
+from catalog.server import make_app
 from catalog.validation import DocumentCheck
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -296,3 +302,19 @@ def test_the_landing_page_leads_everywhere(client):
         "lon",
         "id",
     }
+
+
+def test_a_catalog_that_lies_elsewhere_is_read_by_ranges(root, running, samples, tmp_path):
+    import shutil
+
+    shutil.copytree(root, tmp_path / "far")
+    links = [{"rel": "child", "href": f"./{name}/collection.json"} for name in samples]
+    told = {"type": "Catalog", "id": "far", "description": "Far.", "stac_version": "1.1.0", "links": links}
+    (tmp_path / "far" / "catalog.json").write_text(json.dumps(told))
+    far = Starlette(routes=[Mount("/", StaticFiles(directory=tmp_path / "far"))])
+    with running(far) as there, running(make_app(open_catalog(there))) as here:
+        asked = {"filter": _op("=", _property("biome"), "Tundra"), "sortby": [{"field": "id", "direction": "desc"}]}
+        client = Client.open(here)
+        assert found(client, asked, method="POST", limit=9)[0] == expected(samples, asked)
+        item = client.get_collection("alpha").get_item("alpha-001")
+        assert item.assets["chips"].href == f"{there}/alpha/cube.zarr"
