@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from catalog.extension import SCHEMA_URI
 from catalog.outlines import BBOX, outline_columns
-from pwcat.plan import FRACTIONS
 from pwcat.recipe import Chip
+from pwcat.sites.tables import FRACTIONS
 
 __all__ = [
     "ASSET",
