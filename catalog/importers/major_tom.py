@@ -44,7 +44,7 @@ PRODUCT = re.compile(r"_(\d{8}T\d{6})_N(\d{4})_")
 FIRST_BASELINE_WITH_OFFSET = 400
 UNKNOWN_BASELINE = 9999
 # A real row group is one row of some 10 MB; a file with larger ones would be held as a whole.
-MOST_ROWS = 16
+MOST_ROWS, MOST_BYTES = 16, 2**30
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,9 @@ class MajorTom:
         with pq.ParquetFile(self.folder / path) as opened:
             rows = opened.metadata.row_group(group).num_rows
             times = [name for name in TIMES if name in opened.schema_arrow.names]
-            if rows > MOST_ROWS:
-                raise ValueError(f"row groups of {rows} rows, more than {MOST_ROWS}: these are not Major TOM's")
+            size = opened.metadata.row_group(group).total_byte_size
+            if rows > MOST_ROWS or size > MOST_BYTES:
+                raise ValueError(f"row groups of {rows} rows and {size:,} bytes: these are not Major TOM's")
             yield from opened.read_row_group(group, columns=[*NEEDED, *times, *self.bands]).to_pylist()
 
     def _found(self, block: Block, row: int, record: dict[str, Any]) -> Found | Lost:

@@ -30,6 +30,8 @@ from pwcat.errors import CatalogError
 
 __all__ = ["Published"]
 
+# Of a row group; pwcat's have 64 MiB of pixels.
+MOST_BYTES = 2**30
 PIXELS = ("id", "pixels", "dtype", "shape", "bands")
 NEEDED = (*PIXELS, "datetimes", "epsg", "transform")
 ITEMS = "items/items.geoparquet"
@@ -156,6 +158,8 @@ class Published:
     def _group(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
         with pq.ParquetFile(self.folder / path) as opened:
             there = [name for name in columns if name in opened.schema_arrow.names]
+            if (size := opened.metadata.row_group(group).total_byte_size) > MOST_BYTES:
+                raise pa.ArrowInvalid(f"a row group of {size:,} bytes: pwcat writes smaller ones")
             return opened.read_row_group(group, columns=there)
 
     def _chip(self, record: dict[str, Any]) -> NDArray[np.uint16]:

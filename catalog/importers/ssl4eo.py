@@ -22,6 +22,7 @@ as it is on the Hub (embed2scale/SSL4EO-S12-v1.1-Zarr) and at Jülich::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ OTHERS = ("S1GRD", "S2RGB", "NDVI", "DEM", "LULC")
 SUFFIXES = (".zarr.zip", ".zarr")
 NO_DATA_CLASS = 6
 NEEDED = ("bands", "band", "sample", "center_lat", "center_lon", "crs", "time_", "x_", "y_")
+# Codecs that are read: none of them runs code, as pickle does.
+CODECS = frozenset({"blosc", "zstd", "zlib", "gzip", "lz4", "bz2", "lzma", "shuffle", "delta", "vlen-utf8"})
+# Bytes of a chunk's samples, all dates: real ones are 428 MB at most.
+MOST_BYTES = 2**31
 # What reading bytes that are wrong can raise: zip, zarr, its codecs and xarray have no error in common.
 _WRONG = (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile)
 
@@ -220,6 +225,10 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     found = group[name]
     if not isinstance(found, zarr.Array):
         raise ValueError(f"{name} is no array")
+    metadata: Any = found.metadata
+    used = {codec.codec_id for codec in (*(metadata.filters or ()), metadata.compressor) if codec is not None}
+    if strange := used - CODECS:
+        raise ValueError(f"{name} is encoded by {', '.join(sorted(strange))}, which is not read")
     return found
 
 
@@ -227,6 +236,9 @@ def _bands_of(group: zarr.Group) -> tuple[str, ...]:
     lacking = [name for name in NEEDED if name not in group]
     if lacking:
         raise ValueError(f"it has no {', '.join(lacking)}")
+    shape, step = _array(group, "bands").shape, _array(group, "bands").chunks[0]
+    if len(shape) != 5 or step * math.prod(shape[1:]) * 2 > MOST_BYTES:
+        raise ValueError(f"its bands are {shape} in chunks of {step} samples, which is more than is read at once")
     names = [str(name) for name in np.asarray(_array(group, "band")[:])]
     return tuple(band_name(name) or name for name in names)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 
+import numcodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -214,6 +216,35 @@ class TestSsl4eo:
         added = add(ssl4eo, "ssl4eo-s12")
         assert added.samples == 2
         assert [r for r in added.losses.counts if r.startswith("is no Zarr store that can be read: ")]
+
+    def test_a_store_whose_codec_runs_code_is_not_read(self, ssl4eo, add, tmp_path):
+        import zipfile
+
+        import zarr
+
+        store = next((ssl4eo / "val" / "S2L2A").glob("*.zip"))
+        plain = tmp_path / "plain.zarr"
+        with zipfile.ZipFile(store) as archive:
+            archive.extractall(plain)
+        shutil.rmtree(plain / "center_lon")
+        group = zarr.open_group(plain, mode="a", zarr_format=2)
+        group.create_array("center_lon", shape=(1,), dtype="f8", filters=[numcodecs.Pickle()], compressors=None)
+        store.unlink()
+        shutil.make_archive(str(store.with_suffix("")), "zip", plain)
+        added = add(ssl4eo, "ssl4eo-s12")
+        assert (added.samples, added.losses.total) == (2, 1)
+        assert "pickle" in next(iter(added.losses.counts))
+
+
+def test_only_codecs_known_are_read(tmp_path):
+    import zarr
+
+    from catalog.importers.ssl4eo import _array
+
+    group = zarr.open_group(tmp_path / "store", mode="a", zarr_format=2)
+    group.create_array("bands", shape=(1,), dtype="f8", filters=[numcodecs.Quantize(digits=1, dtype="f8")])
+    with pytest.raises(ValueError, match="bands is encoded by quantize, which is not read"):
+        _array(group, "bands")
 
 
 class TestFmow:
