@@ -56,7 +56,8 @@ DRAG = """async (frames) => {
   return { gaps, paints: map.paints.slice(-frames) };
 }"""
 FILTER = """async (name) => {
-  const box = [...document.querySelectorAll('details[data-layer=biome] label')].find((l) => l.textContent.includes(name)).querySelector('input');
+  const labels = [...document.querySelectorAll('details[data-layer=biome] label')];
+  const box = labels.find((label) => label.textContent.includes(name)).querySelector('input');
   const start = performance.now();
   box.click();
   return performance.now() - start;
@@ -113,7 +114,8 @@ def write_catalog(folder: Path, n: int) -> None:
     pq.write_table(pa.table(columns, schema=ITEM_SCHEMA), folder / "many" / "items.parquet", row_group_size=50_000)
     document = {
         "type": "Collection", "stac_version": "1.1.0", "id": "many", "title": "Many", "description": "Many samples.",
-        "license": "CC0-1.0", "links": [], "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+        "license": "CC0-1.0", "links": [],
+        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
     }  # fmt: skip
     (folder / "many" / "collection.json").write_text(json.dumps(document))
     (folder / "many" / "stats.json").write_text(json.dumps({"recipe_hash": "", "statistics": {}}))

@@ -62,8 +62,8 @@ class Part:
 
     name: str
     subset: Subset
-    colour: str
     statistics: Mapping[str, Any]
+    colour: str = COLOURS[0]
 
     @property
     def entropy(self) -> NDArray[np.float64]:

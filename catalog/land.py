@@ -23,7 +23,7 @@ from pwcat.regions.vector import VectorLayer, read_vector
 if TYPE_CHECKING:
     from catalog.query import Collection
 
-__all__ = ["Land", "land_of"]
+__all__ = ["Land", "land_of", "sketched_land"]
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,13 @@ def land_of(members: Iterable[Collection]) -> Land:
         polygons = tuple(united(shapes))
         if polygons:
             return Land(source=source, polygons=polygons)
-    sketch = "a coarse sketch; `pwcat regions fetch natural-earth-110m` brings real coasts"
-    return Land(source=sketch, polygons=tuple(united(continent_shapes().values())))
+    return sketched_land()
+
+
+def sketched_land() -> Land:
+    """Our own coarse outlines of the continents, the same on every computer."""
+    source = "a coarse sketch; `pwcat regions fetch natural-earth-110m` brings real coasts"
+    return Land(source=source, polygons=tuple(united(continent_shapes().values())))
 
 
 def _candidates(members: Iterable[Collection]) -> Iterator[tuple[str, list[shapely.Geometry]]]:

@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.atlas import Part, render_atlas
+from catalog.land import sketched_land
 from catalog.subset import Subset, load_subset
 from publish.cards import dataset_front_matter, render
 from publish.croissant import croissant
@@ -28,6 +30,7 @@ __all__ = ["build_dataset_folder", "publish_dataset"]
 
 Progress = Callable[[int, int], None]
 MANIFEST_VERSION = 1
+ATLAS_PATH = "atlas.html"
 CLASSES_SHOWN = 10
 LAYERS = {"continent": "continents", "biome": "biomes", "landcover": "land covers"}
 
@@ -177,6 +180,7 @@ def _describe(
         folder / "stac/collection.json", stac_collection(facts, shards, parents=parents, description=description)
     )
     _write_json(folder / "croissant.json", croissant(facts, folder, shards, description=description))
+    _write_atlas(subset, folder, facts)
     statistics = {"subset_hash": facts.subset_hash, "num_samples": facts.num_samples, "splits": dict(facts.splits)}
     _write_json(folder / "stats/diversity.json", {**statistics, "statistics": dict(facts.statistics)})
     values = _card_values(facts, folder, shards, records)
@@ -184,6 +188,13 @@ def _describe(
     (folder / "README.md").write_text(render("dataset.md.j2", description=description, **values), encoding="utf-8")
     (folder / "LICENSES.md").write_text(render("licenses.md.j2", providers=providers, **values), encoding="utf-8")
     (folder / "CHANGELOG.md").write_text(render("changelog.md.j2", **values), encoding="utf-8")
+
+
+def _write_atlas(subset: Subset, folder: Path, facts: DatasetFacts) -> None:
+    """The atlas of the subset; on the sketch of land, so that it has the same bytes on every computer."""
+    part = Part(name=facts.name, subset=subset, statistics=facts.statistics)
+    page = render_atlas([part], title=facts.title, land=sketched_land())
+    (folder / ATLAS_PATH).write_text(page, encoding="utf-8")
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -45,8 +45,9 @@ export class Facets {
     const summary = element("summary", {}, LAYERS[layer], element("span", { class: "soft" }, ` ${thousands(names.length - 1)}`));
     const body = element("fieldset", {}, element("legend", { class: "unseen" }, LAYERS[layer]), list);
     if (rows.length > FEW) body.append(more);
+    const one = names.length === 2 && !used[0]; // nothing to choose from
     const open = place < 4 && names.length < 40 && matchMedia("(min-width: 52rem)").matches; // on a phone what is filtered comes first
-    return element("details", { class: "facet", open, "data-layer": layer }, summary, clear, body);
+    return element("details", { class: "facet", open, hidden: one, "data-layer": layer }, summary, clear, body);
   }
 
   #changed(layer) {

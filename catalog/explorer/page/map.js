@@ -292,23 +292,31 @@ export class WorldMap {
     return best;
   }
 
+  #hint() {
+    const hint = this.host.querySelector(".hint");
+    hint.classList.add("seen");
+    clearTimeout(this.hinting);
+    this.hinting = setTimeout(() => hint.classList.remove("seen"), 1200);
+  }
+
   #listen() {
     const { host } = this;
     const fingers = new Map();
     let travelled = 0;
     host.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && !event.metaKey && !host.contains(document.activeElement) && !this.entered) return;
+      // The wheel scrolls the page until the map is meant: by a click, or by a key held down
+      if (!event.ctrlKey && !event.metaKey && document.activeElement !== host) return this.#hint();
       event.preventDefault();
       const { left, top } = host.getBoundingClientRect();
       const factor = Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0018));
       this.zoom(factor, (event.clientX - left) * this.ratio, (event.clientY - top) * this.ratio);
     }, { passive: false });
-    host.addEventListener("pointerenter", () => setTimeout(() => (this.entered = true), 250));
     host.addEventListener("pointerdown", (event) => {
       if (event.target.closest("button")) return;
       fingers.set(event.pointerId, event);
       if (fingers.size === 1) travelled = 0;
       host.setPointerCapture(event.pointerId);
+      host.focus({ preventScroll: true });
     });
     host.addEventListener("pointermove", (event) => {
       const before = fingers.get(event.pointerId);
@@ -339,7 +347,6 @@ export class WorldMap {
     host.addEventListener("pointerup", lift);
     host.addEventListener("pointercancel", lift);
     host.addEventListener("pointerleave", () => {
-      this.entered = false;
       this.onHover?.(-1);
     });
     host.addEventListener("dblclick", (event) => {
