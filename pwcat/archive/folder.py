@@ -106,6 +106,8 @@ def write_cog(path: Path, pixels: NDArray[Any], *, grid: Grid, nodata: float | N
     """
     halvings = max(0, int(np.floor(np.log2(max(min(grid.shape) / 128, 1)))))
     predictor = "FLOATING_POINT" if pixels.dtype.kind == "f" else "NO" if pixels.dtype.itemsize == 1 else "STANDARD"
+    # Told to make 0 of them, GDAL fails where one side is longer than a tile
+    overviews = {"overview_count": halvings} if halvings else {"overviews": "NONE"}
     profile = {"count": 1, "dtype": pixels.dtype, "height": grid.shape[0], "width": grid.shape[1]}
     # A plain copy first: rasterio lets go of the interpreter's lock in copy(), not where it closes a COG it writes.
     with MemoryFile() as memory:
@@ -119,8 +121,8 @@ def write_cog(path: Path, pixels: NDArray[Any], *, grid: Grid, nodata: float | N
                 compress="DEFLATE",
                 predictor=predictor,
                 blocksize=512,
-                overview_count=halvings,
                 overview_resampling="NEAREST" if categorical else "AVERAGE",
+                **overviews,
             )
 
 

@@ -17,7 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from pwcat.archive import add_scenes, serve_archive
 from pwcat.archive.add import parse_span, parse_when
-from pwcat.archive.folder import read_items
+from pwcat.archive.folder import Grid, read_items, write_cog
 from pwcat.archive.search import ItemIndex, Query, parse_datetime
 from pwcat.errors import ArchiveError
 
@@ -299,3 +299,16 @@ def test_weather_of_a_month_is_found_everywhere_on_any_day_of_it(tmp_path, west)
     item.validate()
     assert item.common_metadata.end_datetime == last
     assert shapely.geometry.shape(item.geometry).area == pytest.approx(360 * 180)
+
+
+@pytest.mark.parametrize("shape", [(100, 5000), (2, 600), (600, 1)])
+def test_strips_are_files_like_others(tmp_path: Path, shape):
+    path, pixels = (
+        tmp_path / "strip.tif",
+        np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape).astype("uint16"),
+    )
+    grid = Grid(crs=rasterio.CRS.from_epsg(32633), shape=shape, transform=from_origin(300_000, 5_000_040, 10, 10))
+    write_cog(path, pixels, grid=grid, nodata=None)
+    with rasterio.open(path) as raster:
+        np.testing.assert_array_equal(raster.read(1), pixels)
+    assert not cog_validate(path, quiet=True)[1]
