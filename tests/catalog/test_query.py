@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import Geod
 
+from catalog.conditions import Question
 from catalog.cql2_sql import to_sql
 from catalog.query import QUERYABLES, open_catalog
 from pwcat.errors import CatalogError
@@ -41,6 +47,15 @@ CLASSES = {
     "continent": ["Africa", "Asia", "Europe", "North America", "Oceania", "South America"],
     "landcover": ["grassland", "tree_cover", "cropland", "water"],
 }
+
+
+SHARES = st.floats(0, 1).map(lambda value: round(value, 2))
+PLACES = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
+WGS84 = Geod(ellps="WGS84")
+
+
+def share(parts, name):
+    return next((part["fraction"] for part in parts if part["name"] == name), 0)
 
 
 @st.composite
@@ -76,6 +91,20 @@ def questions(draw):
         least = draw(st.floats(0, 5))
         search["min_spectral_entropy"] = least
         tests.append(lambda f: f["div:spectral_entropy"] >= least)
+    if draw(st.booleans()):
+        name, bounds = draw(st.sampled_from(CLASSES["landcover"])), sorted(draw(st.tuples(SHARES, SHARES)))
+        search["landcover_share"] = {name.upper(): tuple(bounds)}
+        tests.append(
+            lambda f: f["div:landcover_fractions"].map(lambda parts: bounds[0] <= share(parts, name) <= bounds[1])
+        )
+    if draw(st.booleans()):
+        place, km = draw(PLACES), draw(st.floats(1, 15_000))
+        search |= {"near": place, "within_km": km}
+        tests.append(lambda f: [WGS84.inv(*place, c["lon"], c["lat"])[2] < km * 1000 for c in f["proj:centroid"]])
+    if draw(st.booleans()):
+        wanted = draw(st.lists(st.sampled_from(["europe-000003", "everywhere-000017", "nowhere"]), max_size=3))
+        search["ids"] = wanted
+        tests.append(lambda f: f["id"].isin(wanted))
     return search, tests
 
 
@@ -89,7 +118,7 @@ def meets(frame, west, south, east, north):
 
 def answer(frame, tests):
     for test in tests:
-        frame = frame[test(frame)]
+        frame = frame[np.asarray(test(frame), dtype=bool)]
     return frame["id"].tolist()
 
 
@@ -110,6 +139,7 @@ def test_every_combination_finds_what_a_data_frame_finds(catalog, frame, questio
     assert ids(catalog.search(**search)) == answer(frame, tests)
 
 
+SHAPE = shapely.Polygon([(-20, 30), (60, 30), (60, 75)])
 numbers = st.floats(-200, 200).map(lambda value: round(value, 3))
 LEAVES = {
     "text": st.sampled_from(
@@ -129,6 +159,21 @@ LEAVES = {
             ("datetime < DATE('2023-02-01')", lambda f: f["datetime"] < pd.Timestamp("2023-02-01", tz="UTC")),
             ("S_INTERSECTS(geometry, BBOX(-30, -40, 60, 70))", lambda f: meets(f, -30, -40, 60, 70)),
             ("id = 'x'' OR 1=1 --'", lambda f: f["id"] == "x"),
+            ("ecoregion IS NULL", lambda f: f["id"] != "x"),
+            ("T_AFTER(datetime, DATE('2022-06-24'))", lambda f: f["datetime"] >= pd.Timestamp("2022-06-25", tz="UTC")),
+            ("T_BEFORE(datetime, DATE('2022-06-24'))", lambda f: f["datetime"] < pd.Timestamp("2022-06-24", tz="UTC")),
+            (
+                "T_DURING(datetime, INTERVAL('2022-01-01', '2022-12-31'))",
+                lambda f: f["datetime"].dt.year == 2022,
+            ),
+            (
+                "T_INTERSECTS(datetime, INTERVAL('..', '2022-06-24'))",
+                lambda f: f["datetime"] < pd.Timestamp("2022-06-25", tz="UTC"),
+            ),
+            (f"S_INTERSECTS(geometry, {SHAPE.wkt})", lambda f: f.geometry.intersects(SHAPE)),
+            (f"S_WITHIN(geometry, {SHAPE.wkt})", lambda f: f.geometry.within(SHAPE)),
+            (f"S_DISJOINT(geometry, {SHAPE.wkt})", lambda f: f.geometry.disjoint(SHAPE)),
+            ("landcover_share >= 0.75", lambda f: f["div:landcover_share"] >= 0.75),
         ]
     ),
     "compare": st.tuples(st.sampled_from(["<", "<=", ">", ">="]), st.sampled_from(["lon", "lat"]), numbers).map(
@@ -264,6 +309,22 @@ def test_an_unknown_class_names_the_close_ones_and_all_there_are(catalog, frame,
         ({"split": "test"}, "unknown split 'test': train or val"),
         ({"collections": "nowhere"}, "no collection 'nowhere'; there are europe, everywhere"),
         ({"limit": 0}, "limit is at least 1, got 0"),
+        ({"limit_by": "biome"}, "limit_by says how a limit is shared out, and needs one"),
+        ({"ecoregion": "Sahara"}, "no collection searched has labels of ecoregion"),
+        ({"landcover_share": {"lava": 0.2}}, "unknown landcover 'lava'"),
+        ({"landcover_share": {"water": 1.2}}, "the share of water lies between 0 and 1, the smaller bound first"),
+        (
+            {"landcover_share": {"water": (0.5, 0.2)}},
+            "the share of water lies between 0 and 1, the smaller bound first",
+        ),
+        ({"landcover_share": {"water": float("nan")}}, "the share of water is a finite number, got nan"),
+        ({"min_spectral_entropy": float("nan")}, "min_spectral_entropy is a finite number, got nan"),
+        ({"min_spectral_entropy": "high"}, "min_spectral_entropy is a finite number, got 'high'"),
+        ({"near": (10, 50)}, "near needs within_km, a distance above 0 km, got None"),
+        ({"near": (10, 50), "within_km": float("nan")}, "near needs within_km, a distance above 0 km, got nan"),
+        ({"near": (10, 95), "within_km": 5}, "near is a longitude and a latitude in degrees, got 10, 95"),
+        ({"near": "here", "within_km": 5}, "near is a longitude and a latitude, or a subset, got 'here'"),
+        ({"within_km": 5}, "near is a longitude and a latitude, or a subset, got None"),
     ],
 )
 def test_what_makes_no_sense_is_refused(catalog, search, message):
@@ -292,8 +353,6 @@ def test_a_limit_is_the_same_samples_each_time_spread_over_the_answer(catalog, f
 
 
 def test_a_box_across_the_antimeridian_finds_either_side_and_what_crosses(tiny_catalog, tmp_path):
-    import shutil
-
     shutil.copytree(tiny_catalog / "europe", tmp_path / "europe", ignore=shutil.ignore_patterns("cube.zarr"))
     path = tmp_path / "europe" / "items.parquet"
     table = pq.read_table(path)
@@ -347,3 +406,78 @@ def test_the_command_line_says_the_same_as_the_api(tiny_catalog, catalog, tmp_pa
     assert [sample["id"] for sample in found["samples"]] == ids(expected)
     done = subprocess.run([PWCAT, "stats", str(tmp_path / "few.parquet"), "--json"], capture_output=True, check=True)
     assert json.loads(done.stdout)["few"] == json.loads(json.dumps(expected.stats()))
+
+
+def test_items_near_those_of_a_subset_are_found_wherever_they_lie(catalog, frame):
+    some = catalog.search(collections="europe", limit=4)
+    lonlat = [(c["lon"], c["lat"]) for c in frame["proj:centroid"]]
+    near = [min(WGS84.inv(*one, *other)[2] for other in some.lonlat) < 400_000 for one in lonlat]
+    assert ids(catalog.search(near=some, within_km=400)) == frame["id"][near].tolist()
+    assert ids(catalog.search(near=some, within_km=1e-6)) == ids(some)
+
+
+def test_counts_by_classes_are_those_of_a_data_frame(catalog, frame):
+    found = catalog.count(["biome", "continent"]).to_pylist()
+    expected = frame.groupby(["div:biome", "div:continent"]).size()
+    assert {(row["biome"], row["continent"]): row["samples"] for row in found} == expected.to_dict()
+    assert catalog.count(question=Question(split="val")).to_pylist() == [
+        {"samples": (frame["pwcat:split"] == "val").sum()}
+    ]
+    with pytest.raises(CatalogError, match="counts by 'colour' are not known; there are biome, collection"):
+        catalog.count(["colour"])
+
+
+@pytest.fixture
+def europe(tiny_catalog, tmp_path):
+    """A copy of a collection that may be changed, without its cube."""
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe", ignore=shutil.ignore_patterns("cube.zarr"))
+    return tmp_path / "europe"
+
+
+def test_an_items_file_that_is_cut_off_or_none_is_said(europe):
+    whole = (europe / "items.parquet").read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"text"):
+        (europe / "items.parquet").write_bytes(content)
+        with pytest.raises(
+            CatalogError, match=r"europe/items\.parquet is no whole Parquet file \(.+\); `pwcat doctor`"
+        ) as caught:
+            open_catalog(europe).search()
+        assert "\n" not in str(caught.value)
+    pq.write_table(pa.table({"name": ["a"]}), europe / "items.parquet")
+    with pytest.raises(CatalogError, match=r"holds no items: it has no column id, bbox, geometry"):
+        open_catalog(europe).search()
+
+
+def test_an_unknown_version_of_the_extension_is_said(europe):
+    text = (europe / "collection.json").read_text()
+    (europe / "collection.json").write_text(re.sub(r"diversity/v[0-9.]+/", "diversity/v9.1.0/", text))
+    with pytest.raises(
+        CatalogError, match=r"made with the diversity extension v9\.1\.0, this pwcat reads v0\.1\.0, v0\.2\.0"
+    ):
+        open_catalog(europe).search()
+
+
+def test_columns_that_an_older_file_lacks_are_null(europe, frame):
+    table = pq.read_table(europe / "items.parquet")
+    lacking = [
+        "div:ecoregion",
+        "div:landcover_share",
+        "div:spectral_entropy_codebook",
+        "div:spectral_entropy_covariance",
+    ]
+    pq.write_table(table.drop_columns(lacking), europe / "items.parquet")
+    old = open_catalog(europe)
+    assert len(old.search(filter="ecoregion IS NULL AND landcover_share IS NULL")) == len(table)
+    assert len(old.search(filter="landcover_share > 0.5")) == 0
+    assert old.search().table["div:ecoregion"].null_count == len(table)
+    assert old.search().stats()["landcover"]["num_samples"] == len(table)
+    assert ids(old.search(bbox=(-180, -90, 180, 90))) == table["id"].to_pylist()
+
+
+def test_no_query_reads_what_lies_outside_the_catalog(catalog, tiny_catalog, tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    for text in (str(tmp_path / "other.parquet"), "/etc/passwd"):
+        with pytest.raises(CatalogError, match="file system operations are disabled by configuration"):
+            catalog.engine.table("SELECT * FROM read_csv(?)", [text])
+    with pytest.raises(CatalogError, match="the configuration has been locked"):
+        catalog.engine.table("SET threads = 1")
