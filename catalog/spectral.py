@@ -160,12 +160,12 @@ def _blocks(n: int) -> Iterator[slice]:
 
 
 def _measure(chips_NTBP: NDArray[np.uint16], codebook: Codebook | None, joint: bool) -> _Part:
-    from catalog.kernels import band_counts
+    from catalog.kernels import BIN_OF_DN, band_counts
 
     n, times, bands, pixels = chips_NTBP.shape
     counts, entropies_N = np.zeros((bands, KEPT_BINS), dtype=np.int64), np.empty(n)
     sums, squares = np.zeros(bands, dtype=np.int64), np.zeros(bands, dtype=np.int64)
-    band_counts(chips_NTBP, _n_log_n(times * pixels), counts, sums, squares, entropies_N)
+    band_counts(chips_NTBP, _n_log_n(times * pixels), BIN_OF_DN, counts, sums, squares, entropies_N)
     codebook_N, covariance_N = _joint(chips_NTBP, codebook) if joint else (np.empty(0), np.empty(0))
     return _Part(
         entropies_N=entropies_N,

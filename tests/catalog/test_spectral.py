@@ -23,14 +23,16 @@ dn = st.one_of(st.just(0), st.integers(1, 12_000), st.integers(0, 65_535))
 chips = shapes.flatmap(lambda shape: hnp.arrays(np.uint16, shape, elements=dn))
 
 
-def slow_joint(chip_TBHW):
+def slow_joint(chip_TBHW, centres=CENTRES):
     """Entropy by codebook and by covariance of one chip, pixel by pixel."""
     pixels = np.moveaxis(chip_TBHW, 1, -1).reshape(-1, chip_TBHW.shape[1]).astype(np.int64)
     pixels = [pixel for pixel in pixels if all(pixel > 0)]
     if not pixels:
         return math.nan, math.nan
-    nearest = [np.argmin([((pixel - centre) ** 2).sum() for centre in CENTRES.astype(np.int64)]) for pixel in pixels]
-    eigenvalues = np.linalg.eigvalsh(np.cov(np.array(pixels).T, bias=True)) if len(pixels) > 1 else np.zeros(3)
+    nearest = [np.argmin([((pixel - centre) ** 2).sum() for centre in centres.astype(np.int64)]) for pixel in pixels]
+    eigenvalues = (
+        np.linalg.eigvalsh(np.atleast_2d(np.cov(np.array(pixels).T, bias=True))) if len(pixels) > 1 else np.zeros(1)
+    )
     eigenvalues = np.maximum(eigenvalues, 0)
     return entropy(np.bincount(nearest)), entropy(eigenvalues) if eigenvalues.any() else 0.0
 
@@ -49,6 +51,18 @@ def test_all_three_are_those_of_slow_references(chips):
     for band, counts in zip(held, found.histogram_BK, strict=True):
         bins = np.minimum(band[band > 0] * 4096 // 10_000, 4095)
         np.testing.assert_array_equal(counts, np.bincount(bins, minlength=4096))
+
+
+@pytest.mark.parametrize("bands", [1, 4, 6, 13])
+def test_joint_entropies_of_more_bands_and_pixels_are_those_of_slow_references(bands):
+    rng = np.random.default_rng(bands)
+    chips = rng.integers(1, 5000, size=(3, 2, bands, 12, 15), dtype=np.uint16)
+    chips[1, 0, 0, :4] = 0
+    codebook = Codebook(centres_KB=rng.integers(1, 5000, size=(9, bands), dtype=np.uint16), bands=("B",) * bands)
+    found = measure(chips, codebook=codebook)
+    by_codebook, by_covariance = zip(*(slow_joint(chip, codebook.centres_KB) for chip in chips), strict=True)
+    np.testing.assert_allclose(found.codebook, by_codebook, atol=1e-12)
+    np.testing.assert_allclose(found.covariance, by_covariance, atol=1e-9)
 
 
 def test_neither_neighbours_nor_threads_change_a_chips_entropy():
