@@ -42,11 +42,23 @@ MIRROR_VERSION = "1.1.0"
 
 
 def sorted_items(rows: pa.Table) -> pa.Table:
-    """The items along a Hilbert curve over the globe, by their centres; as they are where they lie so."""
+    """The items along a Hilbert curve over the globe, by their centres; as they are where they lie so.
+
+    Samples of one cell of the curve, some 600 m, lie in the order of the cube, or of their ids where there is none: the same
+    samples always have the same order.
+    """
     if not len(rows):
         return rows
-    order = hilbert_order(centres_of(rows))
+    first = _first_order(rows)
+    order = first[hilbert_order(centres_of(rows)[first])]
     return rows if bool((np.diff(order) > 0).all()) else rows.take(pa.array(order))
+
+
+def _first_order(rows: pa.Table) -> NDArray[np.int64]:
+    """Rows by their place in the cube; by id where not all have one."""
+    name = "pwcat:index"
+    key = name if name in rows.column_names and not rows[name].null_count else "id"
+    return np.asarray(pc.sort_indices(rows, sort_keys=[(key, "ascending")]).to_numpy(), dtype=np.int64)
 
 
 def centres_of(rows: pa.Table) -> NDArray[np.float64]:
