@@ -10,7 +10,10 @@ from pwcat.errors import SourceError
 from pwcat.providers.source import OpenSource
 from pwcat.sensors.document import ELEVATION, SLOPE
 
-__all__ = ["assets_of", "data_type", "stored_band"]
+__all__ = ["assets_of", "data_type", "holds_classes", "stored_band"]
+
+# Of an asset or a band, by STAC's extension: what its values, or its bits, mean.
+CLASSIFICATION = ("classification:classes", "classification:bitfields")
 
 
 def stored_band(source: OpenSource, band: str, assets: Mapping[str, Any]) -> str:
@@ -35,13 +38,23 @@ def assets_of(source: OpenSource, bands: Sequence[str], assets: Mapping[str, Any
 
 def data_type(source: OpenSource, band: str, asset: Mapping[str, Any]) -> str | None:
     """What numbers an asset says a band has, ``float32``; else what is known of the collection; ``None`` without either."""
+    said = _entry(source, band, asset).get("data_type") or asset.get("data_type") or source.record.dtype
+    return None if said is None else str(said)
+
+
+def holds_classes(source: OpenSource, band: str, asset: Mapping[str, Any]) -> bool:
+    """Whether an asset says that a band's numbers are classes or flags: there is nothing between two of them."""
+    entry = _entry(source, band, asset)
+    return any(field in place for field in CLASSIFICATION for place in (entry, asset))
+
+
+def _entry(source: OpenSource, band: str, asset: Mapping[str, Any]) -> dict[str, Any]:
+    """What an asset says of a band."""
     entries = _entries(asset)
     known = source.record.band(band)
     index = known.index - 1 if known is not None else 0
     named = [entry for entry in entries if band in (entry.get("name"), entry.get("common_name"))]
-    entry = named[0] if named else entries[index] if index < len(entries) else {}
-    said = entry.get("data_type") or asset.get("data_type") or source.record.dtype
-    return None if said is None else str(said)
+    return named[0] if named else entries[index] if index < len(entries) else {}
 
 
 def _entries(asset: Mapping[str, Any]) -> list[dict[str, Any]]:

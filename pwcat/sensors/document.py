@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -13,7 +13,7 @@ from pwcat.providers.document import Source
 from pwcat.providers.records import Collection, Encoding
 from pwcat.providers.register import PROVIDERS
 
-__all__ = ["ELEVATION", "SENSOR_NAME", "SLOPE", "Encode", "Sensor", "encoding_of", "sensor_faults"]
+__all__ = ["ELEVATION", "SENSOR_NAME", "SLOPE", "Encode", "Sensor", "encoding_of", "no_mean", "sensor_faults"]
 
 SENSOR_NAME = r"^[a-z][a-z0-9_]{0,30}$"
 
@@ -64,6 +64,17 @@ class Sensor(Document):
             raise ValueError(f"`bands` repeats {', '.join(repeated)}")
         return bands
 
+    @field_validator("resampling")
+    @classmethod
+    def _of_its_numbers(cls, resampling: str, info: ValidationInfo) -> str:
+        planned = (info.context or {}).get("planned", False)
+        if resampling == "nearest" or planned or not {"source", "bands"} <= info.data.keys():
+            return resampling
+        record = _record(info.data["source"])
+        if classes := [band for band in info.data["bands"] if _holds_classes(record, band)]:
+            raise ValueError(no_mean(classes))
+        return resampling
+
     @field_validator("encode")
     @classmethod
     def _of_its_bands(cls, encode: dict[str, Encode], info: ValidationInfo) -> dict[str, Encode]:
@@ -94,6 +105,20 @@ def encoding_of(sensor: Sensor, band: str) -> Encoding | None:
     """
     said = sensor.encode.get(band)
     return _known(_record(sensor.source), band) if said is None else Encoding(**said.model_dump())
+
+
+def no_mean(bands: Sequence[str]) -> str:
+    """What is wrong with classes that would be interpolated."""
+    hold = "holds" if len(bands) == 1 else "hold"
+    return (
+        f"{', '.join(bands)} {hold} classes or flags, and there is nothing between two of them: say `resampling: nearest`; "
+        "bands to be interpolated are another sensor"
+    )
+
+
+def _holds_classes(record: Collection, band: str) -> bool:
+    quality = {record.quality.asset} if record.quality is not None else set()
+    return record.unit == "class" or bool(quality & {band, record.asset_of(band)})
 
 
 def _record(source: Source) -> Collection:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pwcat.errors import SourceError
 from pwcat.providers import OpenSource
-from pwcat.sensors.bands import assets_of, data_type
-from pwcat.sensors.document import Sensor, encoding_of
+from pwcat.sensors.bands import assets_of, data_type, holds_classes
+from pwcat.sensors.document import Sensor, encoding_of, no_mean
 from pwcat.sensors.outlines import item_outline
 
 __all__ = ["SensorItems", "collect_items"]
@@ -75,7 +75,8 @@ def collect_items(found: Iterable[Mapping[str, Any]], *, name: str, sensor: Sens
 
     Raises:
         SourceError: items were found, but none can serve, says why; a band has numbers that the cube cannot hold and no
-            encoding; or an address is of this computer or its network, and that is not allowed.
+            encoding, or classes that would be interpolated; or an address is of this computer or its network, and that is not
+            allowed.
     """
     kept: dict[str, tuple[bytes, shapely.Geometry, float, float]] = {}
     left_out: Counter[str] = Counter()
@@ -88,6 +89,7 @@ def collect_items(found: Iterable[Mapping[str, Any]], *, name: str, sensor: Sens
         except SourceError as exc:
             left_out[str(exc)] += 1
             continue
+        _require_nearest(item, keys, name=name, sensor=sensor, source=source)
         _require_encodings(item, keys, name=name, sensor=sensor, source=source)
         _check_addresses(item, keys, name=name, source=source)
         packed = zlib.compress(json.dumps(_cut(item, keys, outline, source)).encode(), level=1)
@@ -134,6 +136,16 @@ def _has_moment(properties: Mapping[str, Any], field: str) -> bool:
         return bool(properties.get(field)) and bool(_moment(properties[field]))
     except ValueError:
         return False
+
+
+def _require_nearest(
+    item: Mapping[str, Any], keys: Mapping[str, str], *, name: str, sensor: Sensor, source: OpenSource
+) -> None:
+    """See that classes are not interpolated."""
+    if sensor.resampling == "nearest":
+        return
+    if classes := [band for band, key in keys.items() if holds_classes(source, band, item["assets"][key])]:
+        raise SourceError(f"sensors.{name}.resampling: {no_mean(classes)}")
 
 
 def _require_encodings(

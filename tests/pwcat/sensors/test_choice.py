@@ -252,6 +252,18 @@ def test_items_are_kept_by_id_with_what_reading_needs_alone():
     assert found.start.tolist() == found.end.tolist() == [datetime(2021, 6, 1, 10, tzinfo=UTC).timestamp()] * 2
 
 
+@pytest.mark.parametrize("field", ["classification:classes", "classification:bitfields"])
+@pytest.mark.parametrize("of_the_band", [True, False])
+def test_classes_are_not_interpolated(field, of_the_band):
+    cover = item()
+    (cover["assets"]["a"]["bands"][0] if of_the_band else cover["assets"]["a"])[field] = [{"value": 10, "name": "tree"}]
+    with pytest.raises(
+        SourceError, match=r"sensors\.s\.resampling: a holds classes or flags.* say `resampling: nearest`"
+    ):
+        collect(cover)
+    assert len(collect(cover, sensor=SENSOR.model_copy(update={"resampling": "nearest"}))) == 1
+
+
 def test_dates_are_read_however_a_provider_writes_them(tmp_path):
     written = {
         "datetime": None,

@@ -79,7 +79,7 @@ def test_the_recipe_says_how_numbers_are_kept_else_the_collection_is_known():
     assert encoding_of(Sensor.model_validate(DEM), "elevation") == Encoding(scale=0.25, offset=-1000.25, unit="m")
     assert encoding_of(Sensor.model_validate(DEM), "data") == encoding_of(Sensor.model_validate(DEM), "elevation")
     assert encoding_of(Sensor.model_validate(DEM), "slope") == Encoding(scale=0.002, offset=-0.002, unit="degree")
-    cover = {"source": {"provider": PC, "collection": "esa-worldcover"}, "bands": ["map"]}
+    cover = {"source": {"provider": PC, "collection": "esa-worldcover"}, "bands": ["map"], "resampling": "nearest"}
     assert encoding_of(Sensor.model_validate(cover), "map") is None
 
 
@@ -144,6 +144,20 @@ FAULTS = {
         {"s1": {**S1, "bands": ["VV", "angle"]}},
         ["sensors.s1: say how angle becomes whole numbers: `angle: {scale: ..., offset: ...}`"],
     ),
+    "classes that would be interpolated": (
+        {"cover": {"source": {"provider": PC, "collection": "esa-worldcover"}, "bands": ["map"]}},
+        [
+            "sensors.cover: map holds classes or flags, and there is nothing between two of them: say "
+            "`resampling: nearest`; bands to be interpolated are another sensor"
+        ],
+    ),
+    "flags beside numbers": (
+        {"landsat": {"source": {"provider": PC, "collection": "landsat-c2-l2"}, "bands": ["red", "qa_pixel"]}},
+        [
+            "sensors.landsat: qa_pixel holds classes or flags, and there is nothing between two of them: say "
+            "`resampling: nearest`; bands to be interpolated are another sensor"
+        ],
+    ),
     "an unknown key": (
         {"s1": {**S1, "days": 3}},
         ["sensors.s1.days: unknown key (got 3)"],
@@ -159,6 +173,11 @@ FAULTS = {
 def test_faults_are_told_where_they_are(tmp_path, case):
     sensors, told = FAULTS[case]
     assert [re.sub(r" \(got (\{\}|a mapping)\)", "", fault.strip()) for fault in faults_of(tmp_path, sensors)] == told
+
+
+def test_a_plan_that_interpolates_classes_stays_readable():
+    cover = {"source": {"provider": PC, "collection": "esa-worldcover"}, "bands": ["map"]}
+    assert Sensor.model_validate(cover, context={"planned": True}).resampling == "bilinear"
 
 
 def test_a_name_that_stands_twice_is_no_silent_loss(tmp_path):
