@@ -59,7 +59,7 @@ class Collection:
         """Its chips.
 
         Raises:
-            CatalogError: it lies elsewhere, or has no cube.
+            CatalogError: it lies elsewhere, has no cube, or has another dataset's.
             CubeError: the cube is damaged.
         """
         from pwcat.cube import open_cube
@@ -69,7 +69,14 @@ class Collection:
             from catalog.importers.pixels import open_foreign_cube
 
             return open_foreign_cube(folder)
-        return open_cube(folder / "cube.zarr")
+        cube = open_cube(folder / "cube.zarr")
+        made_by = str(cube.attrs.get("recipe_hash") or self.recipe_hash)
+        if made_by != self.recipe_hash:
+            raise CatalogError(
+                f"{folder / 'cube.zarr'} holds the chips of another dataset (recipe {made_by[:12]}, not "
+                f"{self.recipe_hash[:12]}): put its own cube back, or build it again"
+            )
+        return cube
 
     @cached_property
     def recipe(self) -> dict[str, Any]:

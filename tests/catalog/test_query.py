@@ -481,3 +481,11 @@ def test_no_query_reads_what_lies_outside_the_catalog(catalog, tiny_catalog, tmp
             catalog.engine.table("SELECT * FROM read_csv(?)", [text])
     with pytest.raises(CatalogError, match="the configuration has been locked"):
         catalog.engine.table("SET threads = 1")
+
+
+def test_a_cube_of_another_dataset_is_said(europe, tiny_catalog):
+    shutil.copytree(tiny_catalog / "everywhere" / "cube.zarr", europe / "cube.zarr")
+    with pytest.raises(
+        CatalogError, match=r"europe/cube\.zarr holds the chips of another dataset \(recipe [0-9a-f]{12}, not "
+    ):
+        open_catalog(europe).search().read(np.array([0]))
