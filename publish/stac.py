@@ -27,8 +27,8 @@ def stac_collection(
     Args:
         facts: Recorded facts.
         shards: Its files of chips.
-        parents: The catalog's collections that the samples come from, as dictionaries; what they say of extensions,
-            providers and their own fields is kept where all of them say the same.
+        parents: The catalog's collections that the samples come from, as dictionaries; what they say of extensions and
+            their own fields is kept where all of them say the same; providers are those of all.
         description: Some sentences.
     """
     kept = {
@@ -36,6 +36,8 @@ def stac_collection(
         for key, value in parents[0].items()
         if key not in REPLACED and not key.startswith("cube:") and all(parent.get(key) == value for parent in parents)
     }
+    if providers := _providers(parents):
+        kept["providers"] = providers
     if "div:statistics" in parents[0]:
         kept["div:statistics"] = dict(facts.statistics)
     return {
@@ -54,8 +56,15 @@ def stac_collection(
     }
 
 
+def _providers(parents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Everybody whom any of the collections names, once."""
+    named = [provider for parent in parents for provider in parent.get("providers") or []]
+    return [provider for number, provider in enumerate(named) if provider not in named[:number]]
+
+
 def _extensions(parents: list[dict[str, Any]], kept: dict[str, Any]) -> list[str]:
-    used = {key.partition(":")[0] for key in kept if ":" in key}
+    keys = [*kept, *(key for provider in kept.get("providers", []) for key in provider)]
+    used = {key.partition(":")[0] for key in keys if ":" in key}
     names = {url for parent in parents for url in parent.get("stac_extensions", [])}
     return sorted(url for url in names if any(f"/{prefix}" in url for prefix in used) or "diversity" in url)
 
