@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog.conditions import Seam
@@ -38,6 +39,12 @@ _SETTINGS = (
 REMOTE_THREADS = 16
 
 
+def _readable(folder: Path) -> list[Path]:
+    """A catalog's folder, and where the collections lie that it links to: links are followed before it is asked."""
+    linked = {path.resolve() for path in folder.iterdir() if path.is_symlink() and (path / ITEMS).is_file()}
+    return [folder, *sorted(linked)]
+
+
 class Engine:
     """One connection to DuckDB, opened when it is first needed and closed with the process; any thread may use it.
 
@@ -62,7 +69,7 @@ class Engine:
             settings.append(f"SET threads = {REMOTE_THREADS}")
         elif isinstance(self.place, Folder):
             settings += [
-                f"SET allowed_directories = [{quoted(f'{self.place.path}/')}]",
+                f"SET allowed_directories = [{', '.join(quoted(f'{path}/') for path in _readable(self.place.path))}]",
                 "SET enable_external_access = false",
             ]
         for statement in (*settings, "SET lock_configuration = true"):

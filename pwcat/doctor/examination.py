@@ -89,6 +89,8 @@ def _doubts(ledger: pa.Table) -> Iterator[str]:
 def _no_dataset(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder}: no such folder"
+    if (folder / "import.json").is_file():
+        return f"{folder}: was added from elsewhere, not built; `pwcat catalog validate {folder}` checks it"
     datasets = sorted(path.parent.name for path in folder.glob("*/plan.parquet"))
     if datasets:
         return f"{folder}: a catalog, not a dataset; look at one of those in it: {', '.join(datasets)}"

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -16,10 +17,13 @@ from catalog.codebook import read_codebook
 from catalog.commands.add import add as add_command
 from catalog.importers import IMPORTERS
 from catalog.importers.adding import NothingAdded
+from catalog.merging import merge_catalogs
 from catalog.query import open_catalog
 from catalog.subset import Subset
 from catalog.tally import Tally
-from pwcat.errors import CatalogError
+from catalog.validation import validate_catalog
+from pwcat.doctor.examination import examine
+from pwcat.errors import CatalogError, PwcatError
 from pwcat.layers import RegionLayers
 from pwcat.regions.opening import open_regions
 
@@ -124,6 +128,26 @@ def test_batches_of_a_foreign_dataset_are_its_pixels_in_memory_or_streamed(geoti
     assert sorted(rows) == [0, 1, 2]
     pixels = np.concatenate([batch.chips.numpy() for batch in batches])
     np.testing.assert_array_equal(pixels, subset.read(rows)[:, 0, [3, 7]])
+
+
+def test_the_doctor_says_who_looks_at_it(geotiffs, add):
+    folder = add(geotiffs, "geotiff").folder
+    with pytest.raises(PwcatError, match=r"was added from elsewhere, not built; `pwcat catalog validate"):
+        examine(folder)
+
+
+def test_linked_into_another_catalog_its_pixels_are_found(geotiffs, add, tmp_path):
+    add(geotiffs, "geotiff")
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    merge_catalogs([tmp_path / "catalog"], to=tmp_path / "far" / "away" / "merged")
+    subset = open_catalog(tmp_path / "far" / "away" / "merged").search()
+    assert subset.read(np.arange(3)).shape == (3, 1, 12, 32, 32)
+
+
+def test_documents_are_valid_stac(ssl4eo, add, tmp_path):
+    add(ssl4eo, "ssl4eo-s12")
+    found = validate_catalog(tmp_path / "catalog")
+    assert (found.faults, found.documents, found.items) == ([], 5, 3)
 
 
 def test_it_is_not_published_for_it_has_no_recipe(geotiffs, add, tmp_path):
@@ -236,10 +260,21 @@ class TestCommand:
 
 @pytest.mark.kit
 def test_the_tiles_of_s2_100k(kit, add, tmp_path):
-    """Twelve real tiles with their table: which carry the offset is known, and seen."""
-    added = add(kit / "s2_satclip", "geotiff", date="2022-07-01", columns={"offset": "boa_offset_guess"})
+    """Twelve real tiles with their table: places, continents and land cover are the table's; offsets are known, and seen."""
+    layers = {
+        "continent": {"path": "vectors/natural_earth/ne_continents.fgb", "field": "continent"},
+        "landcover": {"path": "biomes_landcover/MCD12C1.A2019001.006.IGBP.tif", "classes": "igbp"},
+    }
+    regions = open_regions(RegionLayers.model_validate(layers), base_dir=kit, source=None)
+    columns = {"offset": "boa_offset_guess"}
+    added = add(kit / "s2_satclip", "geotiff", date="2022-07-01", columns=columns, regions=regions)
     assert (added.samples, added.losses.total, added.suspects) == (12, 0, [])
     subset = open_catalog(tmp_path / "catalog").search()
+    table = pd.read_csv(kit / "s2_satclip" / "tiles_summary.csv", keep_default_na=False)
+    table = table.set_index(table["file"].str.removesuffix(".tif")).loc[list(subset.column("id"))]
+    assert list(subset.column("div:continent")) == [name or None for name in table["continent"]]
+    assert list(subset.column("div:landcover")) == list(table["igbp_mcd12c1_2019"])
+    np.testing.assert_allclose(subset.lonlat, table[["lon", "lat"]], atol=1e-5)
     assert (subset.chip_shape, subset.bands[-1]) == ((1, 12, 256, 256), "B12")
     told = pq.read_table(added.folder / "pixels.parquet").to_pylist()
     assert {row["path"] for row in told if row["offset"]} == {
