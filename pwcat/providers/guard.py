@@ -17,7 +17,6 @@ import asyncio
 import os
 import threading
 import time
-import zlib
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
@@ -58,7 +57,7 @@ def trust(href: str) -> None:
 def proxy_of(href: str) -> str | None:
     """The address of the proxy that a file is to be asked for through; ``None`` for none."""
     guard = _guard_for(href)
-    return None if guard is None else f"http://127.0.0.1:{guard.port(_number(href))}"
+    return None if guard is None else f"http://127.0.0.1:{guard.port(guard.number(_origin(href)))}"
 
 
 def gdal_options(href: str) -> dict[str, str]:
@@ -70,7 +69,7 @@ def gdal_options(href: str) -> dict[str, str]:
 def why_refused(href: str) -> str | None:
     """Why a file could not be read, if that is because of where its server led a moment ago."""
     guard = _guard_for(href)
-    why, when = guard.refusals.get(_number(href), ("", 0.0)) if guard else ("", 0.0)
+    why, when = guard.refusals.get(guard.number(_origin(href)), ("", 0.0)) if guard else ("", 0.0)
     if not why or time.monotonic() - when > REMEMBERED_S:
         return None
     return f"refused to read it: its server leads elsewhere, and {why}; see `allow_private` of the recipe's source"
@@ -104,19 +103,20 @@ def _origin(href: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
 
 
-def _number(href: str) -> int:
-    """Of the port for a server's files."""
-    return zlib.crc32(_origin(href).encode()) % PORTS
-
-
 class _Guard:
     """The proxy, in a thread of its own once it is first used."""
 
     def __init__(self) -> None:
         self.refusals: dict[int, tuple[str, float]] = {}
+        self._numbers: dict[str, int] = {}
         self._ports: dict[int, int] = {}
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def number(self, origin: str) -> int:
+        """Of the port for a server's files; the first servers have one each."""
+        with self._lock:
+            return self._numbers.setdefault(origin, len(self._numbers) % PORTS)
 
     def port(self, number: int) -> int:
         """The port with a number."""

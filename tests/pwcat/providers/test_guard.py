@@ -141,6 +141,16 @@ def test_threads_that_open_files_at_once_have_one_guard_between_them(monkeypatch
     assert len(set(asked)) == 1
 
 
+def test_servers_are_told_apart(monkeypatch):
+    """Else what one of them did is said of another, which is then not asked again."""
+    monkeypatch.setattr(guard, "_guards", {})
+    hrefs = [f"https://server{number}.example.test/a.tif" for number in range(40)]
+    for href in hrefs:
+        guard.watch(href)
+    assert len({guard.proxy_of(href) for href in hrefs}) == 40
+    assert guard.proxy_of(hrefs[7].replace("a.tif", "b.tif")) == guard.proxy_of(hrefs[7])
+
+
 def test_a_proxy_of_the_user_s_own_is_left_alone(monkeypatch):
     href = "https://five.example.test/a.tif"
     guard.watch(href)
