@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln
 
 from pwcat.errors import CatalogError
 
@@ -93,4 +92,6 @@ def _expected(n: int, total: int, m: int) -> tuple[float, float, float]:
 
 
 def _log_choose(n: int, k: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+    from scipy.special import gammaln
+
     return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0))

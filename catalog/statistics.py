@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from catalog.dispersion import describe_dispersion
 from catalog.diversity import describe_area, describe_classes, describe_coverage
 from catalog.spectral import ESTIMATOR_VERSIONS
 from catalog.sums import BIN_WIDTH, ENTROPY_UNIT, EntropyTally
@@ -71,6 +70,8 @@ def statistics_from(
         if (described := _described(tally, estimator)) or member == "spectral":
             statistics[member] = described or describe_spectral(EntropyTally(), estimator=estimator)
     if lonlat is not None:
+        from catalog.dispersion import describe_dispersion  # SciPy and pandas, which a search has no need of
+
         statistics["dispersion"] = describe_dispersion(lonlat, num_samples=n)
     layer = " × ".join(layers.get(name) or name for name in ("biome", "continent"))
     statistics["coverage"] = describe_coverage(tally.cells, num_samples=n, layer=layer)
