@@ -146,8 +146,7 @@ def render_atlas(parts: Sequence[Part], *, title: str, land: Land | None = None)
         land: beneath the map; found as for the explorer where ``None``.
     """
     land = land or land_of(dict.fromkeys(member for part in parts for member in part.subset.collections))
-    labels = [part.subset.columns(["div:biome", "div:landcover", "div:continent"]) for part in parts]
-    table = pa.concat_tables(labels)
+    table = pa.concat_tables([_labels(part) for part in parts])
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("catalog", "templates"), PackageLoader("catalog", "explorer/page")]),
         autoescape=True,
@@ -157,7 +156,10 @@ def render_atlas(parts: Sequence[Part], *, title: str, land: Land | None = None)
     )
     environment.filters["words"] = lambda name: name.replace("_", " ")
     environment.globals["number"] = _number
-    colours = _class_colours(table["div:biome"])
+    # Datasets without biomes are told apart by their names
+    by = "biome" if table["div:biome"].null_count < len(table) else "dataset"
+    labels = table["div:biome" if by == "biome" else "dataset"]
+    colours = _class_colours(labels)
     return environment.get_template("atlas.html.j2").render(
         title=title,
         parts=parts,
@@ -167,8 +169,9 @@ def render_atlas(parts: Sequence[Part], *, title: str, land: Land | None = None)
         ),
         version=version("pwcat"),
         land=land.source.partition(";")[0],
-        map=Markup(_map(parts, table["div:biome"], colours, land)),
-        biomes=colours,
+        map=Markup(_map(parts, labels, colours, land)),
+        colours=colours,
+        coloured_by=by,
         heat=_heat(table),
         histograms=[(part, Markup(svg)) for part, svg in zip(parts, _histograms(parts), strict=True)],
         galleries=_galleries(parts),
@@ -178,6 +181,11 @@ def render_atlas(parts: Sequence[Part], *, title: str, land: Land | None = None)
             for layer, words in (("biome", "Biomes"), ("landcover", "Land cover"), ("continent", "Continents"))
         },
     )
+
+
+def _labels(part: Part) -> pa.Table:
+    table = part.subset.columns(["div:biome", "div:landcover"])
+    return table.append_column("dataset", pa.repeat(pa.scalar(part.name), len(table)))
 
 
 def _number(value: Any, digits: int = 3) -> str:
@@ -192,13 +200,13 @@ def _class_colours(column: pa.ChunkedArray) -> dict[str, str]:
     return colours | ({"none": NONE} if None in counts else {})
 
 
-def _map(parts: Sequence[Part], biomes: pa.ChunkedArray, colours: Mapping[str, str], land: Land) -> str:
+def _map(parts: Sequence[Part], labels: pa.ChunkedArray, colours: Mapping[str, str], land: Land) -> str:
     lonlat = np.concatenate([part.subset.lonlat for part in parts])
-    names = np.array([name or "none" for name in biomes.to_pylist()], dtype=object)
+    names = np.array([name or "none" for name in labels.to_pylist()], dtype=object)
     there = np.isfinite(lonlat).all(axis=1)
     groups = {name: (colour, names[there] == name) for name, colour in colours.items()}
     rings = land.rings(tolerance_deg=LAND_TOLERANCE_DEG)
-    return map_svg(lonlat[there], groups, land=rings, title=f"World map of {len(lonlat):,} samples by biome")
+    return map_svg(lonlat[there], groups, land=rings, title=f"World map of {len(lonlat):,} samples")
 
 
 def _heat(table: pa.Table) -> dict[str, Any]:
@@ -209,7 +217,8 @@ def _heat(table: pa.Table) -> dict[str, Any]:
     counts = {(biome or "none", cover or "none"): n for (biome, cover), n in pairs.items()}
     most = max(counts.values(), default=1)
     shades = {pair: round(math.sqrt(n / most), 3) for pair, n in counts.items()}
-    return {"rows": rows, "columns": columns, "counts": counts, "shades": shades}
+    known = rows != ["none"] or columns != ["none"]
+    return {"rows": rows, "columns": columns, "counts": counts, "shades": shades, "known": known}
 
 
 def _ranked(column: pa.ChunkedArray) -> list[tuple[str | None, int]]:

@@ -306,7 +306,7 @@ def _correlation_table(correlations: Mapping[str, Correlation]) -> Table:
 
 
 def _last_screen(out: Path, catalog: Catalog, read_back: str, *, seconds: float) -> list[str]:
-    """What was made, where, and three commands to try, a line each; none is broken, so that they can be copied."""
+    """What was made, where, and commands to try, a line each; none is broken, so that they can be copied."""
     labels = catalog.search().table.select(["div:biome", "div:landcover"]).to_pylist()
     (biome, landcover), _ = Counter(tuple(label.values()) for label in labels if all(label.values())).most_common(1)[0]
     return [
@@ -318,6 +318,7 @@ def _last_screen(out: Path, catalog: Catalog, read_back: str, *, seconds: float)
         "",
         "[bold]Try next[/bold] (after `source .venv/bin/activate`):",
         f'  pwcat search {out}/catalog --biome "{biome}" --landcover {landcover}',
+        f"  pwcat serve {out}/catalog      # a map of it, its chips and spectra, in the browser",
         f"  pwcat plan {out}/recipes/global.yaml --catalog {out}/catalog",
         f"  pwcat correlate {out}/scores.csv --score score --by continent,biome,landcover,spectral",
     ]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -169,3 +171,17 @@ def test_an_interval_without_a_value_says_so():
     drawn = interval_svg([("a", 1.0, 0.5, 1.5, "#1"), ("b", float("nan"), float("nan"), float("nan"), "#2")], title="t")
     assert drawn.count("<circle") == 1
     assert ">none<" in drawn
+
+
+def test_datasets_without_labels_are_coloured_by_name(tiny_catalog, tmp_path):
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe", ignore=shutil.ignore_patterns("cube.zarr"))
+    path = tmp_path / "europe" / "items.parquet"
+    items = pq.read_table(path)
+    for name in ("div:biome", "div:landcover"):
+        at = items.column_names.index(name)
+        items = items.set_column(at, items.schema.field(at), pa.nulls(len(items), pa.string()))
+    pq.write_table(items, path)
+    page = render_atlas(parts_of(tmp_path / "europe"), title="Europe")
+    assert "Coloured by dataset;" in page
+    assert "samples by biome and land cover" not in page
+    assert Page(page).images == 0  # it has no cube

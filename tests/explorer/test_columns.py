@@ -169,3 +169,14 @@ def test_a_collection_without_pixels_says_so(tiny_catalog, tmp_path, served):
         assert told["pictures"] == []
         with pytest.raises(HTTPError, match="409"):
             get(f"{address}samples/0/true.png")
+
+
+def test_items_that_are_truncated_are_told_to_the_page(tiny_catalog, tmp_path, served):
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe", ignore=shutil.ignore_patterns("cube.zarr"))
+    items = tmp_path / "europe" / "items.parquet"
+    items.write_bytes(items.read_bytes()[:-100])
+    with served(tmp_path / "europe") as address:
+        with pytest.raises(HTTPError, match="409") as refused:
+            get(f"{address}samples.bin")
+        assert "items.parquet" in json.loads(refused.value.read())["error"]
+        refused.value.close()

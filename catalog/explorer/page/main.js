@@ -205,6 +205,7 @@ class Explorer {
       return element("tr", { "data-layer": layer }, element("th", { scope: "row" }, LAYERS[layer]), ...cells.map((cell) => element("td", {}, cell)));
     });
     byId("statistics").replaceChildren(...rows);
+    byId("statistics").parentElement.hidden = rows.length === 0;
     const { mean, deviation } = spectral(tally);
     byId("spectral-mean").textContent = `${fixed(mean)} ± ${fixed(deviation)} nats`;
   }
@@ -247,8 +248,9 @@ class Explorer {
     const composite = byId("composite").value;
     const { samples } = this;
     const cards = Array.from(this.order.subarray(0, this.shown), (row) => {
-      const land = samples.landcover[row] ? words(samples.names.landcover[samples.landcover[row]]) : "no land cover";
-      const biome = samples.names.biome[samples.biome[row]];
+      const name = ["landcover", "biome", "collection"].find((layer) => samples[layer][row]);
+      const land = words(samples.names[name][samples[name][row]]);
+      const biome = samples.biome[row] ? samples.names.biome[samples.biome[row]] : "no biome";
       const image = element("img", { src: `samples/${row}/${composite}.png?px=128&v=${this.facts.version}`, alt: "", loading: "lazy", width: 128, height: 128 });
       image.addEventListener("error", () => image.replaceWith(element("span", { class: "blank" }, "no picture")));
       const entropy = samples.entropy[row] === samples.entropy[row] ? `${fixed(samples.entropy[row], 2)} nats` : "";
