@@ -43,6 +43,8 @@ _RANGES: Final = (
     "div:spectral_entropy_covariance",
     "div:valid_fraction",
 )
+# Assets that hold all pixels, or say where they lie.
+_PIXELS: Final = ("cube", "pixels")
 _LISTS: Final = ("proj:code", "pwcat:split")
 
 
@@ -99,8 +101,9 @@ def collection_document(
         tally: what adds up, for the statistics of bands; ``None`` where pixels were not measured.
     """
     assets = {key: dict(asset) for key, asset in facts.assets.items()}
-    if "cube" in assets and facts.pixel_bands:
-        assets["cube"]["bands"] = _with_statistics(facts, tally)
+    held = next((key for key in _PIXELS if key in assets), None)
+    if held is not None and facts.pixel_bands:
+        assets[held]["bands"] = _with_statistics(facts, tally)
     assets["items"] = _mirror_asset(items)
     assets["stats"] = _asset("./stats.json", "application/json", ["metadata"], "Diversity statistics")
     document: dict[str, Any] = {

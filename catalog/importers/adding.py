@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -142,8 +141,9 @@ def add_dataset(
         opened, facts, size_px=wishes.size_px, rng=np.random.default_rng(wishes.seed)
     )
     catalog.mkdir(parents=True, exist_ok=True)
-    scratch = Path(mkdtemp(prefix=f"{SCRATCH}{wishes.name}-", dir=catalog))
-    try:
+    with TemporaryDirectory(prefix=SCRATCH, dir=catalog) as scratch:
+        made = Path(scratch) / wishes.name  # two levels down, so that a catalog is not seen to hold it
+        made.mkdir()
         batcher = Batcher(
             importer=opened,
             facts=facts,
@@ -152,17 +152,14 @@ def add_dataset(
             codebook=codebook,
             root=PurePosixPath(os.path.relpath(folder.resolve(), target.resolve()).replace(os.sep, "/")),
         )
-        found = _go_over(batcher, scratch, progress)
+        found = _go_over(batcher, made, progress)
         if not found.samples:
             raise NothingAdded(folder, batcher.losses)
-        added = _describe(
-            found, batcher, opened, wishes, target=target, scratch=scratch, layers=_layers(opened, regions)
-        )
-        _take_place(scratch, target)
-        write_catalog(catalog)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+        added = _describe(found, batcher, opened, wishes, target=target, scratch=made, layers=_layers(opened, regions))
+        if target.exists():
+            target.rename(Path(scratch) / "replaced")
+        made.rename(target)
+    write_catalog(catalog)
     return added
 
 
@@ -306,15 +303,3 @@ def _with_splits(items: pa.Table, wishes: Wishes) -> pa.Table:
         found = spatial_split(lonlat, val_fraction=wishes.val_fraction, block_km=wishes.block_km, seed=wishes.seed)
         splits = pa.array(found.tolist(), pa.string())
     return items.set_column(items.column_names.index("pwcat:split"), "pwcat:split", splits)
-
-
-def _take_place(scratch: Path, target: Path) -> None:
-    """The new folder in the old one's place."""
-    scratch.chmod(0o755)
-    if target.exists():
-        old = target.with_name(f"{SCRATCH}old-{target.name}")
-        target.rename(old)
-        scratch.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        scratch.rename(target)

@@ -212,7 +212,9 @@ Add = Callable[..., Added]
 def add(tmp_path: Path) -> Add:
     """Add a folder as the collection ``it``, and say what came of it."""
 
-    def adding(folder: Path, format_name: str, *, regions: Regions | None = None, **said: Any) -> Added:
+    def adding(
+        folder: Path, format_name: str, *, regions: Regions | None = None, progress: Any = None, **said: Any
+    ) -> Added:
         wishes = {name: said.pop(name) for name in list(said) if name in Wishes.__dataclass_fields__}
         return add_dataset(
             folder,
@@ -221,6 +223,7 @@ def add(tmp_path: Path) -> Add:
             importer=find_importer(format_name),
             options=Options(**said),
             regions=regions,
+            progress=progress or (lambda done, total: None),
         )
 
     return adding

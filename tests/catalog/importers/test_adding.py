@@ -93,6 +93,8 @@ def test_the_collection_has_what_a_collection_has(ssl4eo, add, tmp_path):
     assert (document["title"], document["license"]) == ("Four seasons", "CC-BY-4.0")
     assert "An offset of 1000 is removed from all samples" in document["description"]
     assert [band["name"] for band in document["summaries"]["bands"]][-2:] == ["B11", "B12"]
+    blue = next(band for band in document["assets"]["pixels"]["bands"] if band["name"] == "B02")
+    assert 700 < blue["statistics"]["mean"] < 1500
     assert document["pwcat:chip"] == {"shape": [4, 12, 32, 32], "resolution_m": 10.0}
     children = json.loads((tmp_path / "catalog" / "catalog.json").read_text())["links"]
     assert "./it/collection.json" in {link["href"] for link in children}
@@ -187,6 +189,26 @@ def test_nothing_is_written_where_nothing_can_be_read_or_the_name_is_taken(geoti
     shutil.copytree(tiny_catalog / "europe", tmp_path / "catalog" / "europe")
     with pytest.raises(CatalogError, match="was not added from elsewhere; choose another name"):
         add(geotiffs, "geotiff", name="europe", replace=True)
+
+
+def test_interrupted_it_leaves_what_was_there(geotiffs, add, tmp_path):
+    folder = add(geotiffs, "geotiff").folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def stop(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        add(geotiffs, "geotiff", replace=True, progress=stop)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.name for path in (tmp_path / "catalog").iterdir()} == {"it", "catalog.json"}
+
+
+def test_the_same_files_give_the_same_bytes(major_tom, add):
+    first = {path.name: path.read_bytes() for path in add(major_tom, "major-tom").folder.iterdir()}
+    again = {path.name: path.read_bytes() for path in add(major_tom, "major-tom", replace=True).folder.iterdir()}
+    assert again == first
 
 
 def test_what_has_moved_or_changed_since_is_told_when_it_is_read(geotiffs, add, make, tmp_path):
