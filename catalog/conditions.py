@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -46,27 +46,25 @@ class Seam:
     """Bounding boxes of items that lie across the antimeridian: few, and known before they are asked for.
 
     Attributes:
-        boxes: west, south, east and north of each, degrees; west is larger than east.
+        boxes: west and east of each, degrees; west is larger than east.
     """
 
-    boxes: tuple[tuple[float, float, float, float], ...]
+    boxes: tuple[tuple[float, float], ...]
 
-    def meets(self, bbox: Sequence[float]) -> bool:
-        """Whether one of them meets a box."""
-        west, south, east, north = bbox
+    def meets(self, west: float, east: float) -> bool:
+        """Whether one of them meets the longitudes from ``west`` to ``east``."""
         parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-        return any(
-            s <= north and n >= south and any(w <= high or e >= low for low, high in parts) for w, s, e, n in self.boxes
-        )
+        return any(first <= high or last >= low for first, last in self.boxes for low, high in parts)
 
     @property
     def edges(self) -> tuple[float, float]:
         """Their westernmost western bound and their easternmost eastern one."""
-        return min(box[0] for box in self.boxes), max(box[2] for box in self.boxes)
+        return min(west for west, _ in self.boxes), max(east for _, east in self.boxes)
 
 
-# Whether a bounding box of an item may lie across the antimeridian: it may, none does, or those that do.
-Crossing = bool | Seam
+# Whether a bounding box of an item may lie across the antimeridian: it may, none does, or those that do; which may take reading,
+# and is asked for where boxes are compared.
+Crossing = bool | Seam | Callable[[], Seam]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +208,9 @@ def bbox_overlap(bbox: Sequence[float], *, crossing: Crossing = True) -> Conditi
         crossing: which items lie across the antimeridian; what allows for them is left out where the box meets none.
     """
     west, south, east, north = bbox
-    if isinstance(crossing, Seam) and not crossing.meets(bbox):
+    if callable(crossing):
+        crossing = crossing()
+    if isinstance(crossing, Seam) and not crossing.meets(west, east):
         crossing = False
     parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     meets, values = [], [north, south]

@@ -209,11 +209,10 @@ class Items:
         if not ranges:
             return Seam(boxes=())
         found = self.engine.table(
-            f"SELECT bbox FROM read_parquet({self.address}) "  # noqa: S608
-            f"WHERE ({' OR '.join(ranges)}) AND bbox.xmin > bbox.xmax"
+            f"SELECT bbox.xmin AS west, bbox.xmax AS east FROM read_parquet({self.address}) "  # noqa: S608
+            f"WHERE ({' OR '.join(ranges)}) AND bbox.xmin > 0 AND bbox.xmax < 0 AND bbox.xmin > bbox.xmax"
         )
-        boxes = (box["bbox"] for box in found.to_pylist())
-        return Seam(boxes=tuple((box["xmin"], box["ymin"], box["xmax"], box["ymax"]) for box in boxes))
+        return Seam(boxes=tuple(zip(found["west"].to_pylist(), found["east"].to_pylist(), strict=True)))
 
     @cached_property
     def source(self) -> str:

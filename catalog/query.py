@@ -289,11 +289,10 @@ class Catalog:
         members = list(self.members.values() if wanted is None else wanted)
         for member in members:
             _ = member.items.columns, member.document  # whole, and of a version that is known, before it is asked
-        spatial = question.bbox is not None or question.filter is not None
         return conditions(
             question,
             known=_Classes(members),
-            crossing=spatial and Seam(boxes=tuple(box for member in members for box in member.items.seam.boxes)),
+            crossing=lambda: Seam(boxes=tuple(box for member in members for box in member.items.seam.boxes)),
             columns=QUERYABLES,
         )
 

@@ -489,3 +489,41 @@ def test_a_cube_of_another_dataset_is_said(europe, tiny_catalog):
         CatalogError, match=r"europe/cube\.zarr holds the chips of another dataset \(recipe [0-9a-f]{12}, not "
     ):
         open_catalog(europe).search().read(np.array([0]))
+
+
+def boxes():
+    """West and width of a chip's box in degrees, or one that starts west of the antimeridian and ends east of it."""
+    inside = st.tuples(st.floats(-179, 175), st.floats(0.1, 4)).map(lambda t: (t[0], t[0] + t[1]))
+    across = st.tuples(st.floats(178, 179.9), st.floats(-179.9, -178))
+    return st.one_of(inside, inside, inside, across)
+
+
+@settings(max_examples=30)
+@given(
+    spans=st.lists(boxes(), min_size=32, max_size=32),
+    west=st.floats(-180, 180),
+    east=st.floats(-180, 180),
+    group=st.sampled_from([3, 8, 32]),
+)
+def test_boxes_are_found_across_row_groups_and_the_antimeridian(
+    tiny_catalog, tmp_path_factory, spans, west, east, group
+):
+    folder = tmp_path_factory.mktemp("seam") / "europe"
+    shutil.copytree(tiny_catalog / "europe", folder, ignore=shutil.ignore_patterns("cube.zarr", "ledger"))
+    table = pq.read_table(folder / "items.parquet")
+    found = [{"xmin": w, "ymin": 0.0, "xmax": e, "ymax": 1.0} for w, e in sorted(spans)]
+    number = table.schema.get_field_index("bbox")
+    pq.write_table(
+        table.set_column(number, "bbox", pa.array(found, table["bbox"].type)),
+        folder / "items.parquet",
+        row_group_size=group,
+    )
+
+    def parts(first, last):
+        return [(first, last)] if first <= last else [(first, 180), (-180, last)]
+
+    meets = [any(a <= d and b >= c for a, b in parts(*span) for c, d in parts(west, east)) for span in sorted(spans)]
+    catalog = open_catalog(folder)
+    expected = [name for name, is_in in zip(table["id"].to_pylist(), meets, strict=True) if is_in]
+    assert ids(catalog.search(bbox=(west, -10, east, 10))) == expected
+    assert ids(catalog.search(filter=f"S_INTERSECTS(geometry, BBOX({west}, -10, {east}, 10))")) == expected
