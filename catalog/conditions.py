@@ -62,8 +62,8 @@ class Seam:
         return min(west for west, _ in self.boxes), max(east for _, east in self.boxes)
 
 
-# Whether a bounding box of an item may lie across the antimeridian: it may, none does, or those that do; which may take reading,
-# and is asked for where boxes are compared.
+# Whether a bounding box of an item may lie across the antimeridian: it may, none does, or those that do. To know these takes
+# reading, and is asked for where boxes are compared.
 Crossing = bool | Seam | Callable[[], Seam]
 
 
