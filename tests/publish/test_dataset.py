@@ -138,11 +138,9 @@ def test_the_preview_shows_true_colour_and_chips_too_small_have_none(everywhere,
 
 
 def test_a_split_or_label_that_is_not_there_is_left_out_or_null(everywhere, tmp_path):
-    table = everywhere.table
-    nothing = pa.nulls(len(table), pa.string())
-    for name in ("div:continent", "div:biome"):
-        table = table.set_column(table.column_names.index(name), name, nothing)
-    unlabelled = replace(everywhere, table=table).split("train")
+    nothing = pa.chunked_array([pa.nulls(len(everywhere), pa.string())])
+    own = dict.fromkeys(("div:continent", "div:biome"), nothing)
+    unlabelled = replace(everywhere, own=own, _kept={}).split("train")
     folder = build_dataset_folder(unlabelled, tmp_path / "train-only")
     assert [path.name for path in (folder / "data").iterdir()] == ["train-00000-of-00001.parquet"]
     rows = pq.read_table(folder / TRAIN, columns=["biome", "continent", "landcover"])
@@ -260,9 +258,8 @@ def test_a_sample_across_the_antimeridian_spans_the_circle(everywhere):
     def bbox_with(**changes):
         boxes = everywhere.table["bbox"].to_pylist()
         boxes[0] = {**boxes[0], **changes}
-        column = pa.array(boxes, everywhere.table.schema.field("bbox").type)
-        index = everywhere.table.column_names.index("bbox")
-        changed = replace(everywhere, table=everywhere.table.set_column(index, "bbox", column))
+        column = pa.chunked_array([pa.array(boxes, everywhere.table.schema.field("bbox").type)])
+        changed = replace(everywhere, _kept={"bbox": column})
         return dataset_facts(changed, repo=None, release=None).bbox
 
     assert bbox_with(xmin=-179.5, xmax=179.5)[::2] == (-179.5, 179.5)
