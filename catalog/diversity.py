@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog.pairs import pairs_on_earth
 from catalog.rarefaction import SIZES, rarefy
 from catalog.sums import SHARE_UNIT, AreaTally
 from pwcat.entropy import entropies, evenness, hill_number, shannon_entropy
@@ -77,27 +78,30 @@ def describe_area(area: AreaTally, *, num_samples: int, layer: str | None) -> di
     }
 
 
-def describe_coverage(cells: Mapping[tuple[str, str], int], *, num_samples: int, layer: str | None) -> dict[str, Any]:
-    """Which pairs of biome and continent hold samples, of all pairs of the biomes and continents that do.
+def describe_coverage(
+    cells: Mapping[tuple[str, str], int], *, num_samples: int, layers: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Which pairs of biome and continent hold samples, of those that are on Earth.
 
-    Not every pair is on Earth (there is no tundra in Africa), so that the share is a measure to compare datasets by,
-    over the same biomes and continents, rather than one that reaches 1.
+    Which these are is known for the layers ``resolve-2017`` and ``natural-earth``. For others ``num_on_earth`` and
+    ``share`` are ``None``, and there are but the pairs of the biomes and continents present, ``num_present``.
 
     Args:
         cells: samples by biome and continent.
         num_samples: all samples, those without either included.
-        layer: where the classes come from.
+        layers: where the classes come from.
     """
     counts: dict[str, dict[str, int]] = {}
     for (biome, continent), count in sorted(cells.items()):
         counts.setdefault(biome, {})[continent] = count
     continents = {continent for _, continent in cells}
     values = np.array([count for _, count in sorted(cells.items())], dtype=np.int64)
-    possible = len(counts) * len(continents)
+    on_earth = pairs_on_earth(layers)
     return {
         "num_cells": len(cells),
-        "num_possible": possible,
-        "share": len(cells) / possible if possible else None,
+        "num_on_earth": len(on_earth) if on_earth else None,
+        "share": len(on_earth & cells.keys()) / len(on_earth) if on_earth else None,
+        "num_present": len(counts) * len(continents),
         **_diversity(values.astype(np.float64), _resampled_counts(values)),
         "rarefied": _rarefied(values),
         "num_biomes": len(counts),
@@ -109,7 +113,7 @@ def describe_coverage(cells: Mapping[tuple[str, str], int], *, num_samples: int,
         "estimator": COVERAGE_ESTIMATOR,
         "interval": f"95 %, multinomial bootstrap of {RESAMPLES}, less its bias",
         "version": VERSION,
-        "layer": layer,
+        "layer": " × ".join(layers.get(name) or name for name in ("biome", "continent")),
     }
 
 

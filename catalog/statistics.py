@@ -1,4 +1,4 @@
-"""Statistics of a dataset, a subset, any union: ``div:statistics`` of a collection, ``statistics`` of ``stats.json``."""
+"""Statistics of a dataset, a subset, any union: ``div:statistics`` of collections, ``statistics`` of ``stats.json``."""
 
 from __future__ import annotations
 
@@ -73,8 +73,7 @@ def statistics_from(
         from catalog.dispersion import describe_dispersion  # SciPy and pandas, which a search has no need of
 
         statistics["dispersion"] = describe_dispersion(lonlat, num_samples=n)
-    layer = " × ".join(layers.get(name) or name for name in ("biome", "continent"))
-    statistics["coverage"] = describe_coverage(tally.cells, num_samples=n, layer=layer)
+    statistics["coverage"] = describe_coverage(tally.cells, num_samples=n, layers=layers)
     return statistics
 
 

@@ -34,7 +34,7 @@ PLACES = "Distance to the nearest neighbour, beside sites drawn at random"
 PLACES_CAPTION = (
     "Ratio: 1 as at random on the ground that holds sites, less where clustered.\n"
     "Globe: the same for the whole Earth. Cells: pairs of biome and continent that\n"
-    "hold samples, of all pairs of those present."
+    "hold samples, of those on Earth where the layers are known."
 )
 
 # Heights of a distribution's bars, and how many there are.
@@ -203,7 +203,8 @@ def _places_table(numbers: Mapping[str, Any]) -> Table:
 
 def _place_cells(told: Mapping[str, Any]) -> list[str]:
     apart, covered = told.get("dispersion"), told["coverage"]
-    cells = f"{covered['num_cells']} of {covered['num_possible']}"
+    on_earth = covered["num_on_earth"]
+    cells = f"{covered['num_cells']}" + (f" of {on_earth}" if on_earth else "")
     if apart is None or apart["mean_km"] is None:
         return [f"{apart['num_sites']:,}" if apart else "", *["–"] * 4, cells]
     mean = f"{apart['mean_km']:.1f} [{apart['ci_low']:.1f}, {apart['ci_high']:.1f}]"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -12,13 +13,18 @@ from skbio.diversity import alpha
 
 from catalog.diversity import describe_area, describe_classes, describe_coverage
 from catalog.extension import CLASS_LAYERS, statistics_from, statistics_of
+from catalog.pairs import pairs_on_earth
 from catalog.rarefaction import rarefy
 from catalog.statistics import describe_spectral
 from catalog.sums import AreaTally, EntropyTally
 from catalog.tally import Tally
 from pwcat.errors import CatalogError
+from pwcat.regions.continents import continents_by_land
+from pwcat.regions.vector import read_vector, vector_layer
 
 FRACTIONS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("fraction", pa.float64())]))
+# Biomes that some continent has so little of that few points may miss it.
+SMALL = {"Mangroves", "Temperate Conifer Forests", "Tropical & Subtropical Dry Broadleaf Forests"}
 CENTROID = pa.struct([pa.field("lat", pa.float64()), pa.field("lon", pa.float64())])
 
 
@@ -117,11 +123,43 @@ def test_land_cover_by_area_is_the_entropy_of_the_mean_shares_and_its_interval_t
 
 def test_coverage_counts_cells_that_hold_samples():
     cells = {("tundra", "Asia"): 5, ("tundra", "Europe"): 3, ("desert", "Africa"): 2}
-    described = describe_coverage(cells, num_samples=12, layer="b × c")
-    assert (described["num_cells"], described["num_possible"], described["share"]) == (3, 6, 0.5)
+    described = describe_coverage(cells, num_samples=12, layers={"biome": "own.fgb"})
+    assert (described["num_cells"], described["num_present"], described["share"]) == (3, 6, None)
+    assert described["layer"] == "own.fgb × continent"
     assert described["counts"] == {"desert": {"Africa": 2}, "tundra": {"Asia": 5, "Europe": 3}}
     assert described["shannon"] == pytest.approx(alpha.shannon([5, 3, 2], base=math.e))
-    assert describe_coverage({}, num_samples=2, layer=None)["share"] is None
+    assert describe_coverage({}, num_samples=2, layers={})["num_on_earth"] is None
+
+
+def test_coverage_is_of_the_pairs_on_earth_where_they_are_known():
+    layers = {"biome": "resolve-2017", "continent": "natural-earth, natural-earth-110m"}
+    cells = {("Tundra", "Asia"): 5, ("Boreal Forests/Taiga", "Asia"): 1, ("Tundra", "Africa"): 1}
+    described = describe_coverage(cells, num_samples=7, layers=layers)
+    assert described["num_on_earth"] == 62
+    assert described["share"] == 2 / 62  # there is no tundra in Africa: a fault of the labels covers nothing
+    every = dict.fromkeys(pairs_on_earth(layers) or (), 1)
+    assert describe_coverage(every, num_samples=62, layers=layers)["share"] == 1
+
+
+@pytest.mark.kit
+def test_the_pairs_on_earth_are_those_of_the_layers(kit):
+    biomes, countries = kit / "vectors/biomes/resolve_2017_biomes_simplified.fgb", kit / "vectors/natural_earth"
+    frame = read_vector(biomes, name="biome")
+    biome = vector_layer(frame, name="biome", source="kit", field="BIOME_NAME", path=biomes)
+    path = countries / "ne_110m_admin_0_countries.geojson"
+    continent = continents_by_land(read_vector(path, name="continent"), name="continent", source="kit", path=path)[0]
+    rng = np.random.default_rng(5)
+    lonlat = np.column_stack([rng.uniform(-180, 180, 200_000), np.rad2deg(np.arcsin(rng.uniform(-1, 1, 200_000)))])
+    found = Counter(zip(biome.codes(lonlat).tolist(), continent.codes(lonlat).tolist(), strict=True))
+    km2 = {
+        (biome.classes[b], continent.classes[c]): count * 510e6 / 200_000
+        for (b, c), count in found.items()
+        if b >= 0 and c >= 0
+    }
+    known = pairs_on_earth({"biome": "resolve-2017", "continent": "natural-earth"})
+    assert known is not None
+    assert {pair for pair, area in km2.items() if area > 20_000} <= known
+    assert known - km2.keys() <= {pair for pair in known if pair[0] in SMALL}
 
 
 def entropies_of(values):
