@@ -280,3 +280,12 @@ def test_the_address_keeps_the_view(visit):
     again = visit(page.evaluate("location.hash.slice(1)"))
     assert count_of(again) == count < 80
     assert again.input_value("#colour") == "landcover"
+
+
+def test_colours_of_entropy_span_all_but_the_outliers(visit, columns):
+    page = visit("by=entropy")
+    low, high = page.evaluate("[window.explorer.selection.colours.low, window.explorer.selection.colours.high]")
+    entropy = columns.values["entropy"]
+    outside = ((entropy < low) | (entropy > high)).mean()
+    assert outside <= 0.04
+    assert page.inner_text("#legend").startswith(f"≤ {low:.1f}")

@@ -130,7 +130,9 @@ class Explorer {
     byId("colour").value = this.colour;
     this.facets.draw(selection, this.colour, palette);
     this.histogram.show(selection.filters.entropy ?? null);
-    const ramp = this.colour === "entropy" ? (share) => css(palette.ramp(share)) : undefined;
+    const { range, colours } = selection;
+    const along = (share) => (range.low + share * (range.high - range.low) - colours.low) / (colours.high - colours.low);
+    const ramp = this.colour === "entropy" ? (share) => css(palette.ramp(along(share))) : undefined;
     this.histogram.draw(selection.open, tally.histogram, ramp);
     this.#drawDates();
     byId("area").setAttribute("aria-pressed", String(Boolean(selection.filters.box)));
@@ -167,11 +169,11 @@ class Explorer {
     const key = `${this.colour} ${this.palette.dark}`;
     if (this.colourKey === key) return this.kept;
     const { samples, palette, selection } = this;
-    const { low, high } = selection.range;
+    const { low, high } = selection.colours;
     if (this.colour === "entropy") {
       const steps = Array.from({ length: 256 }, (_, k) => packed(palette.ramp(k / 255)));
       const none = packed(palette.none);
-      this.kept = Uint32Array.from(samples.entropy, (value) => (value === value ? steps[Math.round((255 * (value - low)) / (high - low))] : none));
+      this.kept = Uint32Array.from(samples.entropy, (value) => (value === value ? steps[Math.max(0, Math.min(255, Math.round((255 * (value - low)) / (high - low))))] : none));
     } else {
       const table = samples.names[this.colour].map((_, number) => packed(palette.of(number)));
       this.kept = Uint32Array.from(samples[this.colour], (number) => table[number]);
@@ -185,7 +187,7 @@ class Explorer {
     if (this.colour === "entropy") {
       const bar = element("span", { class: "ramp", "aria-hidden": "true" });
       bar.style.background = `linear-gradient(to right, ${Array.from({ length: 9 }, (_, k) => css(palette.ramp(k / 8))).join(", ")})`;
-      byId("legend").replaceChildren(element("li", {}, `${fixed(selection.range.low, 1)}`, bar, `${fixed(selection.range.high, 1)} nats`));
+      byId("legend").replaceChildren(element("li", {}, `≤ ${fixed(selection.colours.low, 1)}`, bar, `≥ ${fixed(selection.colours.high, 1)} nats`));
       return;
     }
     const counts = selection.tally.counts[this.colour];

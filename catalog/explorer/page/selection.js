@@ -31,7 +31,27 @@ export class Selection {
     this.dimensions = [...samples.layers, "entropy", "days", "box"];
     this.failed = new Uint16Array(samples.rows); // a bit for each dimension whose filter a sample fails
     this.bins = Uint8Array.from(samples.entropy, (value) => (value === value ? binOf(value, this.range) : 255));
+    this.colours = this.#middle();
     this.count();
+  }
+
+  /** Bounds that all but a fiftieth of the samples at either end lie between: what colours span, lest a few outliers take them all. */
+  #middle() {
+    const counts = new Uint32Array(BINS);
+    let known = 0;
+    for (const bin of this.bins) {
+      if (bin === 255) continue;
+      counts[bin]++;
+      known++;
+    }
+    const edge = (from, step) => {
+      let [bin, passed] = [from, 0];
+      while (bin >= 0 && bin < BINS && passed + counts[bin] <= known / 50) passed += counts[(bin += step) - step];
+      return bin;
+    };
+    const { low, high } = this.range;
+    const width = (high - low) / BINS;
+    return { low: low + edge(0, 1) * width, high: low + (edge(BINS - 1, -1) + 1) * width };
   }
 
   /** Set the filter of one dimension, or take it away with null; counts are made by count(). */
