@@ -65,13 +65,13 @@ def describe_dispersion(lonlat: NDArray[np.float64], *, num_samples: int) -> dic
     """Mean distance to the nearest neighbour, ready for ``stats.json``, beside what it would be at random.
 
     ``ratio`` is the index of Clark and Evans (1954): below 1 sites are clustered, near 1 they lie as at random, and
-    above 1 they keep apart. Samples of one place are one site.
+    above 1 they keep apart. Samples of one place, to a centimetre, are one site.
 
     Args:
         lonlat: ``(n, 2)`` EPSG:4326, of the samples whose place is known.
         num_samples: all samples.
     """
-    sites = pd.DataFrame(lonlat).drop_duplicates().to_numpy(dtype=np.float64)
+    sites = _different(np.asarray(lonlat, dtype=np.float64))
     footprint = footprint_of(sites)
     n = len(sites)
     distances = _some_distances(sites)
@@ -100,6 +100,12 @@ def describe_dispersion(lonlat: NDArray[np.float64], *, num_samples: int) -> dic
 _NUMBERS = (
     "mean_km", "ci_low", "ci_high", "median_km", "uniform_km", "ratio", "globe_km", "globe_ratio",
 )  # fmt: skip
+
+
+def _different(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each place once, in order of first appearance."""
+    lon, lat = (np.rint((lonlat[:, axis] + offset) * 1e7).astype(np.int64) for axis, offset in ((0, 180.0), (1, 90.0)))
+    return np.asarray(lonlat[~pd.Series(lon << 31 | lat).duplicated().to_numpy()])
 
 
 def _means(distances_N: NDArray[np.float64]) -> dict[str, float]:

@@ -205,7 +205,7 @@ def _area_of(column: pa.ListArray) -> AreaTally:
     products = _products(rows, codes, np.rint(values / COARSE_SHARE_UNIT), len(labels))
     order = sorted(range(len(labels)), key=labels.__getitem__)
     return AreaTally(
-        num_samples=len(np.unique(rows)),
+        num_samples=1 + int(np.count_nonzero(np.diff(rows))),  # they come in order
         sums={labels[a]: int(sums[a]) for a in order if sums[a]},
         products={
             (labels[a], labels[b]): int(products[a, b])
