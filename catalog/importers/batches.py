@@ -209,14 +209,17 @@ class Batcher:
 
 
 def _ahead(importer: Importer) -> Iterator[Sequence[Found | Lost]]:
-    """What the blocks of a dataset hold, in their order; a few are read ahead."""
+    """What the blocks of a dataset hold, in their order; a few are read ahead where they are small."""
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="pwcat-add") as pool:
         ahead: deque[Future[Sequence[Found | Lost]]] = deque()
+        most = 0
         try:
             for block in importer.walk():
                 ahead.append(pool.submit(_load, importer, block))
-                if len(ahead) > READ_THREADS:
-                    yield ahead.popleft().result()
+                if len(ahead) > most:
+                    part = ahead.popleft().result()
+                    most = READ_THREADS if _bytes([one for one in part if isinstance(one, Found)]) < BATCH_BYTES else 0
+                    yield part
             while ahead:
                 yield ahead.popleft().result()
         finally:

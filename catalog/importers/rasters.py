@@ -105,6 +105,8 @@ def _read(source: Any, scale: float | None) -> Raster:
     kinds = {np.dtype(kind).kind for kind in source.dtypes}
     if not kinds <= set("uif"):
         raise RasterError(f"holds {', '.join(sorted(set(source.dtypes)))}, which are no reflectances")
+    if scale is None and set(source.dtypes) == {"uint8"}:
+        raise RasterError("holds numbers of 0 to 255, a picture and not reflectances; --scale says what they are worth")
     dn = to_dn(source.read(), nodata=source.nodata, scale=scale)
     grid = None
     if source.crs is not None:

@@ -257,11 +257,12 @@ def _chips(group: zarr.Group, part: int, *, only: int | None = None) -> NDArray[
     rows = slice(part, min(part + bands.chunks[0], bands.shape[0]))
     if only is not None:
         rows = slice(part + only, part + only + 1)
-    dn = to_dn(np.asarray(bands[rows]))
+    dn = np.empty((len(range(*rows.indices(bands.shape[0]))), *bands.shape[1:]), dtype=np.uint16)
+    for date in range(bands.shape[1]):  # each lies in a chunk of its own
+        dn[:, date] = to_dn(np.asarray(bands[rows, date]))
     if "cloud_mask" in group:
         gone = np.asarray(_array(group, "cloud_mask")[rows]) == NO_DATA_CLASS
-        if gone.any():
-            dn = np.where(gone[:, :, None], np.uint16(0), dn)
+        np.copyto(dn, 0, where=gone[:, :, None])
     return dn
 
 

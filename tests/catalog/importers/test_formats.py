@@ -105,6 +105,20 @@ class TestGeoTiffs:
         expected[0, 0, 0] = 0
         np.testing.assert_array_equal(chip, expected)
 
+    def test_pictures_are_no_reflectances(self, geotiffs, add, make):
+        picture = np.full((12, 32, 32), 200, np.uint8)
+        (geotiffs / "images" / "patch_0.tif").write_bytes(make.tif(picture, make.FRANCE))
+        (geotiffs / "images" / "patch_1.tif").write_bytes(make.tif(np.zeros((12, 5000, 8), np.uint16), make.FRANCE))
+        added = add(geotiffs, "geotiff")
+        first, second = sorted(added.losses.counts)
+        assert first.startswith("holds numbers of 0 to 255, a picture and not reflectances")
+        assert second.startswith("is no chip: 12 x 5000 x 8 pixels")
+
+    def test_one_id_is_taken_once(self, geotiffs, add, make):
+        rows = [{"fn": f"patch_{n}.tif", "date": "2021-07-01", "id": "same"} for n in range(3)]
+        make.write_csv(geotiffs / "index.csv", rows)
+        assert dict(add(geotiffs, "geotiff").losses.counts) == {"has the id of another sample": 2}
+
     def test_a_table_without_dates_or_files_is_refused_with_what_to_say(self, geotiffs, add, make):
         make.write_csv(geotiffs / "index.csv", [{"fn": "patch_0.tif"}])
         with pytest.raises(CatalogError, match=r"no column with dates.*--column datetime=NAME.*--date"):
@@ -248,6 +262,14 @@ def test_only_codecs_known_are_read(tmp_path):
 
 
 class TestFmow:
+    def test_splits_are_those_of_the_tables(self, fmow, add, tmp_path):
+        (fmow / "train.csv").rename(fmow / "test_gt.csv")
+        (fmow / "train").rename(fmow / "test_gt")
+        assert add(fmow, "fmow-sentinel").samples == 2
+        catalog = open_catalog(tmp_path / "catalog")
+        assert len(catalog.search(filter="split = 'test'")) == 2
+        assert len(catalog.search(split="train")) == 0
+
     def test_images_of_several_sizes_with_or_without_a_crs(self, fmow, add, make, tmp_path):
         added = add(fmow, "fmow-sentinel")
         assert added.samples == 2
