@@ -136,10 +136,10 @@ def _wanted(
     order = np.argsort(sizes, kind="stable")[:MOST_NAMED]
     scarce = ", ".join(f"{varied.names[k]} has {sizes[k]:,}" for k in order)
     factors = f" with equal {', '.join(agree)}" if agree else ""
-    raise CatalogError(
-        f"{n or 1:,} samples of each level{factors} were asked for, {most:,} can be had; of all samples, {scarce}: "
-        "leave out a level or a factor, or take wider classes"
-    )
+    what = f"no samples of every level{factors} are there"
+    if n is not None:
+        what = f"{n:,} samples of each level{factors} were asked for, {most:,} can be had"
+    raise CatalogError(f"{what}; of all samples, {scarce}: leave out a level or a factor, or take wider classes")
 
 
 def _scaled(shared_K: NDArray[np.int64], total: int) -> NDArray[np.int64]:

@@ -82,6 +82,10 @@ def test_a_factorial_design_has_a_subset_for_each_combination(both):
             "60 samples of each level were asked for, 32 can be had; of all samples, europe",
         ),
         ({"vary": ["continent"], "agree": ["id"]}, "unknown factor 'id'"),
+        (
+            {"vary": ["continent"], "agree": ["season", "landcover", "cloud"]},
+            "no samples of every level with equal season, landcover, cloud are there; of all samples, Africa has",
+        ),
     ],
 )
 def test_a_design_that_cannot_be_is_refused_with_what_stands_in_the_way(both, design, message):
