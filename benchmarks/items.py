@@ -228,7 +228,7 @@ def catalogs(items: int, root: Path) -> float:
 
 def show(rows: list[Row], peers: list[Row], ten: dict[int, float]) -> Table:
     table = Table(title="Items, each step in a process of its own", box=SIMPLE_HEAD)
-    for name in ("Step", "Items", "Seconds", "CPU s", "Items/s", "Peak MB", "MB written"):
+    for name in ("Step", "Items", "s", "CPU s", "Items/s", "Peak MB", "MB"):
         table.add_column(name, justify="left" if name == "Step" else "right", no_wrap=True)
     for row in [*rows, *peers]:
         took = (f"{row.seconds:,.2f}", f"{row.cpu_seconds:,.2f}")
