@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from catalog.query import open_catalog
@@ -28,14 +29,19 @@ LAYERS = {
 SPECTRA = {"spectral": "band histogram", "spectral_codebook": "codebook", "spectral_covariance": "covariance"}
 
 CLASSES = "Shannon entropy in nats [95 %], Hill numbers (effective classes), evenness"
-SPECTRAL = "Spectral entropy of samples in nats: mean [95 %], quantiles, distribution"
+SPECTRAL = r"[italic]Spectral entropy of samples in nats: mean \[95 %], quantiles, distribution[/italic]"
 SPECTRAL_CAPTION = "Codebooks differ between these datasets: entropies by them do not compare."
-PLACES = "Distance to the nearest neighbour, beside sites drawn at random"
+PLACES = "[italic]Distance to the nearest neighbour, beside sites drawn at random[/italic]"
 PLACES_CAPTION = (
     "Ratio: 1 as at random on the ground that holds sites, less where clustered.\n"
     "Globe: the same for the whole Earth. Cells: pairs of biome and continent that\n"
     "hold samples, of those on Earth where the layers are known."
 )
+
+# Columns about classes, and how wide they are at least.
+CLASS_COLUMNS = {
+    "Layer": 11, "Labelled": 9, "Shannon": 20, "Hill 0": 6, "1": 5, "2": 5, "Even": 4, "Drawn": 5,
+}  # fmt: skip
 
 # Heights of a distribution's bars, and how many there are.
 BARS = " ▁▂▃▄▅▆▇█"
@@ -65,12 +71,13 @@ def stats(data: tuple[Path, ...], at: int | None, as_json: bool) -> None:
         click.echo(json.dumps(numbers, indent=2))
         return
     console = Console()
+    console.print(f"[italic]{escape(CLASSES)}[/italic]", highlight=False)
     for title, table, caption in (
-        (CLASSES, _classes_table(numbers, sizes, rarefied=at is not None or len(parts) > 1), ""),
+        *_class_tables(numbers, sizes, rarefied=at is not None or len(parts) > 1),
         (SPECTRAL, _spectra_table(numbers), SPECTRAL_CAPTION if len(_codebooks(numbers)) > 1 else ""),
         (PLACES, _places_table(numbers), PLACES_CAPTION),
     ):
-        console.print(title, style="italic", highlight=False, markup=False)
+        console.print(title, highlight=False)
         console.print(table)
         console.print(caption, style="dim", highlight=False)
 
@@ -114,21 +121,33 @@ def _add_rarefied(numbers: dict[str, Any], at: int) -> None:
                 told[layer]["rarefied"] = sorted([*others, added], key=lambda entry: entry["num_samples"])
 
 
-def _classes_table(numbers: Mapping[str, Any], sizes: Mapping[str, int], *, rarefied: bool) -> Table:
-    alike = len({size for size in sizes.values() if size}) == 1
-    size = f"at {next(size for size in sizes.values() if size):,}" if alike else "rarefied"
-    table = _table()
-    for heading in ("Dataset", "Samples", "Shannon", "Hill 0", "1", "2", "Even", *([size] if rarefied else [])):
-        table.add_column(heading, justify="left" if heading == "Dataset" else "right", no_wrap=heading != "Dataset")
-    for name, told in numbers.items():
-        table.add_row(f"[bold]{name}[/bold]", f"[bold]{told['continent']['num_samples']:,}[/bold]")
+def _class_tables(
+    numbers: Mapping[str, Any], sizes: Mapping[str, int], *, rarefied: bool
+) -> Iterator[tuple[str, Table, str]]:
+    """A table for each dataset, below its name; they line up."""
+    asked = sorted({size for size in sizes.values() if size})
+    caption = (
+        f"Drawn: rarefied, the entropy expected in draws of {' or '.join(f'{size:,}' for size in asked)} samples."
+        if rarefied and asked
+        else ""
+    )
+    for number, (name, told) in enumerate(numbers.items()):
+        table = _table()
+        table.show_header = number == 0
+        for heading, width in CLASS_COLUMNS.items():
+            if rarefied or heading != "Drawn":
+                justify: Literal["left", "right"] = "left" if heading == "Layer" else "right"
+                table.add_column(heading, justify=justify, no_wrap=True, min_width=width)
         for layer, title in LAYERS.items():
             if layer in told:
-                table.add_row(f"  {title}", *_class_cells(told[layer], sizes[layer], rarefied=rarefied))
-        if "coverage" in told:
-            table.add_row("  biome × cont.", *_class_cells(told["coverage"], 0, rarefied=rarefied))
-        table.add_section()
-    return table
+                table.add_row(title, *_class_cells(told[layer], sizes[layer], rarefied=rarefied))
+        table.add_row("biome×cont.", *_class_cells(told["coverage"], 0, rarefied=rarefied))
+        last = number == len(numbers) - 1
+        yield (
+            f"[bold]{escape(name)}[/bold]: {told['continent']['num_samples']:,} samples",
+            table,
+            caption if last else "",
+        )
 
 
 def _class_cells(told: Mapping[str, Any], size: int, *, rarefied: bool) -> list[str]:
@@ -150,7 +169,8 @@ def _spectra_table(numbers: Mapping[str, Any]) -> Table:
     table = _table()
     for heading in ("Estimator", "Samples", "Mean", "5 %", "50 %", "95 %", "Distribution"):
         left = heading in {"Estimator", "Distribution"}
-        table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "Estimator")
+        first = heading == "Estimator"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=not first, overflow="fold")
     for member, title in SPECTRA.items():
         rows = {name: told[member] for name, told in numbers.items() if member in told}
         if not any(told["mean"] is not None for told in rows.values()):
@@ -158,7 +178,7 @@ def _spectra_table(numbers: Mapping[str, Any]) -> Table:
         low, high = _range(rows)
         table.add_row(f"[bold]{title}[/bold]", *[""] * 5, f"{low:.2f}{high:>{NUM_BARS - 4}.2f}")
         for name, told in rows.items():
-            table.add_row(f"  {name}", *_spectral_cells(told, low, high))
+            table.add_row(f"  {escape(name)}", *_spectral_cells(told, low, high))
         table.add_section()
     return table
 
@@ -195,16 +215,17 @@ def _bars(told: Mapping[str, Any], low: float, high: float) -> str:
 def _places_table(numbers: Mapping[str, Any]) -> Table:
     table = _table()
     for heading in ("Dataset", "Sites", "Mean km [95 %]", "At random", "Ratio", "Globe", "Cells"):
-        table.add_column(heading, justify="left" if heading == "Dataset" else "right", no_wrap=heading != "Dataset")
+        first = heading == "Dataset"
+        table.add_column(heading, justify="left" if first else "right", no_wrap=not first, overflow="fold")
     for name, told in numbers.items():
-        table.add_row(name, *_place_cells(told))
+        table.add_row(escape(name), *_place_cells(told))
     return table
 
 
 def _place_cells(told: Mapping[str, Any]) -> list[str]:
     apart, covered = told.get("dispersion"), told["coverage"]
     on_earth = covered["num_on_earth"]
-    cells = f"{covered['num_cells']}" + (f" of {on_earth}" if on_earth else "")
+    cells = f"{round(covered['share'] * on_earth)} of {on_earth}" if on_earth else str(covered["num_cells"])
     if apart is None or apart["mean_km"] is None:
         return [f"{apart['num_sites']:,}" if apart else "", *["–"] * 4, cells]
     mean = f"{apart['mean_km']:.1f} [{apart['ci_low']:.1f}, {apart['ci_high']:.1f}]"

@@ -49,7 +49,7 @@ def test_datasets_of_different_size_are_told_at_the_size_of_the_smallest(tiny_ca
     whole = open_catalog(tiny_catalog).search(collections="everywhere")
     whole.select(range(20)).save(tmp_path / "some.parquet")
     text = invoke(tiny_catalog / "everywhere", tmp_path / "some.parquet")
-    assert "at 20" in text
+    assert "in draws of 20 samples" in text
     counts = list(whole.stats()["continent"]["counts"].values())
     assert f"{rarefy(counts, 20).shannon:.3f}" in text
 
