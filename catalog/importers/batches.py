@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -140,13 +140,12 @@ class Batcher:
             yield self._batch(held)
 
     def _samples(self) -> Iterator[Found]:
-        for part in _ahead(self.importer):
-            for found in part:
-                kept = self._checked(found) if isinstance(found, Found) else found
-                if isinstance(kept, Lost):
-                    self.losses.add(kept)
-                else:
-                    yield kept
+        for found in _ahead(self.importer):
+            kept = self._checked(found) if isinstance(found, Found) else found
+            if isinstance(kept, Lost):
+                self.losses.add(kept)
+            else:
+                yield kept
 
     def _checked(self, found: Found) -> Found | Lost:
         """The sample if it is like the others; else why it is left out."""
@@ -208,10 +207,10 @@ class Batcher:
                 yield found.sample.id, str(check).replace("metadata says", "what is removed is")
 
 
-def _ahead(importer: Importer) -> Iterator[Sequence[Found | Lost]]:
-    """What the blocks of a dataset hold, in their order; a few are read ahead where they are small."""
+def _ahead(importer: Importer) -> Iterator[Found | Lost]:
+    """What the blocks of a dataset hold, in their order; a few blocks are read ahead where they are small."""
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="pwcat-add") as pool:
-        ahead: deque[Future[Sequence[Found | Lost]]] = deque()
+        ahead: deque[Future[deque[Found | Lost]]] = deque()
         most = 0
         try:
             for block in importer.walk():
@@ -219,16 +218,23 @@ def _ahead(importer: Importer) -> Iterator[Sequence[Found | Lost]]:
                 if len(ahead) > most:
                     part = ahead.popleft().result()
                     most = READ_THREADS if _bytes([one for one in part if isinstance(one, Found)]) < BATCH_BYTES else 0
-                    yield part
+                    yield from _handed(part)
             while ahead:
-                yield ahead.popleft().result()
+                yield from _handed(ahead.popleft().result())
         finally:
             for future in ahead:
                 future.cancel()
 
 
-def _load(importer: Importer, block: Block | Lost) -> Sequence[Found | Lost]:
-    return [block] if isinstance(block, Lost) else list(importer.load(block))
+def _load(importer: Importer, block: Block | Lost) -> deque[Found | Lost]:
+    return deque([block] if isinstance(block, Lost) else importer.load(block))
+
+
+def _handed(part: deque[Found | Lost]) -> Iterator[Found | Lost]:
+    """The samples of a block, which are its no more: pixels that share memory with others get some of their own."""
+    while part:
+        found = part.popleft()
+        yield Found(found.sample, found.dn_TBHW.copy()) if isinstance(found, Found) else found
 
 
 def _bytes(held: list[Found]) -> int:
