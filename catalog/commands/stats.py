@@ -79,7 +79,7 @@ def stats(data: tuple[Path, ...], at: int | None, as_json: bool) -> None:
     ):
         console.print(title, highlight=False)
         console.print(table)
-        console.print(caption, style="dim", highlight=False)
+        console.print(caption + "\n" if caption else "", style="dim", highlight=False)
 
 
 def _parts(data: tuple[Path, ...]) -> dict[str, Subset]:
