@@ -26,7 +26,7 @@ format: $(READY) ## ruff's fixes and formatting
 	$(BIN)/ruff format .
 
 bench: $(READY) ## seconds, memory and ratios to peers: the road, places, labels, scenes, pixels, cubes, builds
-	@for name in road plan label search materialize cube build items query diversity explorer; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in road plan label search materialize cube build items query diversity explorer serve; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist pwcat-demo

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from catalog.engine import Engine
+from catalog.explorer import explorer_routes
 from catalog.places import read_json
 from catalog.query import Catalog
 from catalog.serving.api import stac_api
@@ -42,11 +42,9 @@ def make_app(catalog: Catalog, *, limits: Limits = _NO_LIMITS, origins: Sequence
     finder = Finder(
         database=database, members={name: member.items for name, member in catalog.members.items()}, limits=limits
     )
-    explorer = _explorer(catalog)
-    client = CatalogClient(catalog=catalog, finder=finder, limits=limits, explorer=EXPLORER if explorer else None)
+    client = CatalogClient(catalog=catalog, finder=finder, limits=limits, explorer=EXPLORER)
     app = stac_api(client, catalog=catalog, title=_title(catalog), limits=limits, origins=origins)
-    if explorer:
-        app.router.routes.append(explorer)
+    app.router.routes.append(Mount(EXPLORER, routes=explorer_routes(catalog)))
     return app
 
 
@@ -77,14 +75,6 @@ def serve(
         listen(app, host=host, port=port, started=started)
     except OSError as exc:
         raise CatalogError(f"cannot listen on {host}:{port}: {exc.strerror}; --port 0 takes a free port") from exc
-
-
-def _explorer(catalog: Catalog) -> Mount | None:
-    if importlib.util.find_spec("catalog.explorer") is None:
-        return None
-    from catalog.explorer import explorer_routes
-
-    return Mount(EXPLORER, routes=explorer_routes(catalog))
 
 
 def _title(catalog: Catalog) -> str:

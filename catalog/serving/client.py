@@ -46,7 +46,7 @@ class CatalogClient(BaseCoreClient):
         catalog: that is served.
         finder: of their items.
         limits: of a request.
-        explorer: path of the page for people, where there is one.
+        explorer: path of the page for people.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CatalogClient(BaseCoreClient):
         catalog: Catalog,
         finder: Finder,
         limits: Limits,
-        explorer: str | None,
+        explorer: str,
     ) -> None:
         super().__init__(base_conformance_classes=[*CONFORMANCE], landing_page_id="pwcat")
         self.catalog, self.finder = catalog, finder
@@ -66,7 +66,7 @@ class CatalogClient(BaseCoreClient):
 
     def landing_page(self, request: Request, **kwargs: Any) -> Response:
         """What this is, what it conforms to, where to go on; people are sent to the explorer."""
-        if self.explorer and "text/html" in request.headers.get("accept", ""):
+        if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse(f"{self._addresses(request).root}{self.explorer}")
         root = self._addresses(request).root
         page = self._landing_page(
@@ -76,7 +76,7 @@ class CatalogClient(BaseCoreClient):
             link(QUERYABLES_REL, f"{root}/queryables", SCHEMA, title="Names that a filter may use"),
             link(SORTABLES_REL, f"{root}/sortables", SCHEMA, title="Names that can be sorted by"),
             link("service-desc", f"{root}/api", "application/vnd.oai.openapi+json;version=3.1", title="OpenAPI"),
-            *([link("service-doc", f"{root}{self.explorer}", "text/html", title="Explorer")] if self.explorer else []),
+            link("service-doc", f"{root}{self.explorer}", "text/html", title="Explorer"),
             *(self._child(self._addresses(request), name) for name in self.documents),
         ]
         return document(page)

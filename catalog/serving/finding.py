@@ -96,9 +96,13 @@ class Finder:
         """One item; ``None`` where there is none of that id."""
         with self.database.session() as session:
             part = _Part(name=collection, items=self.members[collection], condition=Condition("id = ?", [item]))
-            query = part.select("file_row_number")
-            rows = session.read(query.sql, query.values)["file_row_number"].to_pylist()[:1]
-            return _fetch(session, part, rows, Wanted()) if rows else None
+            query = part.select(_listed(Wanted().columns(part.items.columns)))
+            found = session.read(f"{query.sql} LIMIT 1", query.values)
+        return found if len(found) else None
+
+
+def _listed(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in columns)
 
 
 def _part(name: str, items: Items, asked: Search) -> _Part:
@@ -154,7 +158,7 @@ def _runs(places: Sequence[_Place]) -> Iterator[tuple[_Part, list[int]]]:
 
 def _fetch(session: Session, part: _Part, rows: Sequence[int], wanted: Wanted) -> pa.Table:
     """The wanted columns of some rows of a collection, in the order given."""
-    columns = ", ".join(f'"{name}"' for name in wanted.columns(part.items.columns))
+    columns = _listed(wanted.columns(part.items.columns))
     listed = ", ".join(map(str, rows))
     # The bounds let row groups that hold none of them be passed over.
     table = session.read(

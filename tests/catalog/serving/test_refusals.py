@@ -305,3 +305,9 @@ def test_an_address_in_use_is_told(root):
         taken.listen()
         with pytest.raises(CatalogError, match=r"cannot listen on 127.0.0.1:\d+: .*; --port 0 takes a free port"):
             serve(open_catalog(root), port=taken.getsockname()[1])
+
+
+def test_browsers_are_sent_to_the_explorer(client):
+    page = client.get("/", headers={"accept": "text/html,*/*"})
+    assert page.url.path.rstrip("/") == "/explorer"
+    assert page.headers["content-type"].startswith("text/html")
