@@ -20,6 +20,7 @@ __all__ = ["Database", "Session", "settings_of"]
 
 log = logging.getLogger(__name__)
 
+AGAIN_S = 0.05
 _BROKEN = "the database failed; the server's log says more"
 _BUSY = "the server is busy with other searches; try again in a moment"
 
@@ -33,7 +34,7 @@ class Session:
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, *, seconds: float) -> None:
         self._cursor, self._seconds = cursor, seconds
-        self._lock, self._open, self._late = threading.Lock(), True, False
+        self._lock, self._ended, self._late = threading.Lock(), threading.Event(), False
         self.broken = False
 
     def read(self, sql: str, values: Sequence[Any]) -> pa.Table:
@@ -63,16 +64,21 @@ class Session:
             raise RefusedError(f"the search cannot be answered: {_first_line(exc)}") from exc
 
     def stop(self) -> None:
-        """End the query that is running, and refuse further ones; for a timer's thread."""
-        with self._lock:
-            if self._open:
-                self._late = True
-                self._cursor.interrupt()
+        """End the query that is running, and refuse further ones; for a timer's thread, which it keeps until the session ends.
+
+        An interrupt that comes just before a query begins is lost on it, so that one is not enough.
+        """
+        self._late = True
+        while not self._ended.is_set():
+            with self._lock:
+                if not self._ended.is_set():
+                    self._cursor.interrupt()
+            self._ended.wait(AGAIN_S)
 
     def close(self) -> None:
         """Give the cursor back; a timer that is late finds it closed."""
+        self._ended.set()
         with self._lock:
-            self._open = False
             self._cursor.close()
 
     def _too_slow(self) -> RefusedError:
