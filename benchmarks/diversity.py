@@ -28,10 +28,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy.stats import entropy
 
-from catalog.codebook import fit_codebook
+from catalog.measures.codebook import fit_codebook
+from catalog.measures.statistics import statistics_of
+from catalog.measures.tally import Tally, sum_tallies
 from catalog.spectral import measure, spectral_entropy
-from catalog.statistics import statistics_of
-from catalog.tally import Tally, sum_tallies
 from pwcat import entropy as in_numpy
 from pwcat.cube import Cube, CubeSpec, create_cube, encode_shard, open_cube, write_coordinates, write_shard
 

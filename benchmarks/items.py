@@ -31,14 +31,14 @@ from pyproj import Transformer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from catalog.collection import CollectionFacts
-from catalog.describing import write_part
-from catalog.features import features
 from catalog.items import item_rows, list_column
-from catalog.merging import merge_catalogs
-from catalog.mirror import open_items, sorted_items, write_items
+from catalog.measures.tally import Tally, sum_tallies
+from catalog.stac.collection import CollectionFacts
+from catalog.stac.describing import write_part
+from catalog.stac.features import features
+from catalog.stac.merging import merge_catalogs
+from catalog.stac.mirror import open_items, sorted_items, write_items
 from catalog.store import write_collection
-from catalog.tally import Tally, sum_tallies
 from pwcat.building.execution import LOCAL_SHARDS
 from pwcat.recipe import Chip
 from pwcat.sites.columns import hilbert_order
@@ -136,7 +136,7 @@ def parts(root: Path) -> Path:
 
 
 def merged(root: Path) -> Path:
-    from catalog.describing import part_tally
+    from catalog.stac.describing import part_tally
 
     files = sorted((root / "parts").glob("*.parquet"))
     tally = sum_tallies(part_tally(file) for file in files)

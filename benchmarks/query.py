@@ -81,7 +81,7 @@ def make_items(folder: Path, n: int) -> None:
     """A collection of so many items, without a cube."""
     from catalog.extension import SCHEMA_URI
     from catalog.items import item_rows, list_column
-    from catalog.mirror import write_items
+    from catalog.stac.mirror import write_items
     from pwcat.recipe import Chip
     from pwcat.regions.vector import read_vector, vector_layer
     from pwcat.sites.columns import hilbert_order
@@ -241,8 +241,8 @@ def walked(root: Path, n: int) -> Row:
     """A static catalog of some of the items, walked by pystac; extrapolated to all of them."""
     import pystac
 
-    from catalog.features import features
-    from catalog.mirror import read_items
+    from catalog.stac.features import features
+    from catalog.stac.mirror import read_items
 
     path = root / str(n) / "global" / "items.parquet"
     some = read_items(path).slice(0, WALKED)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog.measures.rarefaction import SIZES, rarefy
+from catalog.measures.sums import SHARE_UNIT, AreaTally
 from catalog.pairs import pairs_on_earth
-from catalog.rarefaction import SIZES, rarefy
-from catalog.sums import SHARE_UNIT, AreaTally
 from pwcat.entropy import entropies, evenness, hill_number, shannon_entropy
 
 __all__ = ["describe_area", "describe_classes", "describe_coverage", "evenness", "hill_number", "shannon_entropy"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
-    from catalog.statistics import statistics_from, statistics_of
+    from catalog.measures.statistics import statistics_from, statistics_of
 
 __all__ = [
     "CLASS_LAYERS",
@@ -31,7 +31,7 @@ _STATISTICS = ("statistics_from", "statistics_of")
 def __getattr__(name: str) -> Any:
     if name not in _STATISTICS:
         raise AttributeError(f"module 'catalog.extension' has no attribute {name!r}")
-    return getattr(import_module("catalog.statistics"), name)
+    return getattr(import_module("catalog.measures.statistics"), name)
 
 
 # Versions that are read; the last is the one that is written.

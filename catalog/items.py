@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from catalog.extension import SCHEMA_URI
-from catalog.outlines import BBOX, outline_columns
+from catalog.stac.outlines import BBOX, outline_columns
 from pwcat.recipe import Chip
-from pwcat.sites.tables import FRACTIONS
+from pwcat.sites.schema import FRACTIONS
 
 __all__ = [
     "ASSET",

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog.conditions import Classes, Condition, Question, Seam, Times, conditions
-from catalog.engine import Engine, Items
-from catalog.places import Folder, Place, open_place, read_json
-from catalog.queryables import QUERYABLES
+from catalog.querying.conditions import Classes, Condition, Question, Seam, Times, conditions
+from catalog.querying.engine import Engine, Items
+from catalog.querying.places import Folder, Place, open_place, read_json
+from catalog.querying.queryables import QUERYABLES
 from catalog.subset import Subset, rows_of
 from pwcat.errors import CatalogError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pystac
 
-    from catalog.nearness import Near
+    from catalog.querying.nearness import Near
     from pwcat.cube import Cube
 
 __all__ = ["QUERYABLES", "Catalog", "Collection", "open_catalog"]
@@ -223,7 +223,7 @@ class Catalog:
         Raises:
             CatalogError: a name, class, date or filter that is not known or makes no sense.
         """
-        from catalog.nearness import nearer_than, surroundings
+        from catalog.querying.nearness import nearer_than, surroundings
 
         question = Question(
             biome=biome, landcover=landcover, continent=continent, ecoregion=ecoregion, landcover_share=landcover_share,

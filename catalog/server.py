@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from catalog.engine import Engine
 from catalog.explorer import explorer_routes
-from catalog.places import read_json
 from catalog.query import Catalog
+from catalog.querying.engine import Engine
+from catalog.querying.places import read_json
 from catalog.serving.api import stac_api
 from catalog.serving.client import CatalogClient
 from catalog.serving.database import Database, settings_of

@@ -5,7 +5,7 @@ its Shannon entropy; the mean over bands that have data. Within [0, ln 256]. It 
 :func:`pwcat.entropy.spectral_entropy` says in NumPy, about ten times as fast, and equal but for rounding (1e-12).
 
 ``codebook``: pixels are counted to the nearest of up to 128 reflectance vectors, and the entropy is that of these
-counts, jointly over bands. Within [0, ln 128]. Two numbers compare only under one codebook (:mod:`catalog.codebook`).
+counts, jointly over bands. Within [0, ln 128]. Two numbers compare only under one codebook (:mod:`catalog.measures.codebook`).
 
 ``covariance``: the entropy of the eigenvalues of the bands' covariance over pixels, as shares of their sum: 0 where the
 spectrum varies along one direction, ln(bands) where it varies alike along all. Its exponential is the effective rank of
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.codebook import Codebook
+from catalog.measures.codebook import Codebook
 from pwcat.entropy import entropies
 from pwcat.errors import CatalogError
 
@@ -160,7 +160,7 @@ def _blocks(n: int) -> Iterator[slice]:
 
 
 def _measure(chips_NTBP: NDArray[np.uint16], codebook: Codebook | None, joint: bool) -> _Part:
-    from catalog.kernels import BIN_OF_DN, band_counts
+    from catalog.measures.kernels import BIN_OF_DN, band_counts
 
     n, times, bands, pixels = chips_NTBP.shape
     counts, entropies_N = np.zeros((bands, KEPT_BINS), dtype=np.int64), np.empty(n)
@@ -187,7 +187,7 @@ def _joint(
     chips_NTBP: NDArray[np.uint16], codebook: Codebook | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Entropies by codebook and covariance, ``(n,)`` each."""
-    from catalog.kernels import LANES, chip_moments, nearest_centres, valid_pixels
+    from catalog.measures.kernels import LANES, chip_moments, nearest_centres, valid_pixels
 
     n, times, bands, pixels = chips_NTBP.shape
     room_BM = np.zeros(

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.codebook import Codebook
-from catalog.collection import CollectionFacts, collection_document, slim_document
-from catalog.describing import describe_shards, part_tally, read_part, settled_codebook
 from catalog.items import STAC_VERSION
-from catalog.made import facts_of, sources_of
-from catalog.mirror import sorted_items, write_items
-from catalog.statistics import lonlat_of, statistics_from
-from catalog.tally import Tally, sum_tallies
+from catalog.measures.codebook import Codebook
+from catalog.measures.statistics import lonlat_of, statistics_from
+from catalog.measures.tally import Tally, sum_tallies
+from catalog.stac.collection import CollectionFacts, collection_document, slim_document
+from catalog.stac.describing import describe_shards, part_tally, read_part, settled_codebook
+from catalog.stac.made import facts_of, sources_of
+from catalog.stac.mirror import sorted_items, write_items
 from pwcat.atomic import replacing
 from pwcat.building.ledger import read_ledger
 from pwcat.building.standing import OnStanding, Standing, untold
@@ -183,7 +183,7 @@ def write_collection(
 
     Args:
         folder: of the collection; its name is that of the collection.
-        items: columns of :data:`catalog.items.ITEM_SCHEMA`, or parts of them that :func:`catalog.describing.write_part` wrote.
+        items: columns of :data:`catalog.items.ITEM_SCHEMA`, or parts of them, of :func:`catalog.stac.describing.write_part`.
             What is the same for all samples may be left out; assets may be others than chips of a cube.
         tally: of all of them.
         metadata: what else is known.

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog.queryables import COLUMN_TYPES, LAYERS
+from catalog.querying.queryables import COLUMN_TYPES, LAYERS
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from catalog.conditions import Condition
-    from catalog.engine import Items
     from catalog.query import Collection
+    from catalog.querying.conditions import Condition
+    from catalog.querying.engine import Items
 
 __all__ = ["ChipDataset", "Subset", "load_subset", "rows_of"]
 
@@ -272,22 +272,22 @@ class Subset:
         Raises:
             CatalogError: the limit is below 1, or the classes are unknown.
         """
-        from catalog.drawing import draw
+        from catalog.subsets.drawing import draw
 
         return draw(self, limit, by=by, seed=seed)
 
     def __or__(self, other: Subset) -> Subset:
-        from catalog.sets import union
+        from catalog.subsets.sets import union
 
         return union(self, other)
 
     def __and__(self, other: Subset) -> Subset:
-        from catalog.sets import intersection
+        from catalog.subsets.sets import intersection
 
         return intersection(self, other)
 
     def __sub__(self, other: Subset) -> Subset:
-        from catalog.sets import difference
+        from catalog.subsets.sets import difference
 
         return difference(self, other)
 
@@ -341,7 +341,7 @@ class Subset:
         Args:
             path: the file; the collections are noted relative to it, so that they can be moved together.
         """
-        from catalog.saved import save_subset
+        from catalog.subsets.saved import save_subset
 
         return save_subset(self, Path(path))
 
@@ -352,7 +352,7 @@ class Subset:
         Raises:
             CatalogError: it is no subset, or its parents have changed.
         """
-        from catalog.saved import read_subset
+        from catalog.subsets.saved import read_subset
 
         return read_subset(Path(path))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from catalog.collection import EXTENSIONS
+from catalog.stac.collection import EXTENSIONS
 from publish.facts import Band, DatasetFacts
 from publish.items import ITEMS_PATH
 from publish.shards import Shard

@@ -31,7 +31,8 @@ from pwcat.sensors.choice import SensorChoice, choose_sensors
 from pwcat.sensors.frozen import PLAN_NOTE, remove_sensors, write_sensors
 from pwcat.sites.drawing import OnDrawn, choose_sites, unheard
 from pwcat.sites.locators import NominalLocator, SceneLocator
-from pwcat.sites.tables import PLAN_SCHEMA, to_tables
+from pwcat.sites.schema import PLAN_SCHEMA
+from pwcat.sites.tables import to_tables
 from pwcat.spectra.choice import SpectralChoice, choose_by_spectrum
 
 __all__ = [

@@ -12,12 +12,12 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
-from catalog.codebook import read_codebook
 from catalog.importers import IMPORTERS, find_importer, recognise
 from catalog.importers.adding import Added, NothingAdded, Wishes, add_dataset
 from catalog.importers.batches import Losses
 from catalog.importers.importer import Options
 from catalog.importers.progress import show_adding
+from catalog.measures.codebook import read_codebook
 from pwcat.commands import DEFAULT_CATALOG
 from pwcat.errors import CatalogError
 from pwcat.layers import RegionLayers

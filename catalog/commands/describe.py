@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from catalog.codebook import read_codebook
 from catalog.commands.bars import bar
-from catalog.describing import CODEBOOK, PARTS
+from catalog.measures.codebook import read_codebook
+from catalog.stac.describing import CODEBOOK, PARTS
 from catalog.store import describe, write_catalog
 from pwcat.errors import CatalogError
 

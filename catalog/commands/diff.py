@@ -19,8 +19,8 @@ TITLES = {"continent": "Continent", "biome": "Biome", "ecoregion": "Ecoregion", 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def diff(a: str, b: str, as_json: bool) -> None:
     """Compare A and B, subsets or folders of datasets: counts, diversity, shared samples, distances."""
-    from catalog.comparing import compare
     from catalog.subset import load_subset
+    from catalog.subsets.comparing import compare
 
     told = compare(load_subset(a), load_subset(b))
     if as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from catalog.commands.bars import bar
-from catalog.export import MOST_ITEMS, export_static
+from catalog.stac.export import MOST_ITEMS, export_static
 
 __all__ = ["export"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from catalog.merging import merge_catalogs
+from catalog.stac.merging import merge_catalogs
 
 __all__ = ["merge"]
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from catalog.commands.asking import GroupedCommand, asked, search_options, shown_place
-from catalog.queryables import LAYERS
+from catalog.querying.queryables import LAYERS
 from catalog.subset import Subset
 
 __all__ = ["search", "show_samples"]

@@ -106,7 +106,7 @@ def _smallest(numbers: Mapping[str, Any], layer: str) -> int:
 
 def _rarefied(told: Mapping[str, Any], size: int) -> dict[str, Any] | None:
     """Diversity in draws of so many samples; ``None`` where there are fewer, or no counts."""
-    from catalog.rarefaction import rarefy
+    from catalog.measures.rarefaction import rarefy
 
     if not 0 < size <= told["num_labelled"] or "counts" not in told:
         return None

@@ -96,8 +96,8 @@ def match(
     pwcat subset match catalog --vary continent --level Europe --level Asia \\
       --match season,cloud,landcover -o europe-or-asia
     """
-    from catalog.matching import match as matched
     from catalog.subset import load_subset
+    from catalog.subsets.matching import match as matched
 
     varied, agreeing = ([name.strip() for name in text.split(",") if name.strip()] for text in (vary, agree))
     found = matched(load_subset(data), vary=varied, agree=agreeing, levels=list(levels) or None, n=n, seed=seed)
@@ -118,8 +118,8 @@ def match(
 @JSON
 def nest(data: str, sizes: str, by: str | None, seed: int, out: Path, as_json: bool) -> None:
     """Subsets of DATA of growing size, each of which holds all smaller ones."""
-    from catalog.matching import nest as nested
     from catalog.subset import load_subset
+    from catalog.subsets.matching import nest as nested
 
     try:
         numbers = [int(size.strip().replace("_", "")) for size in sizes.split(",")]
@@ -138,8 +138,8 @@ def nest(data: str, sizes: str, by: str | None, seed: int, out: Path, as_json: b
 @JSON
 def split(data: str, val_fraction: float, block_km: float, seed: int, out: Path, as_json: bool) -> None:
     """DATA with a split of its own: whole blocks of land go to train or to val."""
-    from catalog.matching import block_split
     from catalog.subset import load_subset
+    from catalog.subsets.matching import block_split
 
     found = block_split(load_subset(data), val_fraction=val_fraction, block_km=block_km, seed=seed)
     counts = {name: len(found.split(name)) for name in ("train", "val")}
@@ -153,8 +153,8 @@ def split(data: str, val_fraction: float, block_km: float, seed: int, out: Path,
 @JSON
 def show(file: Path, as_json: bool) -> None:
     """What a subset's FILE holds: its query, its datasets, its hash; and whether these are still what they were."""
-    from catalog.saved import read_notes
     from catalog.subset import Subset
+    from catalog.subsets.saved import read_notes
 
     notes = read_notes(file)
     found = Subset.load(file)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from catalog.validation import ITEMS, validate_catalog
+from catalog.stac.validation import ITEMS, validate_catalog
 
 __all__ = ["validate"]
 

@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from catalog.explorer.columns import Columns, read_columns
 from catalog.explorer.pictures import COMPOSITES, composites_of, encode_png, render, spectrum
 from catalog.land import land_of
-from catalog.places import Folder
+from catalog.querying.places import Folder
 from catalog.subset import Subset, load_subset
 from pwcat.errors import CatalogError, PwcatError
 from pwcat.maps import COLOURS

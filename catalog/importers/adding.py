@@ -17,16 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.codebook import Codebook, write_codebook
-from catalog.describing import CODEBOOK
 from catalog.importers.batches import PLACES, Batcher, Losses, codebook_of
 from catalog.importers.entry import entry_of
 from catalog.importers.importer import Facts, Importer, Options
 from catalog.importers.labels import require_known_layers
 from catalog.importers.pixels import DOCUMENT, PIXELS, VERSION
 from catalog.importers.published import Published
+from catalog.measures.codebook import Codebook, write_codebook
+from catalog.measures.tally import Tally
+from catalog.stac.describing import CODEBOOK
 from catalog.store import write_catalog, write_collection
-from catalog.tally import Tally
 from pwcat.errors import CatalogError
 from pwcat.regions import Regions
 from pwcat.splits import spatial_split

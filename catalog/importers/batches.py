@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from catalog.codebook import Codebook, fit_codebook
 from catalog.importers.importer import Block, Facts, Found, Grid, Importer, Lost, Sample
 from catalog.importers.labels import label, lonlat_of, metres_of
 from catalog.importers.numbers import remove_offset, valid_fraction
 from catalog.importers.pixels import centre_window
 from catalog.importers.rows import rows_of_items
+from catalog.measures.codebook import Codebook, fit_codebook
+from catalog.measures.tally import Tally
 from catalog.spectral import measure
-from catalog.tally import Tally
 from pwcat.errors import CatalogError
 from pwcat.pixels.harmonise import check_offset
 from pwcat.regions import Regions

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from catalog.collection import PARQUET, CollectionFacts
-from catalog.describing import CODEBOOK
 from catalog.importers.importer import Facts, Importer
 from catalog.importers.pixels import DOCUMENT, PIXELS
+from catalog.stac.collection import PARQUET, CollectionFacts
+from catalog.stac.describing import CODEBOOK
 from pwcat.cube import NODATA, OFFSET, SCALE, SENTINEL2_BANDS
 
 __all__ = ["entry_of"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from catalog.importers.importer import Grid, Sample
 from catalog.importers.labels import Labels, to_lonlat
 from catalog.items import ASSET, ITEM_SCHEMA, list_column
-from catalog.outlines import bounding_boxes
 from catalog.spectral import SpectralMeasures
+from catalog.stac.outlines import bounding_boxes
 
 __all__ = ["MEDIA_TYPES", "outlines", "rows_of_items"]
 

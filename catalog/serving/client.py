@@ -13,9 +13,8 @@ from stac_fastapi.types.core import BaseCoreClient
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from catalog.features import features
-from catalog.places import Folder
 from catalog.query import Catalog, Collection
+from catalog.querying.places import Folder
 from catalog.serving.asked import Search
 from catalog.serving.collections import SORTABLE, search_collections
 from catalog.serving.documents import GEOJSON, JSON, SCHEMA, Addresses, document, link, next_link
@@ -24,6 +23,7 @@ from catalog.serving.finding import Finder, Found
 from catalog.serving.limits import Limits
 from catalog.serving.refusals import RefusedError
 from catalog.serving.schemas import queryables, sortables
+from catalog.stac.features import features
 
 __all__ = ["CatalogClient", "Queryables", "Sortables"]
 

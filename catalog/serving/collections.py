@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from catalog.conditions import moment
+from catalog.querying.conditions import moment
 from catalog.serving.asked import Search
 from catalog.serving.conditions import bbox_of
 from catalog.serving.limits import Limits

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from catalog.conditions import Condition, Question, conditions
-from catalog.cql2_sql import to_sql
-from catalog.queryables import QUERYABLES
+from catalog.querying.conditions import Condition, Question, conditions
+from catalog.querying.cql2_sql import to_sql
+from catalog.querying.queryables import QUERYABLES
 from catalog.serving.asked import CRS84, Search
 from catalog.serving.limits import Limits
 from catalog.serving.refusals import RefusedError

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from catalog.engine import Engine
+from catalog.querying.engine import Engine
 from catalog.serving.limits import Limits
 from catalog.serving.refusals import RefusedError
 

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from catalog.features import Whereabouts
+from catalog.stac.features import Whereabouts
 
 __all__ = ["GEOJSON", "JSON", "SCHEMA", "Addresses", "document", "link", "next_link"]
 

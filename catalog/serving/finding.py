@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalog.conditions import Condition
-from catalog.engine import Items
 from catalog.items import ITEM_SCHEMA
-from catalog.queryables import QUERYABLES
+from catalog.querying.conditions import Condition
+from catalog.querying.engine import Items
+from catalog.querying.queryables import QUERYABLES
 from catalog.serving.asked import Search
 from catalog.serving.conditions import condition_of, require_modest
 from catalog.serving.database import Database, Session

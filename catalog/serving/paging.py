@@ -16,7 +16,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from catalog.conditions import Condition
+from catalog.querying.conditions import Condition
 from catalog.serving.asked import Search, SortBy
 from catalog.serving.refusals import RefusedError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from catalog.query import Collection
-from catalog.queryables import ALL, LAYERS, Queryable
+from catalog.querying.queryables import ALL, LAYERS, Queryable
 
 __all__ = ["queryables", "sortables"]
 

@@ -12,10 +12,10 @@ import pystac
 import pytest
 from click.testing import CliRunner
 
-from catalog.export import MOST_ITEMS
 from catalog.extension import require_known_version, statistics_of
-from catalog.mirror import read_items
-from catalog.validation import DocumentCheck
+from catalog.stac.export import MOST_ITEMS
+from catalog.stac.mirror import read_items
+from catalog.stac.validation import DocumentCheck
 from pwcat.cli import cli
 from pwcat.errors import CatalogError
 
@@ -187,7 +187,7 @@ def test_an_export_is_a_static_catalog_that_pystac_walks(catalog, tmp_path, kit)
 
 
 def test_an_export_of_too_many_or_over_something_is_refused(catalog, tmp_path, monkeypatch):
-    monkeypatch.setattr("catalog.export.MOST_ITEMS", 50)
+    monkeypatch.setattr("catalog.stac.export.MOST_ITEMS", 50)
     told = run("export", catalog, "--to", tmp_path / "static")
     assert isinstance(told.exception, CatalogError)
     assert "80 items, and a static catalog has 50 at most: take a spread of each collection with --sample 25" in str(

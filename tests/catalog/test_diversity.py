@@ -13,11 +13,11 @@ from skbio.diversity import alpha
 
 from catalog.diversity import describe_area, describe_classes, describe_coverage
 from catalog.extension import CLASS_LAYERS, statistics_from, statistics_of
+from catalog.measures.rarefaction import rarefy
+from catalog.measures.statistics import describe_spectral
+from catalog.measures.sums import AreaTally, EntropyTally
+from catalog.measures.tally import Tally
 from catalog.pairs import pairs_on_earth
-from catalog.rarefaction import rarefy
-from catalog.statistics import describe_spectral
-from catalog.sums import AreaTally, EntropyTally
-from catalog.tally import Tally
 from pwcat.errors import CatalogError
 from pwcat.regions.continents import continents_by_land
 from pwcat.regions.vector import read_vector, vector_layer

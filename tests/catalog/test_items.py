@@ -15,13 +15,13 @@ import shapely
 import stac_geoparquet.arrow
 from pyproj import Transformer
 
-from catalog.collection import extent_of
 from catalog.extension import SCHEMA_URI, diversity_schema
 from catalog.items import PROJECTION_URI
-from catalog.outlines import bounding_boxes, outlines_of
 from catalog.spectral import spectral_entropy
+from catalog.stac.collection import extent_of
+from catalog.stac.outlines import bounding_boxes, outlines_of
+from catalog.stac.validation import DocumentCheck
 from catalog.store import build, describe
-from catalog.validation import DocumentCheck
 from pwcat.building.ledger import read_ledger, write_ledger
 from pwcat.cube import open_cube
 from pwcat.errors import CatalogError

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from catalog.conditions import Question
-from catalog.cql2_sql import to_sql
 from catalog.query import QUERYABLES, open_catalog
+from catalog.querying.conditions import Question
+from catalog.querying.cql2_sql import to_sql
 from pwcat.errors import CatalogError
 
 PWCAT = str(Path(sys.executable).with_name("pwcat"))

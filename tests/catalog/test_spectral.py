@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import entropy
 
-from catalog.codebook import Codebook, fit_codebook, read_codebook, write_codebook
+from catalog.measures.codebook import Codebook, fit_codebook, read_codebook, write_codebook
 from catalog.spectral import measure, spectral_entropy
 from pwcat import entropy as in_numpy
 from pwcat.errors import CatalogError

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from catalog.commands.stats import stats
+from catalog.measures.rarefaction import rarefy
 from catalog.query import open_catalog
-from catalog.rarefaction import rarefy
 
 
 def invoke(*args):

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pyarrow.parquet as pq
 
-from catalog.matching import block_split
 from catalog.query import open_catalog
+from catalog.subsets.matching import block_split
 from publish.dataset import publish_dataset
 
 

@@ -13,15 +13,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from catalog.codebook import read_codebook
 from catalog.commands.add import add as add_command
 from catalog.importers import IMPORTERS
 from catalog.importers.adding import NothingAdded
-from catalog.merging import merge_catalogs
+from catalog.measures.codebook import read_codebook
+from catalog.measures.tally import Tally
 from catalog.query import open_catalog
+from catalog.stac.merging import merge_catalogs
+from catalog.stac.validation import validate_catalog
 from catalog.subset import Subset
-from catalog.tally import Tally
-from catalog.validation import validate_catalog
 from pwcat.doctor.examination import examine
 from pwcat.errors import CatalogError, PwcatError
 from pwcat.layers import RegionLayers

@@ -17,9 +17,9 @@ import shapely
 import uvicorn
 
 from catalog.items import ITEM_SCHEMA
-from catalog.mirror import write_items
 from catalog.query import open_catalog
 from catalog.server import Limits, make_app
+from catalog.stac.mirror import write_items
 
 BIOMES = ("Tundra", "Deserts & Xeric Shrublands", "O'Hara's Taiga", None)
 COVERS = ("tree_cover", "moss_and_lichen", "cropland", None)

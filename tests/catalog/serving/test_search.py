@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 
 from catalog.query import open_catalog
 from catalog.server import make_app
-from catalog.validation import DocumentCheck
+from catalog.stac.validation import DocumentCheck
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 COLUMNS = {"biome": "div:biome", "landcover": "div:landcover", "spectral_entropy": "div:spectral_entropy"}

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.codebook import Codebook, fit_codebook, read_codebook, write_codebook
 from catalog.items import item_rows
+from catalog.measures.codebook import Codebook, fit_codebook, read_codebook, write_codebook
+from catalog.measures.tally import Tally
 from catalog.spectral import SpectralMeasures, measure
-from catalog.tally import Tally
 from pwcat.atomic import remove_leftovers, replacing
 from pwcat.building.execution import LOCAL_SHARDS, Work, run_shards
 from pwcat.building.ledger import ledger_path, read_one

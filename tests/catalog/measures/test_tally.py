@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.codebook import fit_codebook
+from catalog.measures.codebook import fit_codebook
+from catalog.measures.sums import BIN_WIDTH
+from catalog.measures.tally import Tally, sum_tallies
 from catalog.spectral import measure
-from catalog.sums import BIN_WIDTH
-from catalog.tally import Tally, sum_tallies
 from pwcat.errors import CatalogError
 
 FRACTIONS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("fraction", pa.float64())]))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.drawing import draw_keys, ranks
-from catalog.factors import Factor, factor
+from catalog.subsets.drawing import draw_keys, ranks
+from catalog.subsets.factors import Factor, factor
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def match(
 
     Args:
         subset: where they are drawn from.
-        vary: factors that differ; see :func:`catalog.factors.factor`.
+        vary: factors that differ; see :func:`catalog.subsets.factors.factor`.
         agree: factors that agree.
         levels: of a single factor that differs, only these; all that occur where ``None``.
         n: samples of each subset; as many as can be where ``None``.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
-    from catalog.remote import Store
+    from catalog.querying.remote import Store
 
 __all__ = ["SCHEMES", "Folder", "Place", "RemoteFolder", "open_place", "read_json"]
 
@@ -173,7 +173,7 @@ def open_place(path: str | Path) -> Place:
         raise CatalogError(
             f"{path}: a catalog is opened from a folder or from {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
         )
-    from catalog.remote import open_store
+    from catalog.querying.remote import open_store
 
     return RemoteFolder(open_store(str(path)))
 

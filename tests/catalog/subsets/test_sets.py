@@ -54,7 +54,7 @@ def test_collections_of_one_name_that_differ_are_not_mixed(tiny_catalog, tmp_pat
 
 
 def test_a_split_of_its_own_is_kept_hashed_saved_and_joined(both, tmp_path):
-    from catalog.matching import block_split
+    from catalog.subsets.matching import block_split
 
     again = block_split(both, val_fraction=0.4, block_km=300, seed=3)
     train, val = again.split("train"), again.split("val")
@@ -87,7 +87,7 @@ def test_a_split_of_its_own_is_kept_hashed_saved_and_joined(both, tmp_path):
     ],
 )
 def test_a_split_that_makes_no_sense_is_refused(both, numbers, message):
-    from catalog.matching import block_split
+    from catalog.subsets.matching import block_split
 
     with pytest.raises(
         CatalogError, match="1 samples cannot be split: blocks of 50 km leave one side empty; take smaller"

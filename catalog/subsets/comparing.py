@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.queryables import LAYERS
-from catalog.sets import overlap
+from catalog.querying.queryables import LAYERS
+from catalog.subsets.sets import overlap
 
 if TYPE_CHECKING:
     from catalog.subset import Subset

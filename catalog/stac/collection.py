@@ -16,8 +16,8 @@ from catalog.extension import SCHEMA_URI
 from catalog.items import MEANINGS, PROJECTION_URI, STAC_VERSION
 
 if TYPE_CHECKING:
-    from catalog.sums import BandTally
-    from catalog.tally import Tally
+    from catalog.measures.sums import BandTally
+    from catalog.measures.tally import Tally
 
 __all__ = ["PARQUET", "CollectionFacts", "collection_document", "extent_of", "slim_document"]
 

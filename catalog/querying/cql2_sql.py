@@ -12,9 +12,9 @@ from typing import Any
 
 import cql2
 
-from catalog.conditions import Condition, Crossing, bbox_overlap
-from catalog.geometry_sql import RELATIONS
-from catalog.queryables import KINDS, Kind
+from catalog.querying.conditions import Condition, Crossing, bbox_overlap
+from catalog.querying.geometry_sql import RELATIONS
+from catalog.querying.queryables import KINDS, Kind
 from pwcat.errors import CatalogError
 from pwcat.filters import filter_faults
 

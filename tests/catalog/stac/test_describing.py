@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from pystac.extensions.scientific import ScientificExtension
 from pystac.extensions.table import TableExtension
 
-from catalog.codebook import read_codebook
-from catalog.collection import CollectionFacts
-from catalog.describing import PARTS, part_tally, write_part
 from catalog.items import ITEM_SCHEMA
-from catalog.mirror import open_items, read_items, sorted_items, write_items
+from catalog.measures.codebook import read_codebook
+from catalog.measures.tally import Tally, sum_tallies
 from catalog.spectral import measure
+from catalog.stac.collection import CollectionFacts
+from catalog.stac.describing import PARTS, part_tally, write_part
+from catalog.stac.mirror import open_items, read_items, sorted_items, write_items
+from catalog.stac.validation import read_tally
 from catalog.store import describe, write_collection
-from catalog.tally import Tally, sum_tallies
-from catalog.validation import read_tally
 from pwcat.building.ledger import read_one, write_ledger
 from pwcat.cube import open_cube
 from pwcat.errors import CatalogError, CubeError
@@ -168,7 +168,7 @@ def test_parts_in_any_order_and_number_make_the_same_collection(rows, tmp_path_f
 
 
 def test_items_lie_in_hilbert_order_in_groups_that_boxes_can_skip(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("catalog.mirror.ROW_GROUP_ROWS", 10)
+    monkeypatch.setattr("catalog.stac.mirror.ROW_GROUP_ROWS", 10)
     shuffled = rows.take(pa.array(np.random.default_rng(0).permutation(48)))
     write_items(tmp_path / "items.parquet", sorted_items(shuffled), collection="some")
     with open_items(tmp_path / "items.parquet") as file:

@@ -16,8 +16,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from catalog.measures.sums import (
+    BIN_WIDTH,
+    ENTROPY_UNIT,
+    NUM_BINS,
+    SHARE_UNIT,
+    AreaTally,
+    BandTally,
+    EntropyTally,
+    added,
+)
 from catalog.spectral import SpectralMeasures
-from catalog.sums import BIN_WIDTH, ENTROPY_UNIT, NUM_BINS, SHARE_UNIT, AreaTally, BandTally, EntropyTally, added
 from pwcat.errors import CatalogError
 
 __all__ = ["CLASS_COLUMNS", "CODEBOOK", "ESTIMATORS", "Tally", "sum_tallies"]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import shapely
 
-from catalog.geometry_sql import _prepared
+from catalog.querying.geometry_sql import _prepared
 
 
 def test_no_two_threads_share_a_prepared_geometry():

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from catalog.commands.diff import diff
 from catalog.commands.subset import subset
-from catalog.comparing import compare, jensen_shannon, total_variation
-from catalog.drawing import fair_quotas
-from catalog.factors import factor
-from catalog.matching import match, nest
 from catalog.query import open_catalog
 from catalog.subset import load_subset
+from catalog.subsets.comparing import compare, jensen_shannon, total_variation
+from catalog.subsets.drawing import fair_quotas
+from catalog.subsets.factors import factor
+from catalog.subsets.matching import match, nest
 from pwcat.errors import CatalogError
 from pwcat.geo.geodesy import geodesic_km
 

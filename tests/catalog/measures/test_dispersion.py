@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from catalog.dispersion import describe_dispersion, footprint_of, nearest_neighbour_km, uniform_globe_km, uniform_km
+from catalog.measures.dispersion import (
+    describe_dispersion,
+    footprint_of,
+    nearest_neighbour_km,
+    uniform_globe_km,
+    uniform_km,
+)
 from pwcat.geo.geodesy import EARTH_RADIUS_KM
 
 place = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
@@ -82,7 +88,7 @@ def test_cells_cover_the_globe_and_draws_on_it_agree_with_its_closed_form():
 def test_a_choice_of_very_many_sites_has_the_mean_of_all(monkeypatch):
     sites = uniform(5000, np.random.default_rng(4))
     whole = describe_dispersion(sites, num_samples=5000)
-    monkeypatch.setattr("catalog.dispersion.MEASURED", 2000)
+    monkeypatch.setattr("catalog.measures.dispersion.MEASURED", 2000)
     some = describe_dispersion(sites, num_samples=5000)
     assert (whole["num_measured"], some["num_measured"], some["num_sites"]) == (5000, 2000, 5000)
     assert some["mean_km"] == pytest.approx(whole["mean_km"], rel=0.03)

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.extension import VERSIONS, diversity_schema, require_known_version, schema_uri
-from catalog.features import features
-from catalog.mirror import read_items
-from catalog.tally import Tally
+from catalog.measures.tally import Tally
+from catalog.stac.features import features
+from catalog.stac.mirror import read_items
 from pwcat.cube import open_cube
 from pwcat.errors import CatalogError, CubeError
 

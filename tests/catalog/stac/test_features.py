@@ -13,10 +13,10 @@ import shapely
 import stac_geoparquet.arrow
 
 from catalog.extension import diversity_schema, schema_uri
-from catalog.features import Whereabouts, features
 from catalog.items import ITEM_SCHEMA, complete_items
-from catalog.outlines import outline_columns, outlines_of
-from catalog.validation import DocumentCheck
+from catalog.stac.features import Whereabouts, features
+from catalog.stac.outlines import outline_columns, outlines_of
+from catalog.stac.validation import DocumentCheck
 
 LEAST = ["id", "collection", "geometry", "bbox", "datetime"]
 

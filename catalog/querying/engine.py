@@ -12,9 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog.conditions import Seam
-from catalog.places import Folder, Place, RemoteFolder
-from catalog.queryables import COLUMN_TYPES
+from catalog.querying.conditions import Seam
+from catalog.querying.places import Folder, Place, RemoteFolder
+from catalog.querying.queryables import COLUMN_TYPES
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def quoted(text: str) -> str:
 
 def _register_functions(connection: duckdb.DuckDBPyConnection) -> None:
     """What filters need beyond SQL: geometries compared exactly."""
-    from catalog.geometry_sql import FUNCTIONS
+    from catalog.querying.geometry_sql import FUNCTIONS
 
     for name, (function, parameters, result) in FUNCTIONS.items():
         connection.create_function(name, function, parameters, result, type="arrow", null_handling="special")

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.extension import require_known_version
-from catalog.features import Whereabouts, features
 from catalog.items import STAC_VERSION
-from catalog.mirror import open_items, read_items
-from catalog.validation import read_document
+from catalog.stac.features import Whereabouts, features
+from catalog.stac.mirror import open_items, read_items
+from catalog.stac.validation import read_document
 from pwcat.errors import CatalogError
 
 __all__ = ["MOST_ITEMS", "Exported", "export_static"]

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.places import Folder
-from catalog.queryables import LAYERS
+from catalog.querying.places import Folder
+from catalog.querying.queryables import LAYERS
 from catalog.subset import ROWS, SPLIT, Subset
 from pwcat.atomic import replacing
 from pwcat.errors import CatalogError, PwcatError

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog.queryables import LAYERS, QUERYABLES
+from catalog.querying.queryables import LAYERS, QUERYABLES
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from catalog.extension import require_known_version, statistics_from
-from catalog.mirror import open_items, read_items
+from catalog.measures.tally import Tally, sum_tallies
+from catalog.stac.mirror import open_items, read_items
+from catalog.stac.validation import read_document, read_tally
 from catalog.store import write_catalog, write_json
-from catalog.tally import Tally, sum_tallies
-from catalog.validation import read_document, read_tally
 from pwcat.errors import CatalogError
 
 __all__ = ["Member", "Merged", "merge_catalogs"]

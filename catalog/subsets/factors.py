@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog.drawing import STRATA, classes_of
+from catalog.subsets.drawing import STRATA, classes_of
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _cloud(subset: Subset) -> Factor:
 
 
 def _scenes(member: object) -> str:
-    from catalog.engine import quoted
+    from catalog.querying.engine import quoted
 
     return quoted(member.place.address("scenes.parquet"))  # type: ignore[attr-defined]
 
@@ -144,7 +144,7 @@ def _named(codes: NDArray[np.int64], name: Callable[[int], str]) -> Factor:
     return Factor(codes=place.reshape(-1).astype(np.int64) - missing, names=[name(int(k)) for k in there[missing:]])
 
 
-# Beside those in :data:`catalog.drawing.STRATA`.
+# Beside those in :data:`catalog.subsets.drawing.STRATA`.
 FACTORS: Mapping[str, Callable[[Subset], Factor]] = {
     "season": _season,
     "month": _month,

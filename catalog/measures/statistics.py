@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from catalog.diversity import describe_area, describe_classes, describe_coverage
+from catalog.measures.sums import BIN_WIDTH, ENTROPY_UNIT, EntropyTally
+from catalog.measures.tally import CODEBOOK, Tally
 from catalog.spectral import ESTIMATOR_VERSIONS
-from catalog.sums import BIN_WIDTH, ENTROPY_UNIT, EntropyTally
-from catalog.tally import CODEBOOK, Tally
 from pwcat.entropy import BINS
 
 __all__ = ["describe_spectral", "lonlat_of", "statistics_from", "statistics_of"]
@@ -70,7 +70,7 @@ def statistics_from(
         if (described := _described(tally, estimator)) or member == "spectral":
             statistics[member] = described or describe_spectral(EntropyTally(), estimator=estimator)
     if lonlat is not None:
-        from catalog.dispersion import describe_dispersion  # SciPy and pandas, which a search has no need of
+        from catalog.measures.dispersion import describe_dispersion  # SciPy and pandas, which a search has no need of
 
         statistics["dispersion"] = describe_dispersion(lonlat, num_samples=n)
     statistics["coverage"] = describe_coverage(tally.cells, num_samples=n, layers=layers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.conditions import Condition
+from catalog.querying.conditions import Condition
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:

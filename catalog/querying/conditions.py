@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
-from catalog.queryables import LAYERS
+from catalog.querying.queryables import LAYERS
 from pwcat.errors import CatalogError, RegionError
 
 __all__ = [
@@ -118,7 +118,7 @@ def conditions(
         least = _number("min_spectral_entropy", question.min_spectral_entropy)
         found.append(Condition('"div:spectral_entropy" >= ?', [least]))
     if question.filter is not None:
-        from catalog.cql2_sql import to_sql
+        from catalog.querying.cql2_sql import to_sql
 
         found.append(to_sql(question.filter, columns, crossing=crossing))
     return found

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from catalog.collection import PARQUET, CollectionFacts
-from catalog.describing import CODEBOOK
 from catalog.extension import CLASS_LAYERS
 from catalog.items import ZARR_MEDIA_TYPE
+from catalog.stac.collection import PARQUET, CollectionFacts
+from catalog.stac.describing import CODEBOOK
 from pwcat.cube import DIMS, NODATA, OFFSET, SCALE, Cube
 from pwcat.plan import FrozenPlan
 

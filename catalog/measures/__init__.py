@@ -1,0 +1,1 @@
+"""What makes numbers of samples: loops over pixels, what adds, and the statistics made of it."""

@@ -1,0 +1,1 @@
+"""From a question to rows: conditions, the database that answers, and where its files lie."""

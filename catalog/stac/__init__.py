@@ -1,0 +1,1 @@
+"""Collections as STAC: described, written, merged, exported, validated."""

@@ -1,0 +1,1 @@
+"""What is done with subsets: saved, joined, drawn from, matched, compared."""
