@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 
 import click
 
@@ -11,7 +10,7 @@ __all__ = ["serve"]
 
 
 @click.command()
-@click.argument("catalog", type=click.Path(path_type=Path))
+@click.argument("catalog")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
@@ -27,7 +26,7 @@ __all__ = ["serve"]
     metavar="URL",
     help="Let pages of this origin read the answers in a browser, as https://radiantearth.github.io; repeatable.",
 )
-def serve(catalog: Path, host: str, port: int, max_page: int, max_seconds: float, origins: tuple[str, ...]) -> None:
+def serve(catalog: str, host: str, port: int, max_page: int, max_seconds: float, origins: tuple[str, ...]) -> None:
     """Serve a catalog as a STAC API, with the explorer, until Ctrl-C; read-only, to this computer unless --host says more."""
     from catalog.query import open_catalog
     from catalog.server import Limits
