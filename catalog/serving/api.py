@@ -25,7 +25,7 @@ from catalog.items import STAC_VERSION
 from catalog.query import Catalog
 from catalog.serving.asked import CollectionsGet, ItemsGet, Search, SearchGet
 from catalog.serving.client import CatalogClient, Queryables, Sortables
-from catalog.serving.guard import BodyLimit, only_known_parameters
+from catalog.serving.guard import BodyLimit, HeadAsGet, only_known_parameters
 from catalog.serving.limits import Limits
 from catalog.serving.refusals import told_as_json
 
@@ -126,11 +126,14 @@ def _extensions(catalog: Catalog) -> list[ApiExtension]:
 
 
 def _middlewares(limits: Limits, origins: Sequence[str]) -> list[Middleware]:
-    found = [Middleware(BodyLimit, bytes_=limits.body_bytes)]
+    found = [Middleware(BodyLimit, bytes_=limits.body_bytes), Middleware(HeadAsGet)]
     if origins:
         found.append(
             Middleware(
-                CORSMiddleware, allow_origins=[*origins], allow_methods=["GET", "POST"], allow_headers=["Content-Type"]
+                CORSMiddleware,
+                allow_origins=[*origins],
+                allow_methods=["GET", "HEAD", "POST"],
+                allow_headers=["Content-Type"],
             )
         )
     return found

@@ -163,14 +163,22 @@ class CatalogClient(BaseCoreClient):
 
 
 def _asset_file(collection: Collection, path: str) -> Path | None:
-    """A file of this computer that belongs to an asset of a collection; no other way leads into its folder, or out of it."""
-    if not isinstance(collection.place, Folder):
+    """A file of this computer that is an asset of a collection, or lies in one; no other way leads into its folder or out.
+
+    Hrefs are a document's, paths a client's, and neither is trusted: nothing climbs, and no link leads elsewhere.
+    """
+    parts = path.split("/")
+    if not isinstance(collection.place, Folder) or not {"", ".", ".."}.isdisjoint(parts) or "\0" in path:
         return None
     folder = collection.place.path.resolve()
-    assets = {asset["href"].removeprefix("./") for asset in collection.document.get("assets", {}).values()}
-    found = (folder / path).resolve()
-    allowed = path.partition("/")[0] in assets and found.is_relative_to(folder) and found.is_file()
-    return found if allowed else None
+    assets = {str(asset.get("href")).removeprefix("./") for asset in collection.document.get("assets", {}).values()}
+    if parts[0] not in assets:
+        return None
+    found = folder / path
+    try:
+        return found if found.is_file() and found.resolve().is_relative_to(folder / parts[0]) else None
+    except OSError:  # a name that no file can have
+        return None
 
 
 def _items(table: pa.Table, wanted: Wanted, addresses: Addresses) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def search_collections(
 def _meets(document: Mapping[str, Any], asked: Search) -> bool:
     extent = document.get("extent", {})
     return (
-        (not asked.bbox or _near(extent.get("spatial", {}).get("bbox", ()), asked.bbox))
+        (asked.bbox is None or _near(extent.get("spatial", {}).get("bbox", ()), asked.bbox))
         and (asked.datetime is None or _during(extent.get("temporal", {}).get("interval", ()), asked.datetime))
         and (not asked.q or _speaks_of(document, asked.q))
     )

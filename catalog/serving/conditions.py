@@ -27,7 +27,7 @@ def condition_of(asked: Search, *, crossing: bool) -> Condition:
     """
     question = Question(
         ids=asked.ids or None,
-        bbox=bbox_of(asked.bbox) if asked.bbox else None,
+        bbox=bbox_of(asked.bbox) if asked.bbox is not None else None,
         datetime=_span(asked.datetime) if asked.datetime is not None else None,
         filter=asked.filter,
     )
@@ -61,7 +61,7 @@ def require_modest(asked: Search, limits: Limits) -> None:
     """
     if asked.q is not None:
         raise RefusedError("q finds collections and not items: ask /collections, or use filter")
-    if asked.bbox and asked.intersects is not None:
+    if asked.bbox is not None and asked.intersects is not None:
         raise RefusedError("bbox and intersects are both given; one of them is allowed")
     for name, values in (("ids", asked.ids), ("collections", asked.collections), ("sortby", asked.sortby)):
         most = limits.sort_fields if name == "sortby" else limits.names

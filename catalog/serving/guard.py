@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 from fastapi import Request
@@ -10,7 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catalog.serving.refusals import RefusedError, answer
 
-__all__ = ["BodyLimit", "only_known_parameters"]
+__all__ = ["BodyLimit", "HeadAsGet", "only_known_parameters"]
+
+_FILES = re.compile(r"/collections/[^/]+/files/")
 
 
 async def only_known_parameters(request: Request) -> None:
@@ -35,6 +38,25 @@ def _known(request: Request) -> list[str]:
     path = request.scope["route"].path_format
     operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower(), {})
     return [one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"]
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, as RFC 9110 (section 9.1) wants it; stac-fastapi's routes have GET alone.
+
+    What listens leaves out the body, as ASGI has it. Files answer HEAD themselves, without reading any of it.
+
+    Args:
+        app: what is behind.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] == "http" and scope["method"] == "HEAD" and not _FILES.match(scope["path"]):
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
 
 
 class BodyLimit:

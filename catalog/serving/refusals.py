@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -37,9 +38,10 @@ def told_as_json(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _broken)
 
 
-def answer(status: int, description: str) -> JSONResponse:
+def answer(status: int, description: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """An error as JSON."""
-    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"Retry-After": "1"}
     document = {"code": HTTPStatus(status).phrase.replace(" ", ""), "description": description}
     return JSONResponse(document, status_code=status, headers=headers)
 
@@ -52,7 +54,7 @@ async def _refused(request: Request, exc: Exception) -> JSONResponse:
             return answer(HTTPStatus.BAD_REQUEST, faults_of(exc))
         case HTTPException():
             detail = exc.detail if exc.status_code != HTTPStatus.NOT_FOUND else f"nothing at {request.url.path}"
-            return answer(exc.status_code, str(detail))
+            return answer(exc.status_code, str(detail), exc.headers)
     return answer(HTTPStatus.BAD_REQUEST, str(exc))
 
 
@@ -67,9 +69,13 @@ def faults_of(exc: RequestValidationError | ValidationError) -> str:
 
 
 def _fault(one: Any) -> str:
+    if one["type"] == "json_invalid":
+        return f"the body is not JSON: {one['ctx']['error'].lower()}, at character {one['loc'][-1]}"
+    if isinstance(one.get("input"), bytes):
+        return "the body is not JSON by its Content-Type; application/json is wanted"
     loc = [str(part) for part in one["loc"]]
     where = ".".join(loc[1:] if loc[:1] in (["body"], ["query"]) else loc) or "the body"
-    got = "" if one["type"] in ("missing", "json_invalid") else f", got {_shown(one.get('input'))}"
+    got = "" if one["type"] == "missing" else f", got {_shown(one.get('input'))}"
     said = "unknown parameter" if one["type"] == "extra_forbidden" else one["msg"][:1].lower() + one["msg"][1:]
     return f"{where}: {said}{'' if one['type'] == 'extra_forbidden' else got}"
 

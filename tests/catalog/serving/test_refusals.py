@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,6 +68,7 @@ def test_unknown_members_of_a_body_are_refused_all_at_once(client):
     ("asked", "said"),
     [
         ({"bbox": "1,2,3"}, "bbox: four numbers"),
+        ({"bbox": ""}, "bbox: four numbers"),
         ({"bbox": "0,50,1,-50"}, "south <= north"),
         ({"bbox": "0,0,999,1"}, "bbox is west, south"),
         ({"bbox": "a,b,c,d"}, "bbox.0: input should be a valid number"),
@@ -158,6 +160,12 @@ def test_hostile_bodies_are_refused(client, body):
     refusal(client.post("/search", content=body, headers={"content-type": "application/json"}))
 
 
+def test_a_body_that_is_not_json_is_told_as_that(client):
+    told = refusal(client.post("/search", content='{"limit": 1', headers={"content-type": "application/json"}))
+    assert told == "the body is not JSON: expecting ',' delimiter, at character 11"
+    assert "application/json is wanted" in refusal(client.post("/search", content="{}"))
+
+
 def test_limits_above_the_maximum_are_the_maximum(client):
     assert client.get("/search", params={"limit": 10**12}).json()["numberReturned"] == 25
 
@@ -192,8 +200,12 @@ def test_what_is_not_there_is_told_as_json(client):
 
 
 @pytest.mark.parametrize(
-    "path", ["secret.txt", "../secret.txt", "%2e%2e/alpha/secret.txt", "items.parquet/../secret.txt", "/etc/passwd", ""]
-)
+    "path",
+    [
+        "secret.txt", "%2e%2e/secret.txt", "%2e%2e/alpha/secret.txt", "items.parquet/%2e%2e/secret.txt", "%2fetc/passwd",
+        "", "%2e", "items.parquet%00", "items.parquet/" + "x" * 300,
+    ],
+)  # fmt: skip
 def test_only_assets_are_served(client, path):
     refusal(client.get(f"/collections/alpha/files/{path}"), 404)
 
@@ -204,6 +216,36 @@ def test_assets_are_served_by_ranges(client, root):
     assert client.head("/collections/alpha/files/items.parquet").headers["content-length"] == str(
         (root / "alpha" / "items.parquet").stat().st_size
     )
+
+
+def test_an_asset_does_not_lead_out_of_its_folder(root, tmp_path):
+    """A document's hrefs are a stranger's words, and so are the links in a folder."""
+    shutil.copytree(root, tmp_path / "copy")
+    folder = tmp_path / "copy" / "alpha"
+    document = json.loads((folder / "collection.json").read_text())
+    (folder / "link").symlink_to("/etc")
+    for key, href in (("up", "../beta"), ("top", "/etc"), ("here", "./"), ("link", "./link")):
+        document["assets"][key] = {"href": href}
+    (folder / "collection.json").write_text(json.dumps(document))
+    client = TestClient(make_app(open_catalog(tmp_path / "copy")))
+    for path in ("%2e%2e/beta/secret.txt", "secret.txt", "%2fetc/passwd", "link/passwd"):
+        refusal(client.get(f"/collections/alpha/files/{path}"), 404)
+    assert client.get("/collections/alpha/files/items.parquet").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/search?limit=1", "/collections", "/collections/alpha", "/conformance", "/api"])
+def test_head_is_answered_as_get_without_a_body(client, path):
+    asked, answered = client.get(path), client.head(path)
+    assert (answered.status_code, answered.content) == (200, b"")
+    assert answered.headers["content-type"] == asked.headers["content-type"]
+    refusal(client.get("/search?nope=1"))
+    assert client.head("/search?nope=1").status_code == 400
+
+
+def test_a_method_that_is_not_there_is_told_with_one_that_is(client):
+    response = client.delete("/collections")
+    refusal(response, 405)
+    assert response.headers["allow"] == "GET"
 
 
 def test_a_slow_search_is_stopped_and_the_next_one_answered(root):
@@ -275,8 +317,6 @@ def test_browsers_of_other_origins_read_nothing_unless_told(client, root):
 
 
 def test_a_damaged_catalog_is_not_served(root, tmp_path):
-    import shutil
-
     shutil.copytree(root, tmp_path / "copy")
     items = tmp_path / "copy" / "beta" / "items.parquet"
     items.write_bytes(items.read_bytes()[:500])
@@ -288,8 +328,6 @@ def test_a_damaged_catalog_is_not_served(root, tmp_path):
 
 
 def test_items_that_vanish_are_told_without_their_path(root, tmp_path):
-    import shutil
-
     shutil.copytree(root, tmp_path / "copy")
     client = TestClient(make_app(open_catalog(tmp_path / "copy")))
     (tmp_path / "copy" / "beta" / "items.parquet").unlink()
