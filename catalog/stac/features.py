@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,11 +105,12 @@ def _asset(asset: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def _joined(folder: str, href: str) -> str:
-    while href.startswith(("./", "../")):
-        up, _, href = href.partition("/")
-        if up == "..":
-            folder = folder.rpartition("/")[0]
-    return f"{folder}/{href}"
+    """A relative href told from a folder: of a URL no further up than its host, of a relative path as far as it takes."""
+    scheme, mark, path = folder.rpartition("://")
+    if not mark:
+        return posixpath.normpath(f"{folder}/{href}")
+    host, _, path = path.partition("/")
+    return f"{scheme}://{host}{posixpath.normpath(f'/{path}/{href}')}"
 
 
 def _is_missing(value: Any) -> bool:

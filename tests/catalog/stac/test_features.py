@@ -93,6 +93,24 @@ def test_hrefs_of_assets_made_elsewhere(table, href, found):
     assert complete_items(rows, collection="x")["assets"].to_pylist() == asset.to_pylist()
 
 
+@pytest.mark.parametrize(
+    ("folder", "href", "found"),
+    [
+        ("../../../c/kit", "../../ds/x.tif", "../../../ds/x.tif"),
+        ("../../../kit", "../../ds/x.tif", "../../../../ds/x.tif"),
+        ("../..", "../../../ds/x.tif", "../../../../../ds/x.tif"),
+        ("../../../kit", "../../../../../ds/x.tif", "../../../../../../../ds/x.tif"),
+        ("https://a.b/c/kit", "../../../../ds/x.tif", "https://a.b/ds/x.tif"),
+        ("s3://a/c/kit", "./x.tif", "s3://a/c/kit/x.tif"),
+    ],
+)
+def test_hrefs_that_climb_higher_than_the_folder_is_told(table, folder, href, found):
+    """As from a static catalog beside, in or far from the catalog, to a dataset that lies elsewhere."""
+    rows = table.select(LEAST).slice(0, 1).append_column("assets", pa.array([{"chips": {"href": href}}]))
+    (feature,) = features(rows, collection_of=lambda name: Whereabouts(folder=folder))
+    assert feature["assets"]["chips"]["href"] == found
+
+
 def test_outlines_as_columns_are_those_of_shapely():
     rng = np.random.default_rng(0)
     epsg = np.array([32601, 32660, 32733, 32601, 32601])
