@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pwcat.atomic import replacing
 from pwcat.errors import CatalogError
 
-__all__ = ["CENTRES", "Codebook", "fit_codebook", "read_codebook", "write_codebook"]
+__all__ = ["CENTRES", "Codebook", "fit_codebook", "fitted_to", "read_codebook", "write_codebook"]
 
 CENTRES = 128
 
@@ -97,16 +97,38 @@ def read_codebook(path: str | Path) -> Codebook:
         json.loads(table.schema.metadata[_NOTE])
         centres = np.column_stack([table[name].to_numpy() for name in table.column_names]).astype(np.uint16)
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as exc:
-        raise CatalogError(
-            f"{path} cannot be read as a codebook ({exc}): give the codebook.parquet of a collection"
-        ) from exc
+        raise _unreadable(path, exc) from exc
     return _codebook(centres, table.column_names)
 
 
-def write_codebook(path: str | Path, codebook: Codebook) -> None:
-    """Write a Parquet file, a row a centre and a column a band; whole or not at all."""
+def _unreadable(path: str | Path, exc: Exception) -> CatalogError:
+    return CatalogError(f"{path} cannot be read as a codebook ({exc}): give the codebook.parquet of a collection")
+
+
+def fitted_to(path: str | Path) -> str | None:
+    """What the codebook of a file was fitted to, as it was written; ``None`` for one that is to stay as it is.
+
+    Raises:
+        CatalogError: the file is missing, or is none.
+    """
+    try:
+        told = json.loads(pq.read_schema(path).metadata[_NOTE]).get("fitted_to")
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as exc:
+        raise _unreadable(path, exc) from exc
+    return None if told is None else str(told)
+
+
+def write_codebook(path: str | Path, codebook: Codebook, *, fitted_to: str | None = None) -> None:
+    """Write a Parquet file, a row a centre and a column a band; whole or not at all.
+
+    Args:
+        path: the file.
+        codebook: centres and bands.
+        fitted_to: what tells the chips that it was fitted to from others; ``None`` where it is to stay whatever they are.
+    """
     columns = dict(zip(codebook.bands, np.asarray(codebook.centres_KB).T, strict=True))
     note = {"version": _VERSION, "hash": codebook.hash, "unit": "reflectance times 10,000"}
+    note |= {"fitted_to": fitted_to} if fitted_to is not None else {}
     table = pa.table(columns).replace_schema_metadata({_NOTE: json.dumps(note).encode()})
     with replacing(Path(path)) as temporary:
         pq.write_table(table, temporary)

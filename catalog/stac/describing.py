@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.items import item_rows
-from catalog.measures.codebook import Codebook, fit_codebook, read_codebook, write_codebook
+from catalog.measures.codebook import Codebook, fit_codebook, fitted_to, read_codebook, write_codebook
 from catalog.measures.tally import Tally
 from catalog.spectral import SpectralMeasures, measure
 from pwcat.atomic import remove_leftovers, replacing
@@ -39,7 +39,7 @@ CODEBOOK = "codebook.parquet"
 # To be raised where the same shard would be described otherwise: all are described again then.
 VERSION = "1"
 TALLY, MARK = b"pwcat:tally", b"pwcat:of"
-# Chips that a codebook is fitted on, spread evenly over the collection.
+# Chips that a codebook is fitted on, drawn from the whole collection.
 CODEBOOK_CHIPS = 512
 
 
@@ -229,39 +229,63 @@ def part_tally(path: Path) -> Tally:
 
 
 def settled_codebook(folder: Path, written: NDArray[np.int64], *, given: Codebook | None = None) -> Codebook | None:
-    """The codebook of a collection: the one given, else the one that lies there, else one fitted to its chips.
+    """The codebook of a collection: the one given, else one fitted to its chips, which is kept while these stay as they are.
 
-    One that is there is kept while the dataset grows, so that entropies over it go on comparing. ``None`` where no pixel has
-    data in every band.
+    Chips are chosen by their rows in the plan, so that a finished collection has one and the same codebook in however many
+    goes it was built. One that was given stays. ``None`` where no pixel has data in every band.
 
     Args:
         folder: of the collection.
         written: rows of the cube that have pixels.
         given: a codebook to use, of another collection say.
     """
+    path = folder / CODEBOOK
+    if given is not None:
+        write_codebook(path, given)
+        return given
     cube = open_cube(folder / "cube.zarr")
     bands = cube.bands[cube.main]
-    if given is None and (there := _codebook_there(folder / CODEBOOK, bands)) is not None:
+    chosen = _fitting_rows(cube, written)
+    mark = _fitting_mark(folder, cube, chosen)
+    if (there := _codebook_there(path, bands, mark)) is not None:
         return there
-    codebook = given if given is not None else _fitted(cube, written, bands)
+    codebook = _fitted(cube, chosen, bands)
     if codebook is not None:
-        write_codebook(folder / CODEBOOK, codebook)
+        write_codebook(path, codebook, fitted_to=mark)
     return codebook
 
 
-def _codebook_there(path: Path, bands: tuple[str, ...]) -> Codebook | None:
+def _fitting_rows(cube: Cube, written: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows that a codebook is fitted to, sorted: the first that have pixels, in a fixed order of all rows of the plan.
+
+    A sample that comes later takes the place of few others, or none.
+    """
+    there = np.zeros(cube.num_samples, dtype=np.bool_)
+    there[written] = True
+    order = np.random.default_rng(0).permutation(cube.num_samples)
+    return np.sort(order[there[order]][:CODEBOOK_CHIPS])
+
+
+def _fitting_mark(folder: Path, cube: Cube, chosen: NDArray[np.int64]) -> str:
+    """What tells these chips from others: their rows, and what became of the shards that they lie in."""
+    mark = sha256(np.ascontiguousarray(chosen, dtype="<i8").tobytes())
+    for shard in np.unique(chosen // cube.shard_size).tolist():
+        mark.update(_outcome(folder, shard))
+    return mark.hexdigest()
+
+
+def _codebook_there(path: Path, bands: tuple[str, ...], mark: str) -> Codebook | None:
     if not path.is_file():
         return None
     try:
-        there = read_codebook(path)
+        there, fitted = read_codebook(path), fitted_to(path)
     except CatalogError as exc:
         log.warning("%s; another is fitted", exc)
         return None
-    return there if there.bands == bands else None
+    return there if there.bands == bands and fitted in (None, mark) else None
 
 
-def _fitted(cube: Cube, written: NDArray[np.int64], bands: tuple[str, ...]) -> Codebook | None:
-    chosen = written[np.unique(np.linspace(0, len(written) - 1, min(len(written), CODEBOOK_CHIPS)).round().astype(int))]
+def _fitted(cube: Cube, chosen: NDArray[np.int64], bands: tuple[str, ...]) -> Codebook | None:
     chips = (cube.read(rows)[:, :, cube.main] for rows in np.array_split(chosen, -(-len(chosen) // 32)))
     try:
         return fit_codebook(chips, bands=bands, rng=np.random.default_rng(0))

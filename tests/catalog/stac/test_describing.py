@@ -18,7 +18,7 @@ from pystac.extensions.scientific import ScientificExtension
 from pystac.extensions.table import TableExtension
 
 from catalog.items import ITEM_SCHEMA
-from catalog.measures.codebook import read_codebook
+from catalog.measures.codebook import read_codebook, write_codebook
 from catalog.measures.tally import Tally, sum_tallies
 from catalog.spectral import measure
 from catalog.stac.collection import CollectionFacts
@@ -42,6 +42,14 @@ def folder(tiny_catalog, tmp_path):
 
 def bytes_of(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fail_one(folder):
+    """The first sample of the first shard has no pixels after all; returns the shard's ledger."""
+    ledger = min((folder / "ledger").glob("*.parquet"))
+    rows = read_one(ledger).to_pylist()
+    write_ledger(ledger, [rows[0] | {"status": "failed"}, *rows[1:]], plan_hash="", shard=b"")
+    return ledger
 
 
 def test_parts_add_up_to_the_collection(tiny_catalog):
@@ -96,20 +104,44 @@ def test_the_document_says_who_made_it_from_what_and_how_to_cite_it(tiny_catalog
 
 
 def test_only_shards_that_changed_are_described_again(folder):
+    describe(folder)
     before = bytes_of(folder)
     stamps = {path: path.stat().st_mtime_ns for path in (folder / PARTS).iterdir()}
     describe(folder)
     assert bytes_of(folder) == before
     assert {path: path.stat().st_mtime_ns for path in (folder / PARTS).iterdir()} == stamps
-    ledger = min((folder / "ledger").glob("*.parquet"))
-    rows = read_one(ledger).to_pylist()
-    write_ledger(ledger, [rows[0] | {"status": "failed"}, *rows[1:]], plan_hash="", shard=b"")
+    fail_one(folder)
+    # fitted to other chips, it would be another, and all be described again
+    write_codebook(folder / "codebook.parquet", read_codebook(folder / "codebook.parquet"))
     described = []
     describe(folder, progress=lambda done, total: described.append((done, total)))
     changed = {path.name for path in (folder / PARTS).iterdir() if stamps.get(path) != path.stat().st_mtime_ns}
     assert changed == {"000000.parquet"}
     assert described[0] == (len(stamps) - 1, len(stamps))
     assert read_tally(folder).num_samples == 47
+
+
+def test_a_finished_collection_has_one_codebook_in_however_many_goes_it_was_built(folder):
+    (folder / "codebook.parquet").unlink()
+    at_once = shutil.copytree(folder, folder.parent / "at-once" / "everywhere")
+    describe(at_once)
+    ledger = fail_one(folder)
+    describe(folder)
+    first = read_codebook(folder / "codebook.parquet")
+    shutil.copyfile(at_once / "ledger" / ledger.name, ledger)
+    describe(folder)
+    assert first != read_codebook(folder / "codebook.parquet")
+    assert bytes_of(folder) == bytes_of(at_once)
+
+
+def test_a_codebook_that_was_given_stays(folder):
+    given = read_codebook(folder / "codebook.parquet")
+    fail_one(folder)
+    describe(folder)
+    assert read_codebook(folder / "codebook.parquet") != given
+    describe(folder, codebook=given)
+    describe(folder)
+    assert read_codebook(folder / "codebook.parquet") == given
 
 
 def test_a_described_part_that_is_damaged_is_made_again(folder):
