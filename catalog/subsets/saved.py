@@ -36,10 +36,16 @@ def save_subset(subset: Subset, path: Path) -> Path:
 
     Args:
         subset: of one sample or more.
-        path: the file.
+        path: the file; another subset's is replaced.
+
+    Raises:
+        CatalogError: there is no sample, or something else than a subset is at that path.
     """
     import pyarrow.parquet as pq
 
+    _require_room(path)
+    if not len(subset):
+        raise CatalogError(f"{path}: there are no samples to save (query {subset.query})")
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = {
         "collection": subset.columns(["collection"])["collection"].dictionary_encode(),
@@ -59,6 +65,17 @@ def save_subset(subset: Subset, path: Path) -> Path:
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return path
+
+
+def _require_room(path: Path) -> None:
+    """That nothing is lost when a file is written there: a slip of the pen would cost a dataset its items."""
+    if path.is_dir():
+        raise CatalogError(f"{path}: is a folder; name a file in it")
+    if path.exists():
+        try:
+            read_notes(path)
+        except CatalogError as exc:
+            raise CatalogError(f"{path}: is there already and is no subset; take another name") from exc
 
 
 def _parent(collection: Collection, start: Path) -> dict[str, Any]:
@@ -88,6 +105,8 @@ def read_notes(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     import pyarrow.parquet as pq
 
+    if not path.is_file():
+        raise CatalogError(f"{path}: not a saved subset: there is no such file")
     try:
         saved = pq.read_table(path)
         notes = dict(json.loads((saved.schema.metadata or {})[NOTES]))
@@ -120,21 +139,31 @@ def read_subset(path: Path) -> Subset:
     """
     saved, notes = _read(path)
     members = {name: _open(path, name, parent) for name, parent in sorted(notes["collections"].items())}
-    parts = []
+    then, now = [], []
     for number, (name, member) in enumerate(members.items()):
         parent = notes["collections"][name]
         _require_recipe(path, member, parent)
         mine = saved.filter(pc.equal(saved["collection"].cast(pa.string()), name))
-        parts.append(
-            _located(path, member, mine, parent).append_column("part", pa.repeat(number, len(mine)).cast("int32"))
-        )
-    rows = pa.concat_tables(parts)
-    own = {SPLIT: rows[SPLIT]} if SPLIT in rows.column_names else {}
-    subset = Subset(members=members, rows=rows.select(ROWS.names).cast(ROWS), query=notes.get("query", {}), own=own)
+        mine = mine.append_column("part", pa.repeat(number, len(mine)).cast("int32"))
+        then.append(mine.append_column("row", pa.array(np.arange(len(mine)))))
+        now.append(_located(path, member, mine, parent))
+    subset = _subset(members, now, notes)
     if subset.hash != notes["hash"]:
-        raise CatalogError(f"{path}: its samples are not those that its hash was made of: the file was changed")
+        if _subset(members, then, notes).hash != notes["hash"]:
+            raise CatalogError(f"{path}: its samples are not those that its hash was made of: the file was changed")
+        log.warning(
+            "%s: items of %s are in another order than when it was saved: its samples are the same, its hash is %s now",
+            path, ", ".join(_written_anew(subset, notes)), subset.hash[:12],
+        )  # fmt: skip
     _warn_of_labels(path, subset, notes)
     return subset
+
+
+def _subset(members: Mapping[str, Collection], parts: list[pa.Table], notes: Mapping[str, Any]) -> Subset:
+    kept = [*ROWS.names, *(name for name in (SPLIT,) if name in parts[0].column_names)]
+    rows = pa.concat_tables([part.select(kept) for part in parts])
+    own = {SPLIT: rows[SPLIT]} if SPLIT in kept else {}
+    return Subset(members=members, rows=rows.select(ROWS.names).cast(ROWS), query=notes.get("query", {}), own=own)
 
 
 def _open(path: Path, name: str, parent: Mapping[str, Any]) -> Collection:
@@ -220,9 +249,7 @@ def _what_is_gone(member: Collection, saved: pa.Table, found: pa.Table, parent: 
 
 def _warn_of_labels(path: Path, subset: Subset, notes: Mapping[str, Any]) -> None:
     """Say which labels are other than they were; asked only where a parent's items were written anew."""
-    changed = [
-        c.name for c in subset.collections if notes["collections"][c.name].get("items", "") not in ("", c.items.digest)
-    ]
+    changed = _written_anew(subset, notes)
     if not changed:
         return
     told = []
@@ -236,3 +263,10 @@ def _warn_of_labels(path: Path, subset: Subset, notes: Mapping[str, Any]) -> Non
         log.warning(
             "%s: labels of %s have changed since it was saved, in %s", path, ", ".join(told), ", ".join(changed)
         )
+
+
+def _written_anew(subset: Subset, notes: Mapping[str, Any]) -> list[str]:
+    """Names of the collections whose items were written since."""
+    return [
+        c.name for c in subset.collections if notes["collections"][c.name].get("items", "") not in ("", c.items.digest)
+    ]

@@ -150,7 +150,52 @@ def test_a_parent_that_changed_is_noticed(tiny_catalog, tmp_path):
         load_subset(path)
 
 
+def test_items_in_another_order_are_found_again_by_their_ids(tiny_catalog, tmp_path, caplog):
+    shutil.copytree(tiny_catalog, tmp_path / "catalog")
+    some = open_catalog(tmp_path / "catalog").search(limit=20)
+    path = some.with_split(np.array(["train", "val"] * 10, dtype=object)).save(tmp_path / "some.parquet")
+    split = dict(zip(some.column("id"), ["train", "val"] * 10, strict=True))
+    items = tmp_path / "catalog" / "europe" / "items.parquet"
+    table = pq.read_table(items)
+    pq.write_table(table.take(pa.array(range(len(table))[::-1])), items)
+    again = load_subset(path)
+    assert dict(zip(again.column("id"), again.column("pwcat:split"), strict=True)) == split
+    assert "items of europe are in another order than when it was saved" in caplog.text
+    caplog.clear()
+    assert load_subset(again.save(tmp_path / "again.parquet")).hash == again.hash
+    assert caplog.text == ""
+
+
+def test_a_file_that_was_changed_is_refused(tiny_catalog, tmp_path):
+    path = open_catalog(tiny_catalog).search(limit=20).save(tmp_path / "some.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.slice(1), path)
+    with pytest.raises(CatalogError, match="its samples are not those that its hash was made of: the file was changed"):
+        load_subset(path)
+
+
+def test_no_file_but_a_subset_is_written_over(tiny_catalog, tmp_path):
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe")
+    some = open_catalog(tmp_path).search(limit=5)
+    items = (tmp_path / "europe" / "items.parquet").read_bytes()
+    for name in ("europe/items.parquet", "europe/stats.json"):
+        with pytest.raises(CatalogError, match=f"{name}: is there already and is no subset; take another name"):
+            some.save(tmp_path / name)
+    with pytest.raises(CatalogError, match="europe: is a folder; name a file in it"):
+        some.save(tmp_path / "europe")
+    assert (tmp_path / "europe" / "items.parquet").read_bytes() == items
+    some.save(tmp_path / "some.parquet")
+    some.only(np.arange(2)).save(tmp_path / "some.parquet")
+    assert len(load_subset(tmp_path / "some.parquet")) == 2
+    with pytest.raises(CatalogError, match="none.parquet: there are no samples to save"):
+        some.only(np.arange(0)).save(tmp_path / "none.parquet")
+
+
 def test_what_is_no_subset_is_said(tmp_path):
+    with pytest.raises(CatalogError, match="nowhere.parquet: not a saved subset: there is no such file"):
+        Subset.load(tmp_path / "nowhere.parquet")
+    with pytest.raises(CatalogError, match="not a saved subset: there is no such file"):
+        Subset.load(tmp_path)
     (tmp_path / "text.parquet").write_text("no Parquet")
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "other.parquet")
     for name in ("text.parquet", "other.parquet"):
