@@ -49,15 +49,15 @@ NUM_BARS = 12
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("data", nargs=-1, required=True)
 @click.option(
     "--at",
     type=click.IntRange(min=1),
     help="Samples to rarefy to; where left out, as many as the smallest dataset has.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def stats(data: tuple[Path, ...], at: int | None, as_json: bool) -> None:
-    """Show the diversity of DATA: folders of a catalog or collections, or saved subsets.
+def stats(data: tuple[str, ...], at: int | None, as_json: bool) -> None:
+    """Show the diversity of DATA: folders of a catalog or collections, their addresses, or saved subsets.
 
     Of several datasets, entropies are also told as they would be in draws of one size ("rarefied"), for they grow with
     it.
@@ -82,18 +82,18 @@ def stats(data: tuple[Path, ...], at: int | None, as_json: bool) -> None:
         console.print(caption + "\n" if caption else "", style="dim", highlight=False)
 
 
-def _parts(data: tuple[Path, ...]) -> dict[str, Subset]:
+def _parts(data: tuple[str, ...]) -> dict[str, Subset]:
     """What there is, by name: of two alike the second has the folder before it."""
     parts: dict[str, Subset] = {}
     for path in data:
         for name, part in _parts_of(path).items():
-            parts[name if name not in parts else f"{path.resolve().parent.name}/{name}"] = part
+            parts[name if name not in parts else f"{Path(path).resolve().parent.name}/{name}"] = part
     return parts
 
 
-def _parts_of(path: Path) -> dict[str, Subset]:
-    if path.is_file():
-        return {path.stem: load_subset(path)}
+def _parts_of(path: str) -> dict[str, Subset]:
+    if "://" not in path and Path(path).is_file():
+        return {Path(path).stem: load_subset(path)}
     opened = open_catalog(path)
     return {name: opened.search(collections=name) for name in opened.collections}
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
 
 from catalog.query import open_catalog
+from pwcat.cli import cli
 from pwcat.errors import CatalogError
 
 
@@ -120,6 +123,14 @@ def test_a_subset_of_a_far_catalog_is_saved_and_loaded(server, tmp_path):
     assert again.table.equals(some.table)
     with pytest.raises(CatalogError, match=r"pixels cannot be read from there; copy the folder to this computer"):
         _ = again.chip_shape
+
+
+def test_statistics_of_a_far_catalog_are_those_of_a_near_one(server, tiny_catalog):
+    told = [
+        CliRunner().invoke(cli, ["stats", data, "--json"], catch_exceptions=False).stdout
+        for data in (f"{server.url}/catalog", str(tiny_catalog))
+    ]
+    assert json.loads(told[0]) == json.loads(told[1])
 
 
 def test_what_a_far_catalog_lacks_is_said_in_a_line(server, tmp_path):
