@@ -21,6 +21,14 @@ from pwcat.filters import filter_faults
 __all__ = ["SUPPORTED", "Condition", "to_sql"]
 
 _COMPARISONS = {"=": "=", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+# Which instant of a DATE each operand of a comparison is, where it is one: its last, or else its first.
+_LAST = {
+    "<": (True, False),
+    "<=": (False, True),
+    ">": (False, True),
+    ">=": (True, False),
+    "between": (False, False, True),
+}
 _TEMPORAL = ("t_after", "t_before", "t_during", "t_equals", "t_intersects", "t_disjoint")
 _OPERANDS = {
     **dict.fromkeys((*_COMPARISONS, "in", "like", *RELATIONS, *_TEMPORAL), 2),
@@ -122,14 +130,37 @@ class _Translation:
             raise CatalogError(f"the filter's 'in' has the operands {_shown(args)}, which make no sense")
         operands = [args[0], *args[1]] if op == "in" else args
         self._require_alike(op, operands)
-        first, *rest = (self._scalar(operand) for operand in operands)
+        if op == "like":
+            return self._like(*args)
+        if op in ("=", "<>", "in") and any(map(_is_date, operands)):
+            same = " OR ".join(self._same(operands[0], other) for other in operands[1:])
+            return f"(NOT ({same}))" if op == "<>" else f"({same})"
+        last = _LAST.get(op, (False,) * len(operands))
+        first, *rest = (self._scalar(one, last=end) for one, end in zip(operands, last, strict=True))
         if op == "in":
             return f"({first} IN ({', '.join(rest)}))"
         if op == "between":
             return f"({first} BETWEEN {rest[0]} AND {rest[1]})"
-        if op == "like":
-            return f"({first} LIKE {rest[0]})"
         return f"({first} {_COMPARISONS[op]} {rest[0]})"
+
+    def _same(self, one: Any, other: Any) -> str:
+        """That two are equal; a DATE is all of its day."""
+        if _is_date(one):
+            one, other = other, one
+        if not _is_date(other):
+            return f"{self._scalar(one)} = {self._scalar(other)}"
+        return f"{self._scalar(one)} BETWEEN {self._scalar(other)} AND {self._scalar(other, last=True)}"
+
+    def _like(self, text: Any, pattern: Any) -> str:
+        """That a text is like a pattern, where a backslash takes the next sign for itself, as CQL2 has it."""
+        first, before = self._scalar(text), len(self.values)
+        second = self._scalar(pattern)
+        escaped = False
+        for k, value in enumerate(self.values[before:], start=before):
+            if "\\" in value:
+                alone = (len(value) - len(value.rstrip("\\"))) % 2  # one with nothing behind it stands for itself
+                self.values[k], escaped = value + "\\" * alone, True
+        return f"({first} LIKE {second} ESCAPE '\\')" if escaped else f"({first} LIKE {second})"
 
     def _require_alike(self, op: str, operands: list[Any]) -> None:
         """That a number is compared with numbers, a text with texts, a time with times."""
@@ -150,7 +181,9 @@ class _Translation:
             return "text"
         if isinstance(node, Mapping) and ("timestamp" in node or "date" in node):
             return "time"
-        return "number" if isinstance(node, int | float) and not isinstance(node, bool) else "text"
+        if isinstance(node, str):
+            return "text"
+        return "number" if isinstance(node, int | float) and not isinstance(node, bool) else None
 
     def _column(self, name: Any) -> str:
         if name not in self.columns:
@@ -158,14 +191,14 @@ class _Translation:
             raise CatalogError(f"the filter names an unknown field {_shown(name)}; there are {known}")
         return self.columns[name]
 
-    def _scalar(self, node: Any) -> str:
+    def _scalar(self, node: Any, *, last: bool = False) -> str:
         if isinstance(node, Mapping) and "property" in node:
             return self._column(node["property"])
         if isinstance(node, Mapping) and node.get("op") == "casei" and len(node.get("args", [])) == 1:
             self._require_alike("casei", [node["args"][0], ""])
             return f"lower({self._scalar(node['args'][0])})"
         if isinstance(node, Mapping) and ("timestamp" in node or "date" in node):
-            return self._bound(_time(node.get("timestamp") or node.get("date")))
+            return self._bound(_time(node.get("timestamp") or node.get("date"), last=last and _is_date(node)))
         if isinstance(node, str) or (type(node) in (int, float) and math.isfinite(node)):
             return self._bound(node)
         raise CatalogError(f"the filter holds {_shown(node)}, which is not supported; there are {SUPPORTED}")
@@ -200,6 +233,8 @@ class _Translation:
         if self.kinds.get(column) != "time":
             raise CatalogError(f"the filter's {op!r} takes datetime first and a time second, got {_shown(field_)}")
         start, end = _span(when)
+        if op == "t_equals" and _is_date(when):
+            op = "t_intersects"
         return _TEMPORAL_SQL[op](self, column, start, end)
 
     def within(self, column: str, start: datetime | None, end: datetime | None, *, strictly: bool) -> str:
@@ -219,6 +254,10 @@ _TEMPORAL_SQL: Mapping[str, Callable[[_Translation, str, datetime | None, dateti
     "t_disjoint": lambda t, c, start, end: f"(NOT {t.within(c, start, end, strictly=False)})",
     "t_equals": lambda t, c, start, end: t.within(c, start, end, strictly=False) if start == end else "FALSE",
 }
+
+
+def _is_date(node: Any) -> bool:
+    return isinstance(node, Mapping) and "date" in node
 
 
 def _time(text: Any, *, last: bool = False) -> datetime:

@@ -139,6 +139,13 @@ def test_every_combination_finds_what_a_data_frame_finds(catalog, frame, questio
     assert ids(catalog.search(**search)) == answer(frame, tests)
 
 
+DAY = date(2022, 6, 24)
+
+
+def on_day(frame):
+    return frame["datetime"].dt.date == DAY
+
+
 SHAPE = shapely.Polygon([(-20, 30), (60, 30), (60, 75)])
 numbers = st.floats(-200, 200).map(lambda value: round(value, 3))
 LEAVES = {
@@ -149,6 +156,17 @@ LEAVES = {
             ("div:continent IN ('Asia', 'Africa')", lambda f: f["div:continent"].isin(["Asia", "Africa"])),
             ("casei(continent) = casei('aSIA')", lambda f: f["div:continent"] == "Asia"),
             ("biome LIKE 'Trop%'", lambda f: f["div:biome"].str.startswith("Trop")),
+            ("landcover LIKE 'tree\\_c%'", lambda f: f["div:landcover"] == "tree_cover"),
+            ("landcover LIKE 'tree\\%'", lambda f: f["div:landcover"] == "tree%"),
+            ("landcover LIKE 'tree\\'", lambda f: f["div:landcover"] == "tree\\"),
+            (f"T_EQUALS(datetime, DATE('{DAY}'))", on_day),
+            (f"datetime = DATE('{DAY}')", on_day),
+            (f"datetime <> DATE('{DAY}')", lambda f: ~on_day(f)),
+            (f"datetime IN (DATE('{DAY}'), DATE('1999-01-01'))", on_day),
+            (f"datetime BETWEEN DATE('{DAY}') AND DATE('{DAY}')", on_day),
+            (f"datetime <= DATE('{DAY}')", lambda f: f["datetime"] < pd.Timestamp(DAY + timedelta(days=1), tz="UTC")),
+            (f"datetime > DATE('{DAY}')", lambda f: f["datetime"] >= pd.Timestamp(DAY + timedelta(days=1), tz="UTC")),
+            (f"DATE('{DAY}') >= datetime", lambda f: f["datetime"] < pd.Timestamp(DAY + timedelta(days=1), tz="UTC")),
             ("biome IS NULL", lambda f: f["div:biome"].isna()),
             ("split = 'val'", lambda f: f["pwcat:split"] == "val"),
             ("collection = 'europe'", lambda f: f["collection"] == "europe"),

@@ -187,12 +187,12 @@ def test_no_file_but_a_subset_is_written_over(tiny_catalog, tmp_path):
     some.save(tmp_path / "some.parquet")
     some.only(np.arange(2)).save(tmp_path / "some.parquet")
     assert len(load_subset(tmp_path / "some.parquet")) == 2
-    with pytest.raises(CatalogError, match="none.parquet: there are no samples to save"):
+    with pytest.raises(CatalogError, match=r"none\.parquet: there are no samples to save"):
         some.only(np.arange(0)).save(tmp_path / "none.parquet")
 
 
 def test_what_is_no_subset_is_said(tmp_path):
-    with pytest.raises(CatalogError, match="nowhere.parquet: not a saved subset: there is no such file"):
+    with pytest.raises(CatalogError, match=r"nowhere\.parquet: not a saved subset: there is no such file"):
         Subset.load(tmp_path / "nowhere.parquet")
     with pytest.raises(CatalogError, match="not a saved subset: there is no such file"):
         Subset.load(tmp_path)
