@@ -20,7 +20,7 @@ __all__ = ["merge"]
 def merge(sources: tuple[Path, ...], to: Path, copy: bool, as_json: bool) -> None:
     """Make one catalog of SOURCES, which are catalogs and collections. They stay where they are, and are linked to.
 
-    Statistics of all samples together, the sum of the tallies, go into stats.json of the catalog.
+    Statistics of all samples together go into stats.json of the catalog: the sum of the tallies, and the dispersion of all.
     """
     merged = merge_catalogs(sources, to=to, copy=copy)
     total = sum(merged.samples.values())

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catalog.extension import require_known_version, statistics_from
+import numpy as np
+
+from catalog.extension import require_known_version
+from catalog.measures.statistics import lonlat_of, statistics_from
 from catalog.measures.tally import Tally, sum_tallies
 from catalog.stac.mirror import open_items, read_items
 from catalog.stac.validation import read_document, read_tally
@@ -63,7 +66,8 @@ class Merged:
 def merge_catalogs(sources: Sequence[Path], *, to: Path, copy: bool = False) -> Merged:
     """Make one catalog of several, of collections, or of both; what is in ``to`` already stays in it.
 
-    No items are read but those of collections that were described before there were tallies.
+    Of the items only the places are read, for their dispersion, which does not add; the rest of collections that were
+    described before there were tallies.
 
     Args:
         sources: folders of catalogs and collections.
@@ -71,9 +75,13 @@ def merge_catalogs(sources: Sequence[Path], *, to: Path, copy: bool = False) -> 
         copy: copy the collections, pixels included, instead.
 
     Raises:
-        CatalogError: a source is no catalog, a collection cannot be read, or two that differ have one name. Nothing is
-            written then.
+        CatalogError: a source is no catalog, ``to`` is a collection, one cannot be read, or two that differ have one name.
+            Nothing is written then.
     """
+    if (to / "collection.json").is_file():
+        raise CatalogError(f"{to}: is a collection, not a catalog; name a folder beside it, or one that is not there")
+    if to.exists() and not to.is_dir():
+        raise CatalogError(f"{to}: is no folder; name the catalog's, which may be there or not")
     there = _folders(to) if to.is_dir() else []
     members: dict[str, Member] = {}
     for folder in [*there, *(folder for source in sources for folder in _required(source))]:
@@ -97,11 +105,14 @@ def merge_catalogs(sources: Sequence[Path], *, to: Path, copy: bool = False) -> 
 
 
 def statistics_of_all(members: Iterable[Member]) -> dict[str, Any]:
-    """Diversities of all samples of some datasets, from their tallies alone."""
+    """Diversities of all samples of some datasets, from their tallies; their dispersion from the places of the items."""
     members = list(members)
     names = sorted({name for member in members for name in member.layers})
     layers = {name: _together(member.layers.get(name) for member in members) for name in names}
-    return statistics_from(sum_tallies(member.tally for member in members), layers=layers, lonlat=None)
+    places = [lonlat_of(read_items(member.folder / "items.parquet", columns=["proj:centroid"])) for member in members]
+    told = [lonlat for lonlat in places if lonlat is not None]
+    lonlat = np.concatenate(told) if told else None
+    return statistics_from(sum_tallies(member.tally for member in members), layers=layers, lonlat=lonlat)
 
 
 def _together(sources: Iterable[str | None]) -> str | None:

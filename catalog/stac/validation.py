@@ -124,6 +124,7 @@ def validate_catalog(
         CatalogError: there is no catalog, or ``schemas`` holds something else.
     """
     found, check = Validation(), DocumentCheck(schemas)
+    _ = check.schemas  # a folder of something else is no fault of the catalog
     folders = (
         [path] if (path / "collection.json").is_file() else sorted(p.parent for p in path.glob("*/collection.json"))
     )

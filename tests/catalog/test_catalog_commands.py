@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from catalog.extension import require_known_version, statistics_of
 from catalog.stac.export import MOST_ITEMS
+from catalog.stac.merging import merge_catalogs
 from catalog.stac.mirror import read_items
 from catalog.stac.validation import DocumentCheck
 from pwcat.cli import cli
@@ -121,6 +122,13 @@ def test_every_item_can_be_validated_and_a_wrong_one_is_named(catalog):
     assert "properties/div:landcover_share: 1.5 is greater than the maximum of 1" in told.output
 
 
+def test_a_folder_of_schemas_that_is_none_is_no_fault_of_the_catalog(catalog):
+    (catalog.parent / "schemas").write_text("")
+    told = run("validate", catalog, "--schemas", catalog.parent / "schemas")
+    assert isinstance(told.exception, CatalogError)
+    assert "schemas: no folder of schemas there" in str(told.exception)
+
+
 def test_unknown_versions_are_refused_and_known_ones_named():
     uri = "https://pwcat.github.io/diversity/{}/schema.json"
     assert require_known_version({"stac_extensions": [uri.format("v0.1.0")]}, where="x") == "v0.1.0"
@@ -141,7 +149,7 @@ def test_merging_adds_the_tallies_and_links_to_what_is_there(catalog, tmp_path):
         name: reading(catalog / name / "stats.json")["statistics"]["spectral_codebook"]["codebook"]
         for name in ("europe", "everywhere")
     }
-    scratch = statistics_of(pa.concat_tables(items), layers=layers, codebooks=codebooks, dispersion=False)
+    scratch = statistics_of(pa.concat_tables(items), layers=layers, codebooks=codebooks)
     for name, measured in scratch.items():
         told_of = {key: value for key, value in document["statistics"][name].items() if key != "layer"}
         assert told_of == {key: value for key, value in measured.items() if key != "layer"}, name
@@ -159,6 +167,16 @@ def test_datasets_that_differ_are_not_merged_under_one_name(catalog, tmp_path):
     assert isinstance(told.exception, CatalogError)
     assert str(told.exception).startswith("two datasets that differ are called 'europe': ")
     assert not (tmp_path / "one").exists()
+
+
+def test_nothing_is_merged_into_a_collection_or_a_file(catalog, tmp_path):
+    before = {path: path.read_bytes() for path in (catalog / "europe").iterdir() if path.is_file()}
+    with pytest.raises(CatalogError, match="europe: is a collection, not a catalog"):
+        merge_catalogs([catalog], to=catalog / "europe")
+    assert {path: path.read_bytes() for path in (catalog / "europe").iterdir() if path.is_file()} == before
+    (tmp_path / "file").touch()
+    with pytest.raises(CatalogError, match="file: is no folder"):
+        merge_catalogs([catalog], to=tmp_path / "file")
 
 
 def test_copies_are_whole(catalog, tmp_path):
