@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from hashlib import sha256
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,14 +118,12 @@ class _Explorer:
 
     def facts(self, request: Request) -> Response:
         """What the page says and offers before it knows the samples."""
-        return _told(lambda: JSONResponse(self._facts()))
+        return self._told(request, lambda: JSONResponse(self._facts(request)))
 
-    def _facts(self) -> dict[str, Any]:
-        place, here = self.catalog.place, Path.cwd()
-        near = isinstance(place, Folder) and place.path.is_relative_to(here)
+    def _facts(self, request: Request) -> dict[str, Any]:
         return {
-            "name": place.name,
-            "path": str(place.path.relative_to(here)) if near and isinstance(place, Folder) else str(place),
+            "name": self.catalog.place.name,
+            "path": self._called(request),
             "version": self.version,
             "collections": [_facts_of(member) for member in self.members],
             "subsets": [name for name, _ in self.saved],
@@ -132,9 +131,30 @@ class _Explorer:
             "composites": [{"name": each.name, "title": each.title} for each in COMPOSITES],
         }
 
+    def _called(self, request: Request) -> str:
+        """The catalog in the lines to copy: how it is opened from here, or its name for others, who have it elsewhere."""
+        place, here = self.catalog.place, Path.cwd()
+        if not isinstance(place, Folder):
+            return str(place)
+        if not _is_here(request):
+            return place.name
+        return str(place.path.relative_to(here) if place.path.is_relative_to(here) else place.path)
+
+    def _said(self, request: Request, exc: PwcatError) -> str:
+        """A message for whoever asks; where the catalog's folder lies is nobody's business but ours."""
+        place = self.catalog.place
+        return str(exc) if _is_here(request) else str(exc).replace(str(place), place.name)
+
+    def _told(self, request: Request, answer: Callable[[], Response]) -> Response:
+        """An answer; what the user can mend is told to the page."""
+        try:
+            return answer()
+        except PwcatError as exc:
+            return JSONResponse({"error": self._said(request, exc)}, status_code=409)
+
     def land(self, request: Request) -> Response:
         """Land for the map, as rings."""
-        return _told(lambda: Response(self._land, media_type="application/json"))
+        return self._told(request, lambda: Response(self._land, media_type="application/json"))
 
     @cached_property
     def _land(self) -> bytes:
@@ -145,11 +165,11 @@ class _Explorer:
 
     def samples(self, request: Request) -> Response:
         """The columns of all samples."""
-        return _told(lambda: Response(self._block, media_type="application/octet-stream"))
+        return self._told(request, lambda: Response(self._block, media_type="application/octet-stream"))
 
     def subset(self, request: Request) -> Response:
         """Which rows a saved subset holds: unsigned numbers of four bytes."""
-        return _told(lambda: self._subset(request.path_params["number"]))
+        return self._told(request, lambda: self._subset(request.path_params["number"]))
 
     def _subset(self, number: int) -> Response:
         if number >= len(self.saved):
@@ -159,9 +179,10 @@ class _Explorer:
 
     def sample(self, request: Request) -> Response:
         """All that is known of one sample."""
-        return _told(lambda: self._sample(request.path_params["row"]))
+        return self._told(request, lambda: self._sample(request))
 
-    def _sample(self, row: int) -> Response:
+    def _sample(self, request: Request) -> Response:
+        row = request.path_params["row"]
         if row >= len(self.columns):
             return _no_such_row(row, len(self.columns))
         name, sample_id = self.columns.collection_of(row), self.columns.ids[row].as_py()
@@ -170,14 +191,14 @@ class _Explorer:
         try:
             cube, chip = self._read(row)
         except PwcatError as exc:
-            return JSONResponse({**told, "pictures": [], "spectra": [], "why": str(exc)})
+            return JSONResponse({**told, "pictures": [], "spectra": [], "why": self._said(request, exc)})
         titles = {composite.name: composite.title for composite in COMPOSITES}
         pictures = [{"name": each, "title": titles[each]} for each in composites_of(cube)]
         return JSONResponse({**told, "pictures": pictures, "size_px": chip.shape[-1], "spectra": spectrum(chip, cube)})
 
     def picture(self, request: Request) -> Response:
         """A chip as a PNG; ``date`` is its number, ``px`` about how many pixels are wanted."""
-        return _told(lambda: self._picture(request))
+        return self._told(request, lambda: self._picture(request))
 
     def _picture(self, request: Request) -> Response:
         row, name = request.path_params["row"], request.path_params["composite"]
@@ -209,12 +230,17 @@ class _Explorer:
         return cube, chip
 
 
-def _told(answer: Callable[[], Response]) -> Response:
-    """An answer; what the user can mend is told to the page."""
+def _is_here(request: Request) -> bool:
+    """Whether a request comes from this computer, by its own name; through a proxy that tells, from where it came to that."""
+    names = [request.client.host if request.client else "", request.url.hostname or ""]
+    return all(name == "localhost" or _is_loopback(name) for name in names)
+
+
+def _is_loopback(name: str) -> bool:
     try:
-        return answer()
-    except PwcatError as exc:
-        return JSONResponse({"error": str(exc)}, status_code=409)
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _no_such_row(row: int, rows: int) -> Response:

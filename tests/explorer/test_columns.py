@@ -12,7 +12,10 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
+from catalog.explorer import explorer_routes
 from catalog.explorer.columns import read_columns
 from catalog.explorer.pictures import COMPOSITES, composites_of, encode_png, render, spectrum
 from catalog.land import land_of
@@ -180,3 +183,23 @@ def test_items_that_are_truncated_are_told_to_the_page(tiny_catalog, tmp_path, s
             get(f"{address}samples.bin")
         assert "items.parquet" in json.loads(refused.value.read())["error"]
         refused.value.close()
+
+
+@pytest.mark.parametrize(
+    ("client", "host", "here"),
+    [
+        ("127.0.0.1", "127.0.0.1:8000", True),
+        ("127.0.0.1", "localhost", True),
+        ("::1", "[::1]:8000", True),
+        ("192.0.2.7", "localhost", False),
+        ("192.0.2.7", "192.0.2.1:8000", False),
+        ("127.0.0.1", "catalogs.example.org", False),
+    ],
+)
+def test_others_are_not_told_where_the_catalog_lies(tiny_catalog, tmp_path, client, host, here):
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe", ignore=shutil.ignore_patterns("cube.zarr"))
+    app = Starlette(routes=explorer_routes(open_catalog(tmp_path / "europe")))
+    asks = TestClient(app, base_url=f"http://{host}", client=(client, 50_000))
+    assert asks.get("/facts.json").json()["path"] == (str(tmp_path / "europe") if here else "europe")
+    assert (str(tmp_path) in asks.get("/samples/0.json").json()["why"]) == here
+    assert (str(tmp_path) in asks.get("/samples/0/true.png").json()["error"]) == here

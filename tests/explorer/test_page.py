@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import shutil
 from urllib.parse import quote
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from catalog.atlas import write_atlas
 from catalog.commands.search import search
 from catalog.explorer.columns import read_columns
 from catalog.query import open_catalog
@@ -289,3 +293,32 @@ def test_colours_of_entropy_span_all_but_the_outliers(visit, columns):
     outside = ((entropy < low) | (entropy > high)).mean()
     assert outside <= 0.04
     assert page.inner_text("#legend").startswith(f"≤ {low:.1f}")
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_a_name_of_one_long_word_stays_on_the_page(browser, served, tiny_catalog, tmp_path, width):
+    """On the explorer and on the atlas: names are strangers' words, and one of them must not push the map aside."""
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe")
+    items = tmp_path / "europe" / "items.parquet"
+    table = pq.read_table(items)
+    for column in ("div:biome", "div:landcover"):
+        field = table.schema.field(column)
+        words = pa.array([f"{'<b>Waldundwiese' * 9}{k % 2}" for k in range(len(table))]).cast(field.type)
+        table = table.set_column(table.column_names.index(column), field, words)
+    pq.write_table(table, items)
+    write_atlas(tmp_path / "europe", tmp_path / "atlas.html", title="Waldundwiese" * 9)
+    with served(tmp_path / "europe") as address:
+        for at in (address, (tmp_path / "atlas.html").as_uri()):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.goto(at)
+            page.get_by_text("Waldundwiese").first.wait_for(state="attached")
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            page.close()
+
+
+def test_the_lines_to_copy_are_read_without_scrolling(visit):
+    page = visit("continent=Europe&continent=Asia&landcover=tree_cover&entropy=1.5,4&box=-180,-50,180,80")
+    for lines in ("#command", "#python"):
+        assert page.evaluate(
+            f"document.querySelector('{lines}').scrollWidth <= document.querySelector('{lines}').clientWidth"
+        )

@@ -54,5 +54,5 @@ const python = (value) => (Array.isArray(value) ? `[${value.map(python).join(", 
 export function pythonLines(path, given) {
   const said = Object.entries(given).map(([name, value]) => `    ${name}=${python(value)},\n`);
   const call = said.length ? `search(\n${said.join("")})` : "search()";
-  return `import pwcat\n\nfound = pwcat.open_catalog(${python(path)}).${call}`;
+  return `import pwcat\n\ncatalog = pwcat.open_catalog(${python(path)})\nfound = catalog.${call}`;
 }
