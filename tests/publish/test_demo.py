@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from publish.demo_recipes import DATASETS
 
@@ -41,11 +44,29 @@ def test_demo_leaves_what_it_says(played: tuple[Path, str]) -> None:
     assert float(rows[-1]["continent"]) > float(rows[0]["continent"]) == 0.0
 
 
+def require_served(command: str) -> None:
+    """The command serves until it is interrupted, and answers meanwhile."""
+    words = shlex.split(command, comments=True)
+    with subprocess.Popen(
+        [sys.executable, "-m", *words, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            assert requests.get(f"{address}/collections", timeout=30).json()["numberMatched"] == 8
+        finally:
+            server.send_signal(signal.SIGINT)
+
+
 def test_the_commands_it_names_work(played: tuple[Path, str]) -> None:
     _, said = played
     commands = [line.strip() for line in said.splitlines() if line.startswith("  pwcat ")]
-    assert len(commands) == 3, said
+    served = [command for command in commands if command.startswith("pwcat serve ")]
+    assert (len(commands), len(served)) == (4, 1), said
+    require_served(served[0])
     for command in commands:
+        if command in served:
+            continue
         done = subprocess.run(
             f"{sys.executable} -m {command}", shell=True, capture_output=True, text=True, timeout=120, check=False
         )

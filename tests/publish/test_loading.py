@@ -107,7 +107,7 @@ def test_published_by_the_command_it_loads_from_the_hub_and_a_second_push_sends_
 ):
     printed = fresh(PUBLISH, tiny_catalog / "everywhere")
     first, second = printed.split("load it with:")[:2]
-    assert f"{hub.url}/datasets/lab/tiny sent 11 files" in first
+    assert f"{hub.url}/datasets/lab/tiny sent 12 files" in first
     assert "already had exactly this: nothing was sent" in second
     assert 'load_dataset("lab/tiny", split="train")' in second
     assert len(hub.repos["datasets", "lab/tiny"].history) == 2
