@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from catalog.querying.conditions import Classes, Condition, Question, Seam, Times, conditions
 from catalog.querying.engine import Engine, Items
 from catalog.querying.places import Folder, Place, open_place, read_json
@@ -17,7 +19,6 @@ from catalog.subset import Subset, rows_of
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     import pystac
 
     from catalog.querying.nearness import Near
@@ -186,7 +187,7 @@ class Catalog:
         ecoregion: Classes = None,
         landcover_share: Mapping[str, float | tuple[float, float]] | None = None,
         collections: str | Sequence[str] | None = None,
-        ids: Sequence[str] | None = None,
+        ids: str | Sequence[str] | None = None,
         split: str | None = None,
         bbox: Sequence[float] | None = None,
         near: Near | None = None,
@@ -207,7 +208,7 @@ class Catalog:
             ecoregion: likewise.
             landcover_share: by land cover, the least share of the chip's area, or the least and the largest.
             collections: only of these datasets; all where ``None``.
-            ids: only these samples.
+            ids: only this sample, or these.
             split: ``train`` or ``val``.
             bbox: west, south, east, north, EPSG:4326; may cross the antimeridian.
             near: a place, as longitude and latitude, or a subset: only samples less than ``within_km`` from it, or from one of
@@ -232,7 +233,7 @@ class Catalog:
         wanted = self._wanted(collections)
         asked = self.conditions(question, wanted)
         if near is not None or within_km is not None:
-            asked += surroundings(near, within_km)
+            asked += surroundings(near, within_km, crossing=lambda: _seam(wanted))
         found = Subset(
             members={member.name: member for member in wanted},
             rows=rows_of(wanted, asked),
@@ -267,6 +268,8 @@ class Catalog:
         if unknown := [name for name in by if name not in QUERYABLES or name == "geometry"]:
             raise CatalogError(f"counts by {unknown[0]!r} are not known; there are {', '.join(sorted(QUERYABLES))}")
         wanted = self._wanted(collections)
+        if not wanted:
+            return pa.table({**{name: pa.array([], pa.string()) for name in by}, "samples": pa.array([], pa.int64())})
         asked = self.conditions(question or Question(), wanted)
         where = " AND ".join(condition.sql for condition in asked) or "TRUE"
         values = [value for condition in asked for value in condition.values]
@@ -292,7 +295,7 @@ class Catalog:
         return conditions(
             question,
             known=_Classes(members),
-            crossing=lambda: Seam(boxes=tuple(box for member in members for box in member.items.seam.boxes)),
+            crossing=lambda: _seam(members),
             columns=QUERYABLES,
         )
 
@@ -318,6 +321,11 @@ class _Classes(Mapping[str, list[str]]):
 
     def __len__(self) -> int:
         return 0
+
+
+def _seam(members: Iterable[Collection]) -> Seam:
+    """The bounding boxes of items of some collections that lie across the antimeridian."""
+    return Seam(boxes=tuple(box for member in members for box in member.items.seam.boxes))
 
 
 def _told(question: Question, **others: Any) -> dict[str, Any]:

@@ -231,14 +231,19 @@ class Subset:
         return chips
 
     def select(self, rows: NDArray[Any]) -> Subset:
-        """The subset of some of its rows, in their order here; ``rows`` are indices or a mask."""
+        """The subset of some of its rows, in their order here and each once; ``rows`` are indices or a mask.
+
+        Raises:
+            IndexError: there is no such row, or the mask is of another length.
+        """
         chosen = self.only(rows)
         return replace(chosen, query={**self.query, "selected": len(chosen)})
 
     def only(self, rows: NDArray[Any]) -> Subset:
         """As :meth:`select`, the query unchanged."""
         rows = np.asarray(rows)
-        taken = pa.array(np.flatnonzero(rows) if rows.dtype == bool else np.sort(rows))
+        chosen = np.arange(len(self))[rows if rows.size else np.empty(0, dtype=np.int64)]
+        taken = pa.array(chosen if rows.dtype == bool else np.unique(chosen))
         return replace(
             self,
             rows=self.rows.take(taken),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from numbers import Real
 from typing import Any
 
 from catalog.querying.queryables import LAYERS
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 Classes = str | Sequence[str] | None
-Times = str | tuple[date | None, date | None] | None
+Times = str | date | tuple[date | None, date | None] | None
 SPLITS = ("train", "val")
 
 
@@ -76,7 +77,7 @@ class Question:
     continent: Classes = None
     ecoregion: Classes = None
     landcover_share: Mapping[str, float | tuple[float, float]] | None = None
-    ids: Sequence[str] | None = None
+    ids: Classes = None
     split: str | None = None
     bbox: Sequence[float] | None = None
     datetime: Times = None
@@ -105,7 +106,8 @@ def conditions(
         if (classes := getattr(question, layer)) is not None
     ]
     if question.ids is not None:
-        found.append(_among('"id"', [str(name) for name in question.ids]))
+        ids = [question.ids] if isinstance(question.ids, str) else question.ids
+        found.append(_among('"id"', [str(name) for name in ids]))
     for name, bounds in (question.landcover_share or {}).items():
         found.append(share_condition(_class_of("landcover", name, known["landcover"]), bounds))
     if question.split is not None:
@@ -161,7 +163,10 @@ def share_condition(name: str, bounds: float | tuple[float, float]) -> Condition
     Raises:
         CatalogError: the bounds are not shares, or the wrong way round.
     """
-    low, high = (bounds, 1.0) if isinstance(bounds, int | float) else bounds
+    pair = tuple(bounds) if isinstance(bounds, Iterable) else (bounds, 1.0)
+    if len(pair) != 2:
+        raise CatalogError(f"the share of {name} is a number, or the least and the largest, got {bounds!r}")
+    low, high = pair
     low, high = (_number(f"the share of {name}", bound) for bound in (low, high))
     if not 0 <= low <= high <= 1:
         raise CatalogError(
@@ -181,7 +186,7 @@ def _known_split(split: str) -> str:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise CatalogError(f"{name} is a finite number, got {value!r}")
     return float(value)
 
@@ -192,7 +197,8 @@ def bbox_condition(bbox: Sequence[float], *, crossing: Crossing = True) -> Condi
     Raises:
         CatalogError: it is no bounding box.
     """
-    if len(bbox) != 4 or not (-90 <= bbox[1] <= bbox[3] <= 90) or not all(-180 <= x <= 180 for x in (bbox[0], bbox[2])):
+    numbers = len(bbox) == 4 and all(isinstance(number, Real) for number in bbox)
+    if not numbers or not (-90 <= bbox[1] <= bbox[3] <= 90) or not all(-180 <= x <= 180 for x in (bbox[0], bbox[2])):
         raise CatalogError(f"bbox is west, south, east, north in degrees with south <= north, got {list(bbox)}")
     return bbox_overlap([float(number) for number in bbox], crossing=crossing)
 
@@ -229,14 +235,14 @@ def bbox_overlap(bbox: Sequence[float], *, crossing: Crossing = True) -> Conditi
     return Condition(f"(bbox.ymin <= ? AND bbox.ymax >= ? AND {pruned}{across})", values)
 
 
-def datetime_condition(span: str | tuple[date | None, date | None]) -> Condition:
+def datetime_condition(span: str | date | tuple[date | None, date | None]) -> Condition:
     """That a sample's first date lies in an interval, both ends included; a day is all of it.
 
     Raises:
         CatalogError: it is no interval, or ends before it starts.
     """
-    parts: list[str | date | None] = [*span.split("/")] if isinstance(span, str) else [*span]
-    if len(parts) == 1:
+    parts: list[str | date | None] = [*span.split("/")] if isinstance(span, str) else _ends(span)
+    if len(parts) == 1 and parts[0] not in ("", ".."):
         parts = [parts[0], parts[0]]
     if len(parts) != 2:
         raise CatalogError(f"datetime is a day or an interval start/end, got {span!r}")
@@ -247,6 +253,10 @@ def datetime_condition(span: str | tuple[date | None, date | None]) -> Condition
     return Condition(
         " AND ".join(sql for sql, value in bounds if value) or "TRUE", [value for _, value in bounds if value]
     )
+
+
+def _ends(span: date | tuple[date | None, date | None]) -> list[str | date | None]:
+    return [span] if isinstance(span, date) else [*span]
 
 
 def moment(part: Any, *, end: bool) -> datetime | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.querying.conditions import Condition
+from catalog.querying.conditions import Condition, Crossing, bbox_overlap
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -23,8 +23,13 @@ Near: TypeAlias = "tuple[float, float] | Subset"
 KM_PER_DEGREE = 110.5
 
 
-def surroundings(near: Any, within_km: float | None) -> list[Condition]:
+def surroundings(near: Any, within_km: float | None, *, crossing: Crossing) -> list[Condition]:
     """Conditions that all samples meet that can be near; row groups are pruned by them.
+
+    Args:
+        near: a place, or a subset.
+        within_km: how near.
+        crossing: which bounding boxes of items may lie across the antimeridian.
 
     Raises:
         CatalogError: no place, or no distance, or neither makes sense.
@@ -36,16 +41,19 @@ def surroundings(near: Any, within_km: float | None) -> list[Condition]:
         return [Condition("FALSE")]
     reach = within_km / KM_PER_DEGREE
     south, north = float(lonlat[:, 1].min()) - reach, float(lonlat[:, 1].max()) + reach
-    found = [Condition("bbox.ymin <= ? AND bbox.ymax >= ?", [north, south])]
     if max(-south, north) < 89:
         # Half the width, at the latitude farthest from the equator, of a circle on the sphere.
         widest = math.sin(math.radians(min(reach, 90))) / math.cos(math.radians(max(-south, north)))
-        if widest < 1:
-            aside = math.degrees(math.asin(widest)) * 1.01
-            west, east = float(lonlat[:, 0].min()) - aside, float(lonlat[:, 0].max()) + aside
-            if west > -180 and east < 180:  # else the other side of the antimeridian is near too
-                found.append(Condition("bbox.xmin <= ? AND (bbox.xmax >= ? OR bbox.xmin > bbox.xmax)", [east, west]))
-    return found
+        aside = math.degrees(math.asin(min(widest, 1))) * 1.01
+        west, east = float(lonlat[:, 0].min()) - aside, float(lonlat[:, 0].max()) + aside
+        if widest < 1 and east - west < 360:
+            return [bbox_overlap([_turned(west), south, _turned(east), north], crossing=crossing)]
+    return [Condition("bbox.ymin <= ? AND bbox.ymax >= ?", [north, south])]
+
+
+def _turned(lon: float) -> float:
+    """A longitude that went past the antimeridian, from its other side."""
+    return lon if -180 <= lon <= 180 else (lon + 180) % 360 - 180
 
 
 def nearer_than(found: Subset, near: Any, within_km: float) -> Subset:

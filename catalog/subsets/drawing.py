@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,8 +30,8 @@ def draw(subset: Subset, limit: int | None, *, by: str | None = None, seed: int 
     """
     if limit is None:
         raise CatalogError("limit_by says how a limit is shared out, and needs one: give limit")
-    if limit < 1:
-        raise CatalogError(f"limit is at least 1, got {limit}")
+    if not isinstance(limit, Integral) or limit < 1:
+        raise CatalogError(f"limit is a whole number of at least 1, got {limit!r}")
     told = {"limit": limit, **({"limit_by": by} if by else {}), **({"seed": seed} if seed else {})}
     keys = draw_keys(subset, seed=seed)
     if by is None:

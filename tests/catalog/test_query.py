@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyproj import Geod
 
@@ -324,9 +324,13 @@ def test_an_unknown_class_names_the_close_ones_and_all_there_are(catalog, frame,
         ({"bbox": (0, 0, 10)}, "bbox is west, south, east, north"),
         ({"bbox": (0, 0, 190, 10)}, "bbox is west, south, east, north"),
         ({"bbox": (0, 0, float("nan"), 10)}, "bbox is west, south, east, north"),
+        ({"bbox": ("0", "0", "9", "9")}, "bbox is west, south, east, north"),
+        ({"datetime": ""}, "datetime is a day or an interval start/end, got ''"),
+        ({"limit": 2.5}, "limit is a whole number of at least 1, got 2.5"),
+        ({"landcover_share": {"water": "much"}}, "the share of water is a number, or the least and the largest"),
         ({"split": "test"}, "unknown split 'test': train or val"),
         ({"collections": "nowhere"}, "no collection 'nowhere'; there are europe, everywhere"),
-        ({"limit": 0}, "limit is at least 1, got 0"),
+        ({"limit": 0}, "limit is a whole number of at least 1, got 0"),
         ({"limit_by": "biome"}, "limit_by says how a limit is shared out, and needs one"),
         ({"ecoregion": "Sahara"}, "no collection searched has labels of ecoregion"),
         ({"landcover_share": {"lava": 0.2}}, "unknown landcover 'lava'"),
@@ -358,6 +362,14 @@ def test_a_day_is_all_of_it_however_it_is_written(catalog, frame):
     assert len(catalog.search(datetime="../..")) == len(catalog.search(datetime=(None, None))) == len(frame)
     late = catalog.search(datetime=f"{day}T23:59:59Z/..")
     assert ids(late) == frame["id"][frame["datetime"].dt.date > day].tolist()
+
+
+def test_one_id_or_day_needs_no_list_and_no_collections_hold_nothing(catalog, frame):
+    assert ids(catalog.search(ids="europe-000003")) == ["europe-000003"]
+    day = frame["datetime"].iloc[0].date()
+    assert ids(catalog.search(datetime=day)) == ids(catalog.search(datetime=f"{day}"))
+    assert len(catalog.search(collections=[])) == 0
+    assert catalog.count(["biome"], collections=[]).to_pydict() == {"biome": [], "samples": []}
 
 
 def test_a_limit_is_the_same_samples_each_time_spread_over_the_answer(catalog, frame):
@@ -432,6 +444,38 @@ def test_items_near_those_of_a_subset_are_found_wherever_they_lie(catalog, frame
     near = [min(WGS84.inv(*one, *other)[2] for other in some.lonlat) < 400_000 for one in lonlat]
     assert ids(catalog.search(near=some, within_km=400)) == frame["id"][near].tolist()
     assert ids(catalog.search(near=some, within_km=1e-6)) == ids(some)
+
+
+@settings(max_examples=60)
+@given(
+    lon=st.floats(179, 181), lat=st.floats(-60, 60), aside=st.floats(-1, 1), km=st.floats(1, 200),
+    width=st.floats(0.01, 0.2),
+)  # fmt: skip
+@example(lon=180.5, lat=0.0, aside=-0.48, km=54.0, width=0.1)  # all that is near lies east of 180, and the box does not
+def test_what_is_near_is_found_across_the_antimeridian(seam_catalog, lon, lat, aside, km, width):
+    place, site = ((x + 180) % 360 - 180 for x in (lon, lon + aside))
+    west, east = ((site + w + 180) % 360 - 180 for w in (-width, width))
+    catalog = seam_catalog({"xmin": west, "ymin": lat - width, "xmax": east, "ymax": lat + width}, (site, lat))
+    near = WGS84.inv(place, lat, site, lat)[2] < km * 1000
+    assert len(catalog.search(near=(place, lat), within_km=km)) == near
+
+
+@pytest.fixture(scope="module")
+def seam_catalog(tiny_catalog, tmp_path_factory):
+    """A catalog of one item, at a place and with a bounding box that are told."""
+    folder = tmp_path_factory.mktemp("near") / "europe"
+    shutil.copytree(tiny_catalog / "europe", folder, ignore=shutil.ignore_patterns("cube.zarr", "ledger"))
+    items = pq.read_table(folder / "items.parquet").slice(0, 1)
+
+    def made(box, site):
+        table = items
+        for name, value in (("bbox", box), ("proj:centroid", dict(zip(("lon", "lat"), site, strict=True)))):
+            number = table.schema.get_field_index(name)
+            table = table.set_column(number, name, pa.array([value], table[name].type))
+        pq.write_table(table, folder / "items.parquet")
+        return open_catalog(folder)
+
+    return made
 
 
 def test_counts_by_classes_are_those_of_a_data_frame(catalog, frame):

@@ -72,6 +72,13 @@ def test_rows_are_selected_by_number_or_mask_and_splits_are_apart(both):
     assert set(train.column("id")).isdisjoint(val.column("id"))
 
 
+def test_a_row_is_in_a_selection_once_and_counts_from_the_end_too(both):
+    names = both.column("id")
+    assert both.select(np.array([7, 3, 3, -1])).column("id").tolist() == [names[3], names[7], names[-1]]
+    with pytest.raises(IndexError, match="80"):
+        both.select(np.array([80]))
+
+
 def test_the_lazy_dataset_holds_what_reading_gives(both, chips):
     europe = both.select(np.arange(32))
     lazy = europe.open()
