@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -23,6 +24,7 @@ from catalog.importers.importer import Facts, Importer, Options
 from catalog.importers.labels import require_known_layers
 from catalog.importers.pixels import DOCUMENT, PIXELS, VERSION
 from catalog.importers.published import Published
+from catalog.importers.tables import moment
 from catalog.measures.codebook import Codebook, write_codebook
 from catalog.measures.tally import Tally
 from catalog.stac.describing import CODEBOOK
@@ -134,7 +136,9 @@ def add_dataset(
     regions = regions or Regions()
     require_known_layers(regions)
     target = _target(catalog, wishes)
-    opened = importer(folder, options or Options())
+    options = options or Options()
+    _require_sense(options)
+    opened = importer(folder, options)
     facts = opened.facts()
     progress(0, facts.total)
     codebook = wishes.codebook or codebook_of(
@@ -161,6 +165,20 @@ def add_dataset(
         made.rename(target)
     write_catalog(catalog)
     return added
+
+
+def _require_sense(options: Options) -> None:
+    """Refuse what holds for no dataset at all, before every sample is refused for it."""
+    faults = []
+    if options.scale is not None and not (math.isfinite(options.scale) and options.scale > 0):
+        faults.append(f"--scale {options.scale:g}: give a number above 0; 10000 for fractions")
+    if options.date is not None:
+        try:
+            moment(options.date)
+        except ValueError:
+            faults.append(f"--date {options.date!r}: give it as ISO 8601 has it, 2021-07-01 or 2021-07-01T10:30:00Z")
+    if faults:
+        raise CatalogError("; ".join(faults))
 
 
 def _target(catalog: Path, wishes: Wishes) -> Path:

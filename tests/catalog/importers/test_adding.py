@@ -191,6 +191,17 @@ def test_nothing_is_written_where_nothing_can_be_read_or_the_name_is_taken(geoti
         add(geotiffs, "geotiff", name="europe", replace=True)
 
 
+@pytest.mark.parametrize("scale", ["nan", "inf", "-1", "0"])
+def test_options_that_make_no_sense_are_told_at_once_and_together(geotiffs, tmp_path, scale):
+    told = CliRunner().invoke(
+        add_command, [str(geotiffs), "--catalog", str(tmp_path / "new"), "--scale", scale, "--date", "July"]
+    )
+    assert isinstance(told.exception, CatalogError)
+    assert str(told.exception).startswith(f"--scale {scale}: give a number above 0")
+    assert "; --date 'July': give it as ISO 8601 has it, 2021-07-01 or" in str(told.exception)
+    assert not (tmp_path / "new").exists()
+
+
 def test_interrupted_it_leaves_what_was_there(geotiffs, add, tmp_path):
     folder = add(geotiffs, "geotiff").folder
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
