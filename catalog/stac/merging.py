@@ -156,7 +156,9 @@ def _place(folder: Path, target: Path, *, copy: bool) -> None:
     if not copy:
         target.symlink_to(os.path.relpath(folder.resolve(), target.parent.resolve()), target_is_directory=True)
         return
+    # two levels down, so that a catalog is not seen to hold it, should it stay unfinished
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(folder, partial)
-    partial.rename(target)
+    shutil.copytree(folder, partial / target.name)
+    (partial / target.name).rename(target)
+    partial.rmdir()

@@ -185,6 +185,22 @@ def test_copies_are_whole(catalog, tmp_path):
     assert run("validate", tmp_path / "one", "--items", 1).exit_code == 0
 
 
+def test_a_copy_that_was_killed_is_no_dataset_and_is_made_anew(catalog, tmp_path, monkeypatch):
+    def killed(source, target):
+        """As far as the collection's document: the copy that a kill leaves behind."""
+        target.mkdir(parents=True)
+        shutil.copyfile(source / "collection.json", target / "collection.json")
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("catalog.stac.merging.shutil.copytree", killed)
+        with pytest.raises(SystemExit, match="killed"):
+            merge_catalogs([catalog / "europe"], to=tmp_path / "one", copy=True)
+    assert not list((tmp_path / "one").glob("*/collection.json"))
+    assert merge_catalogs([catalog / "europe"], to=tmp_path / "one", copy=True).samples == {"europe": 32}
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"catalog.json", "europe", "stats.json"}
+
+
 @pytest.mark.kit
 def test_an_export_is_a_static_catalog_that_pystac_walks(catalog, tmp_path, kit):
     told = run("export", catalog, "--to", tmp_path / "static", "--sample", 3, "--json")
