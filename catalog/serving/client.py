@@ -106,7 +106,7 @@ class CatalogClient(BaseCoreClient):
         found = self.finder.item(collection_id, item_id)
         if found is None:
             raise RefusedError(f"no item {item_id!r} in collection {collection_id!r}", status=HTTPStatus.NOT_FOUND)
-        return document(next(features(found, collection_of=self._addresses(request).whereabouts)), GEOJSON)
+        return document(_items(found, Wanted(), self._addresses(request))[0], GEOJSON)
 
     def all_collections(self, *, asked: Search, request: Request, **kwargs: Any) -> Response:
         """The collections that meet a search; all of them, where nothing is asked."""
@@ -182,7 +182,8 @@ def _asset_file(collection: Collection, path: str) -> Path | None:
 
 
 def _items(table: pa.Table, wanted: Wanted, addresses: Addresses) -> list[dict[str, Any]]:
-    return [wanted.prune(item) for item in features(table, collection_of=addresses.whereabouts)]
+    found = features(table, collection_of=addresses.whereabouts)
+    return [wanted.prune(addresses.within_reach(item)) for item in found]
 
 
 class Queryables(BaseFiltersClient):

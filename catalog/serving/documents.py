@@ -59,6 +59,16 @@ class Addresses:
             ],
         )
 
+    def within_reach(self, item: dict[str, Any]) -> dict[str, Any]:
+        """An item without the assets above its collection's folder, as of datasets added in place: they are not served here."""
+        files = f"{self.files(item['collection'])}/"
+        item["assets"] = {
+            key: asset
+            for key, asset in item["assets"].items()
+            if asset["href"].startswith(files) or not asset["href"].startswith(f"{self.root}/")
+        }
+        return item
+
     def described(self, name: str, told: Mapping[str, Any]) -> dict[str, Any]:
         """A collection's document, with links and assets of this server."""
         here = self.collection(name)

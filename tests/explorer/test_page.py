@@ -322,3 +322,22 @@ def test_the_lines_to_copy_are_read_without_scrolling(visit):
         assert page.evaluate(
             f"document.querySelector('{lines}').scrollWidth <= document.querySelector('{lines}').clientWidth"
         )
+
+
+def test_a_catalog_without_labels_and_entropies_shows_no_empty_filters(browser, served, tiny_catalog, tmp_path):
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe")
+    items = tmp_path / "europe" / "items.parquet"
+    table = pq.read_table(items)
+    for number, field in enumerate(table.schema):
+        if field.name.startswith(("div:", "pwcat:split", "datetime")):
+            table = table.set_column(number, field, pa.nulls(len(table), field.type))
+    pq.write_table(table, items)
+    with served(tmp_path / "europe") as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector("body.ready")
+        for hidden in ("#entropy", "#dates", "aside"):
+            assert not page.locator(hidden).is_visible()
+        assert page.inner_text("#spectral-mean") == "–"
+        assert page.locator("#gallery button").count() == 12
+        page.close()

@@ -42,6 +42,7 @@ class Explorer {
     const licences = [...new Set(facts.collections.map(({ license }) => license))].join(", ");
     byId("catalog-facts").textContent = `${facts.collections.length} collection${facts.collections.length > 1 ? "s" : ""} · ${thousands(samples.of)} samples · ${licences}`;
     byId("land-source").textContent = `Land: ${this.land.source}. Equal Earth projection.`;
+    byId("entropy").hidden = !this.selection.range.known; // nothing to brush
     if (samples.of > samples.rows) {
       byId("thinned").hidden = false;
       byId("thinned").textContent = `Showing ${thousands(samples.rows)} of ${thousands(samples.of)} samples, drawn evenly: counts and statistics are of those shown. The lines to copy search all of them.`;
@@ -209,7 +210,7 @@ class Explorer {
     byId("statistics").replaceChildren(...rows);
     byId("statistics").parentElement.hidden = rows.length === 0;
     const { mean, deviation } = spectral(tally);
-    byId("spectral-mean").textContent = `${fixed(mean)} ± ${fixed(deviation)} nats`;
+    byId("spectral-mean").textContent = Number.isFinite(mean) ? `${fixed(mean)} ± ${fixed(deviation)} nats` : "–";
   }
 
   #query() {

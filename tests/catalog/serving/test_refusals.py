@@ -7,14 +7,18 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
+import pyarrow as pa
 import pytest
 from starlette.testclient import TestClient
 
+from catalog.items import ITEM_SCHEMA
 from catalog.query import open_catalog
 from catalog.server import Limits, make_app, serve
 from catalog.serving.database import Database
 from catalog.serving.refusals import RefusedError
+from catalog.stac.mirror import write_items
 from pwcat.errors import CatalogError
 
 
@@ -231,6 +235,21 @@ def test_an_asset_does_not_lead_out_of_its_folder(root, tmp_path):
     for path in ("%2e%2e/beta/secret.txt", "secret.txt", "%2fetc/passwd", "link/passwd"):
         refusal(client.get(f"/collections/alpha/files/{path}"), 404)
     assert client.get("/collections/alpha/files/items.parquet").status_code == 200
+
+
+def test_pixels_above_the_folder_have_no_address_here(root, samples, tmp_path):
+    """Datasets added in place have them there; an address of this server would lead nowhere."""
+    shutil.copytree(root, tmp_path / "copy")
+    hrefs = ["../../pixels/a.tif", "./cube.zarr", "https://example.org/a.tif"]
+    rows = [{**row, "assets": {"chips": {"href": href}}} for row, href in zip(samples["beta"], hrefs, strict=False)]
+    fields = [field for field in ITEM_SCHEMA if field.name in rows[0]]
+    table = pa.Table.from_pylist(rows, schema=pa.schema(fields))
+    write_items(tmp_path / "copy" / "beta" / "items.parquet", table, collection="beta")
+    client = TestClient(make_app(open_catalog(tmp_path / "copy")))
+    found = client.get("/collections/beta/items").json()["features"]
+    told = {item["assets"]["chips"]["href"] if item["assets"] else None for item in found}
+    assert told == {None, "http://testserver/collections/beta/files/cube.zarr", "https://example.org/a.tif"}
+    assert client.get(f"/collections/beta/items/{quote(rows[0]['id'])}").json()["assets"] == {}
 
 
 @pytest.mark.parametrize("path", ["/", "/search?limit=1", "/collections", "/collections/alpha", "/conformance", "/api"])
