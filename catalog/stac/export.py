@@ -20,7 +20,7 @@ from catalog.extension import require_known_version
 from catalog.items import STAC_VERSION
 from catalog.stac.features import Whereabouts, features
 from catalog.stac.mirror import open_items, read_items
-from catalog.stac.validation import read_document
+from catalog.stac.validation import collections_of, read_document
 from pwcat.errors import CatalogError
 
 __all__ = ["MOST_ITEMS", "Exported", "export_static"]
@@ -91,13 +91,7 @@ def export_static(
 
 
 def _chosen(catalog: Path, names: Sequence[str]) -> list[Path]:
-    folders = (
-        [catalog]
-        if (catalog / "collection.json").is_file()
-        else sorted(found.parent for found in catalog.glob("*/collection.json"))
-    )
-    if not folders:
-        raise CatalogError(f"{catalog}: no catalog there: neither collection.json nor a folder that has one")
+    folders = collections_of(catalog)
     known = {folder.name: folder for folder in folders}
     if unknown := [name for name in names if name not in known]:
         raise CatalogError(f"{catalog}: no collection {', '.join(map(repr, unknown))}; there are {', '.join(known)}")

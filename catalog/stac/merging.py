@@ -15,7 +15,7 @@ from catalog.extension import require_known_version
 from catalog.measures.statistics import lonlat_of, statistics_from
 from catalog.measures.tally import Tally, sum_tallies
 from catalog.stac.mirror import open_items, read_items
-from catalog.stac.validation import read_document, read_tally
+from catalog.stac.validation import collections_of, read_document, read_tally
 from catalog.store import write_catalog, write_json
 from pwcat.errors import CatalogError
 
@@ -82,9 +82,9 @@ def merge_catalogs(sources: Sequence[Path], *, to: Path, copy: bool = False) -> 
         raise CatalogError(f"{to}: is a collection, not a catalog; name a folder beside it, or one that is not there")
     if to.exists() and not to.is_dir():
         raise CatalogError(f"{to}: is no folder; name the catalog's, which may be there or not")
-    there = _folders(to) if to.is_dir() else []
+    there = collections_of(to) if any(to.glob("*/collection.json")) else []
     members: dict[str, Member] = {}
-    for folder in [*there, *(folder for source in sources for folder in _required(source))]:
+    for folder in [*there, *(folder for source in sources for folder in collections_of(source))]:
         member = _opened(folder)
         known = members.setdefault(member.name, member)
         if known is not member and known.folder.resolve() != folder.resolve() and not known.is_same(member):
@@ -117,20 +117,6 @@ def statistics_of_all(members: Iterable[Member]) -> dict[str, Any]:
 
 def _together(sources: Iterable[str | None]) -> str | None:
     return ", ".join(sorted({source for source in sources if source})) or None
-
-
-def _required(source: Path) -> list[Path]:
-    folders = _folders(source)
-    if not folders:
-        raise CatalogError(f"{source}: no catalog there: neither collection.json nor a folder that has one")
-    return folders
-
-
-def _folders(path: Path) -> list[Path]:
-    """The collections of a catalog, or the one that the folder is."""
-    if (path / "collection.json").is_file():
-        return [path]
-    return sorted(found.parent for found in path.glob("*/collection.json"))
 
 
 def _opened(folder: Path) -> Member:

@@ -20,7 +20,7 @@ from catalog.stac.mirror import read_items
 from pwcat.cube import open_cube
 from pwcat.errors import CatalogError, CubeError
 
-__all__ = ["DocumentCheck", "Validation", "read_document", "read_tally", "validate_catalog"]
+__all__ = ["DocumentCheck", "Validation", "collections_of", "read_document", "read_tally", "validate_catalog"]
 
 # Items of a collection that are validated, spread evenly over it; some 100 a second can be.
 ITEMS = 100
@@ -125,11 +125,7 @@ def validate_catalog(
     """
     found, check = Validation(), DocumentCheck(schemas)
     _ = check.schemas  # a folder of something else is no fault of the catalog
-    folders = (
-        [path] if (path / "collection.json").is_file() else sorted(p.parent for p in path.glob("*/collection.json"))
-    )
-    if not folders:
-        raise CatalogError(f"{path}: no catalog there: neither collection.json nor a folder that has one")
+    folders = collections_of(path)
     if folders != [path]:
         _validate_root(path, folders, check, found)
     for folder in folders:
@@ -230,6 +226,19 @@ def read_tally(folder: Path) -> Tally | None:
         return Tally.from_json(document["tally"])
     except (KeyError, CatalogError) as exc:
         raise CatalogError(f"{path}: {exc}") from exc
+
+
+def collections_of(path: Path) -> list[Path]:
+    """Folders of the collections of a catalog, or the one that the folder is, by name.
+
+    Raises:
+        CatalogError: it is neither.
+    """
+    if (path / "collection.json").is_file():
+        return [path]
+    if folders := sorted(found.parent for found in path.glob("*/collection.json")):
+        return folders
+    raise CatalogError(f"{path}: no catalog there: neither collection.json nor a folder that has one")
 
 
 def read_document(path: Path) -> dict[str, Any]:
