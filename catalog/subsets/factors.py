@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -104,9 +105,11 @@ def _cloud(subset: Subset) -> Factor:
     """Cloud cover of each sample's first scene, as its source states it."""
     cover = np.full(len(subset), np.nan)
     for member, rows in subset.parts():
-        first = pc.list_element(subset.columns(["pwcat:scene_ids"])["pwcat:scene_ids"][rows.start : rows.stop], 0)
         if not member.place.has("scenes.parquet"):
             raise CatalogError(f"{member.place}: cloud cover is not known, for there is no scenes.parquet")
+        scenes = subset.columns(["pwcat:scene_ids"])["pwcat:scene_ids"][rows.start : rows.stop]
+        known_of = pc.fill_null(pc.greater(pc.list_value_length(scenes), 0), False)
+        first = pc.list_element(pc.if_else(known_of, scenes, pa.scalar([None], scenes.type)), 0)
         known = member.engine.table(
             f'SELECT id, any_value("eo:cloud_cover")::DOUBLE AS cover FROM read_parquet({_scenes(member)}) GROUP BY id'  # noqa: S608
         )

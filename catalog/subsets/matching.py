@@ -107,8 +107,9 @@ def _cross(subset: Subset, names: Sequence[str]) -> Factor:
 
 
 def _of_levels(varied: Factor, levels: Sequence[str] | None, vary: Sequence[str]) -> Factor:
-    if levels is None:
-        return varied
+    if levels is None:  # a month that no sample has is no level
+        there, codes = np.unique(np.append(varied.codes, -1), return_inverse=True)
+        return Factor(codes=codes.reshape(-1)[:-1] - 1, names=[varied.names[k] for k in there[1:]])
     folded = {_fold(name): k for k, name in enumerate(varied.names)}
     if unknown := [level for level in levels if _fold(level) not in folded]:
         raise CatalogError(

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -64,6 +67,32 @@ def test_a_factorial_design_has_a_subset_for_each_combination(both):
     assert len(keys) == len(set(keys)) == 8
     again = match(both, vary=["split", "entropy:2"], n=2)
     assert [part.hash for part in found.subsets.values()] == [part.hash for part in again.subsets.values()]
+
+
+def test_levels_are_those_that_samples_have(both):
+    some = both.only(np.isin(factor(both, "month").codes, np.unique(factor(both, "month").codes)[:2]))
+    assert set(match(some, vary=["month"]).subsets) == set(classes(some, "month"))
+    assert len(classes(some, "month")) == 2
+
+
+@pytest.mark.parametrize("scenes", [True, False])
+def test_clouds_of_samples_without_scenes_are_not_known(tiny_catalog, tmp_path, scenes):
+    shutil.copytree(tiny_catalog / "europe", tmp_path / "europe", ignore=shutil.ignore_patterns("cube.zarr"))
+    path = tmp_path / "europe" / "items.parquet"
+    table = pq.read_table(path)
+    number = table.schema.get_field_index("pwcat:scene_ids")
+    held = table["pwcat:scene_ids"].to_pylist()
+    lists = pa.array([[], None, *held[2:]], table["pwcat:scene_ids"].type)
+    pq.write_table(table.set_column(number, "pwcat:scene_ids", lists), path)
+    found = open_catalog(tmp_path).search()
+    if scenes:
+        codes = factor(found, "cloud").codes
+        assert codes[:2].tolist() == [-1, -1]
+        assert (codes[2:] >= 0).all()
+        return
+    (tmp_path / "europe" / "scenes.parquet").unlink()
+    with pytest.raises(CatalogError, match=r"cloud cover is not known, for there is no scenes\.parquet"):
+        factor(found, "cloud")
 
 
 @pytest.mark.parametrize(
