@@ -83,11 +83,13 @@ def stats(data: tuple[str, ...], at: int | None, as_json: bool) -> None:
 
 
 def _parts(data: tuple[str, ...]) -> dict[str, Subset]:
-    """What there is, by name: of two alike the second has the folder before it."""
+    """What there is, by name: of two alike the second has the folders before it that tell them apart."""
     parts: dict[str, Subset] = {}
     for path in data:
         for name, part in _parts_of(path).items():
-            parts[name if name not in parts else f"{Path(path).resolve().parent.name}/{name}"] = part
+            folders = [folder.name for folder in Path(path).resolve().parents if folder.name]
+            longer = ["/".join([*reversed(folders[:k]), name]) for k in range(len(folders) + 1)]
+            parts[next((one for one in longer if one not in parts), longer[-1])] = part
     return parts
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -52,6 +53,13 @@ def test_datasets_of_different_size_are_told_at_the_size_of_the_smallest(tiny_ca
     assert "in draws of 20 samples" in text
     counts = list(whole.stats()["continent"]["counts"].values())
     assert f"{rarefy(counts, 20).shannon:.3f}" in text
+
+
+def test_datasets_of_one_name_are_told_apart_by_their_folders(tiny_catalog, tmp_path):
+    whole = open_catalog(tiny_catalog).search()
+    paths = [whole.only(np.arange(n)).save(tmp_path / f"{n}" / "a" / "x.parquet") for n in (5, 6, 7)]
+    told = json.loads(invoke(*paths, "--json"))
+    assert {name: one["biome"]["num_samples"] for name, one in told.items()} == {"x": 5, "a/x": 6, "7/a/x": 7}
 
 
 def test_a_subset_of_nothing_has_no_diversity(tiny_catalog):
