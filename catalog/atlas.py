@@ -21,7 +21,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from catalog.explorer.pictures import COMPOSITES, composites_of, encode_png, render
+from catalog.explorer.pictures import COMPOSITES, composites_of, encode_png, render, scaling_of
 from catalog.figures import histogram_svg, interval_svg, map_svg
 from catalog.land import Land, land_of
 from catalog.query import open_catalog
@@ -293,7 +293,7 @@ def _chip(part: Part, row: int, entropy: float) -> dict[str, Any] | None:
         chip = one.read(np.array([0]))[0]
     except PwcatError:
         return None
-    scale, offset = (float(cube.attrs.get(key, usual)) for key, usual in (("scale", 1e-4), ("offset", 0.0)))
+    scale, offset = scaling_of(cube)
     step = max(1, -(-chip.shape[-1] // CHIP_PX))
     pixels = render(chip[0], composite=COMPOSITES[0], bands=bands, scale=scale, offset=offset, step=step)
     code = base64.b64encode(encode_png(pixels)).decode()

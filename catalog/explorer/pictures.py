@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pwcat.cube import Cube
 
-__all__ = ["COMPOSITES", "Composite", "composites_of", "encode_png", "render", "spectrum"]
+__all__ = ["COMPOSITES", "Composite", "composites_of", "encode_png", "render", "scaling_of", "spectrum"]
 
 NODATA = 0
 GAMMA = 0.6  # brightens what is dark: forest and water reflect a tenth of what bare ground does
@@ -148,7 +148,7 @@ def spectrum(chip_TBHW: NDArray[np.uint16], cube: Cube) -> list[list[dict[str, A
     """
     stored = cube.stored("wavelength_nm")
     waves = [None] * len(cube.bands) if stored is None else [None if np.isnan(w) else float(w) for w in stored]
-    scale, offset = _scaling(cube.attrs)
+    scale, offset = scaling_of(cube)
     count = len(cube.bands[cube.main])
     return [
         [
@@ -159,8 +159,9 @@ def spectrum(chip_TBHW: NDArray[np.uint16], cube: Cube) -> list[list[dict[str, A
     ]
 
 
-def _scaling(attributes: Mapping[str, Any]) -> tuple[float, float]:
-    return float(attributes.get("scale", 1e-4)), float(attributes.get("offset", 0.0))
+def scaling_of(cube: Cube) -> tuple[float, float]:
+    """Scale and offset that make reflectance of a cube's numbers; Sentinel-2's where it tells none."""
+    return float(cube.attrs.get("scale", 1e-4)), float(cube.attrs.get("offset", 0.0))
 
 
 def _percentiles(band_HW: NDArray[np.uint16], scale: float, offset: float) -> dict[str, float | None]:

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
 
 from catalog.explorer.columns import Columns, read_columns
-from catalog.explorer.pictures import COMPOSITES, composites_of, encode_png, render, spectrum
+from catalog.explorer.pictures import COMPOSITES, composites_of, encode_png, render, scaling_of, spectrum
 from catalog.land import land_of
 from catalog.querying.places import Folder
 from catalog.subset import Subset, load_subset
@@ -210,7 +210,7 @@ class _Explorer:
         if name not in bands or date >= len(chip):
             return JSONResponse({"error": f"there is no picture {name!r} of date {date}"}, status_code=404)
         step = max(1, chip.shape[-1] // max(1, _number(request.query_params.get("px"), chip.shape[-1])))
-        scale, offset = (float(cube.attrs.get(key, usual)) for key, usual in (("scale", 1e-4), ("offset", 0.0)))
+        scale, offset = scaling_of(cube)
         composite = next(each for each in COMPOSITES if each.name == name)
         pixels = render(chip[date], composite=composite, bands=bands[name], scale=scale, offset=offset, step=step)
         return Response(encode_png(pixels), media_type="image/png", headers={"Cache-Control": "max-age=3600"})
