@@ -172,7 +172,7 @@ def main() -> None:
         title="The explorer in headless Chromium", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for name in ("Samples", "MB", "Read s", "Page s", "Filter ms", "Frame p50", "p95 ms", "Paint p50", "p95 ms"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", min_width=9 if name == "Samples" else None)
     for row in rows:
         numbers = [row.first_answer_s, row.ready_s]
         times = [row.filter_ms, row.frame_p50_ms, row.frame_p95_ms, row.paint_p50_ms, row.paint_p95_ms]
