@@ -16,11 +16,11 @@ from catalog.importers import IMPORTERS, find_importer, recognise
 from catalog.importers.adding import Added, NothingAdded, Wishes, add_dataset
 from catalog.importers.batches import Losses
 from catalog.importers.importer import Options
-from catalog.importers.progress import show_adding
 from catalog.measures.codebook import read_codebook
 from pwcat.commands import DEFAULT_CATALOG
 from pwcat.errors import CatalogError
 from pwcat.layers import RegionLayers
+from pwcat.progress import show_counts
 from pwcat.regions import Regions
 from pwcat.regions.opening import open_regions
 from pwcat.signals import terminable
@@ -95,7 +95,7 @@ def add(
         replace=given["replace"],
     )
     try:
-        with terminable(), show_adding(Console(stderr=True)) as progress:
+        with terminable(), show_counts(Console(stderr=True), "reading samples") as progress:
             added = add_dataset(
                 folder,
                 catalog=catalog,

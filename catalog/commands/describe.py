@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from catalog.commands.bars import bar
 from catalog.measures.codebook import read_codebook
 from catalog.stac.describing import CODEBOOK, PARTS
 from catalog.store import describe, write_catalog
 from pwcat.errors import CatalogError
+from pwcat.progress import show_counts
 
 __all__ = ["build"]
 
@@ -35,7 +36,7 @@ def build(folder: Path, codebook: Path | None, scheduler: str | None, anew: bool
         if anew:
             shutil.rmtree(one / PARTS, ignore_errors=True)
             (one / CODEBOOK).unlink(missing_ok=True)
-        with bar(f"describe {one.name}") as progress:
+        with show_counts(Console(stderr=True), f"describe {one.name}") as progress:
             describe(one, codebook=given, scheduler=scheduler, progress=progress)
         counts[one.name] = int(json.loads((one / "stats.json").read_text(encoding="utf-8"))["num_samples"])
     for root in dict.fromkeys(one.parent for one in folders):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from catalog.commands.bars import bar
 from catalog.stac.export import MOST_ITEMS, export_static
+from pwcat.progress import show_counts
 
 __all__ = ["export"]
 
@@ -20,7 +21,7 @@ __all__ = ["export"]
 @click.option("--json", "as_json", is_flag=True, help="Static JSON: the one format there is, and the default.")
 def export(folder: Path, to: Path, collections: tuple[str, ...], sample: int | None, as_json: bool) -> None:
     """Write the catalog or collection in FOLDER as static JSON, a file an item, which STAC Browser shows."""
-    with bar("export") as progress:
+    with show_counts(Console(stderr=True), "export") as progress:
         exported = export_static(folder, to=to, collections=collections, sample=sample, progress=progress)
     del as_json
     for name, (taken, count) in exported.items.items():

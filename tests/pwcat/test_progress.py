@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from pwcat.plan import draw_sites
-from pwcat.progress import show_drawing
+from pwcat.progress import show_counts, show_drawing
 from pwcat.recipe import Recipe
 from pwcat.sites.drawing import Drawn
 
@@ -28,6 +28,14 @@ def test_elsewhere_a_line_is_told_every_ten_seconds_at_most():
         "choosing sites: 3,000 of 5,000 sites, 1 of 3 strata, 27,000 places tried",
         "choosing sites: 4,000 of 5,000 sites, 36,000 places tried",
     ]
+
+
+def test_what_is_counted_is_told_of_how_many_where_that_is_known():
+    told, seconds = io.StringIO(), iter([0, 10, 10, 20, 20])
+    with show_counts(Console(file=told, force_terminal=False), "export", clock=lambda: next(seconds)) as progress:
+        progress(1_000, None)
+        progress(2_000, 3_000)
+    assert told.getvalue().splitlines() == ["export: 1,000", "export: 2,000 of 3,000"]
 
 
 def test_on_a_terminal_the_line_counts_and_goes_away():
