@@ -14,9 +14,10 @@ from publish.manifest import MANIFEST, check_hashes, read_manifest, write_manife
 from publish.mlm import mlm_item
 from publish.publication import Publication, building, deliver
 from pwcat.errors import PublishError
-from training.checkpoint import CONFIG, PICKLES, WEIGHTS, load_model_folder
+from training.checkpoint import load_model_folder
 from training.evaluate import SCORES, Scores, load_scores
 from training.models import Model
+from training.models.folder import CONFIG, PICKLES, WEIGHTS
 from training.run import RUN, Run, load_run
 
 __all__ = ["build_model_folder", "load_model", "publish_model"]

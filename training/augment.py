@@ -1,4 +1,4 @@
-"""Crops and flips of scaled images, on their device, drawn from a generator.
+"""Crops and flips of scaled images, on their device, drawn by chance.
 
 Shapes: B batch, C bands, H W pixels in, S pixels a side out.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pwcat.errors import TrainingError
+from training.chance import Chance
 
 __all__ = ["Crop", "Flip", "augment", "center_crop", "check_size"]
 
@@ -21,9 +22,7 @@ Flip = Literal["none", "horizontal", "both"]
 ASPECT = (3 / 4, 4 / 3)  # of torchvision's RandomResizedCrop, which SatMAE uses
 
 
-def augment(
-    x_BCHW: Tensor, *, size: int, crop: Crop, flip: Flip, min_scale: float, generator: torch.Generator
-) -> Tensor:
+def augment(x_BCHW: Tensor, *, size: int, crop: Crop, flip: Flip, min_scale: float, chance: Chance) -> Tensor:
     """Images cut to (B, C, size, size) and flipped, each by its own draw.
 
     Args:
@@ -32,12 +31,12 @@ def augment(
         crop: "resized" cuts a part of the area and resizes it (bicubic); "random" and "center" cut without resizing.
         flip: "horizontal" flips half of the images left to right; "both" also flips half top to bottom.
         min_scale: smallest part of the area that "resized" cuts.
-        generator: where the draws come from.
+        chance: where the draws come from.
     """
     if crop == "resized":
-        return _resized(x_BCHW, size=size, flip=flip, min_scale=min_scale, generator=generator)
-    cut = center_crop(x_BCHW, size=size) if crop == "center" else _random_crop(x_BCHW, size=size, generator=generator)
-    return _flip(cut, flip=flip, generator=generator)
+        return _resized(x_BCHW, size=size, flip=flip, min_scale=min_scale, chance=chance)
+    cut = center_crop(x_BCHW, size=size) if crop == "center" else _random_crop(x_BCHW, size=size, chance=chance)
+    return _flip(cut, flip=flip, chance=chance)
 
 
 def center_crop(x_BCHW: Tensor, *, size: int) -> Tensor:
@@ -61,13 +60,13 @@ def check_size(height: int, width: int, *, size: int) -> None:
         )
 
 
-def _random_crop(x_BCHW: Tensor, *, size: int, generator: torch.Generator) -> Tensor:
+def _random_crop(x_BCHW: Tensor, *, size: int, chance: Chance) -> Tensor:
     batch, _, height, width = x_BCHW.shape
     check_size(height, width, size=size)
     if height == width == size:
         return x_BCHW
-    top_B = torch.randint(height - size + 1, (batch,), generator=generator)
-    left_B = torch.randint(width - size + 1, (batch,), generator=generator)
+    top_B = chance.integers(height - size + 1)
+    left_B = chance.integers(width - size + 1)
     steps_S = torch.arange(size)
     rows_BS = (top_B[:, None] + steps_S).to(x_BCHW.device)
     columns_BS = (left_B[:, None] + steps_S).to(x_BCHW.device)
@@ -76,17 +75,17 @@ def _random_crop(x_BCHW: Tensor, *, size: int, generator: torch.Generator) -> Te
     return cut_BSSC.permute(0, 3, 1, 2).contiguous()
 
 
-def _flip(x_BCHW: Tensor, *, flip: Flip, generator: torch.Generator) -> Tensor:
+def _flip(x_BCHW: Tensor, *, flip: Flip, chance: Chance) -> Tensor:
     for axis in {"none": [], "horizontal": [3], "both": [3, 2]}[flip]:
-        turned_B = (torch.rand(len(x_BCHW), generator=generator) < 0.5).to(x_BCHW.device)
+        turned_B = (chance.uniform() < 0.5).to(x_BCHW.device)
         x_BCHW = torch.where(turned_B.view(-1, 1, 1, 1), x_BCHW.flip(axis), x_BCHW)
     return x_BCHW
 
 
-def _resized(x_BCHW: Tensor, *, size: int, flip: Flip, min_scale: float, generator: torch.Generator) -> Tensor:
+def _resized(x_BCHW: Tensor, *, size: int, flip: Flip, min_scale: float, chance: Chance) -> Tensor:
     """A part of each image, of random area, aspect and place, resized and flipped in one bicubic sampling."""
     batch = len(x_BCHW)
-    draw_B4 = torch.rand(batch, 4, generator=generator)
+    draw_B4 = chance.uniform(4)
     area_B = min_scale + (1 - min_scale) * draw_B4[:, 0]
     aspect_B = torch.exp(math.log(ASPECT[0]) + (math.log(ASPECT[1]) - math.log(ASPECT[0])) * draw_B4[:, 1])
     # shares of the side; a cut that would not fit is narrowed to the side, where torchvision draws again
@@ -100,4 +99,4 @@ def _resized(x_BCHW: Tensor, *, size: int, flip: Flip, min_scale: float, generat
         theta_B23.to(x_BCHW.device), [batch, x_BCHW.shape[1], size, size], align_corners=False
     )
     cut = functional.grid_sample(x_BCHW, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)
-    return _flip(cut, flip=flip, generator=generator)
+    return _flip(cut, flip=flip, chance=chance)

@@ -1,53 +1,23 @@
-"""Model folders: ``model.safetensors`` and ``config.json``, nothing that runs code when it is opened.
+"""Checkpoints of a run: ``checkpoints/step-NNNNNNNN``, each a model folder with the optimiser's state beside it.
 
-A run keeps its checkpoints as ``checkpoints/step-NNNNNNNN``, each a model folder with the optimiser's state beside it;
-a folder appears whole, by renaming, or not at all.
+A folder appears whole, by renaming, or not at all.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from pwcat.errors import TrainingError
-from training.models import Model, build_model, config_of
-from training.normalize import Normalization
+from training.models import Model
+from training.models import folder as model_folder
+from training.models.folder import CONFIG, save_model_folder
 
-__all__ = [
-    "latest_checkpoint",
-    "load_model_folder",
-    "load_state",
-    "save_checkpoint",
-    "save_model_folder",
-    "weights_hash",
-]
+__all__ = ["latest_checkpoint", "load_model_folder", "load_state", "save_checkpoint"]
 
-WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.pt"
-FORMAT = "pwcat-model/1"
-PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
-
-
-def save_model_folder(model: Model, path: str | Path) -> Path:
-    """Write a model's weights and config to a folder, which is made; its path."""
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    document = {
-        "format": FORMAT,
-        "architecture": model.architecture,
-        "config": config_of(model),
-        "normalization": model.normalization.to_json() if model.normalization else None,
-    }
-    (folder / CONFIG).write_text(json.dumps(document, indent=2) + "\n")
-    return folder
+STATE = "state.pt"
 
 
 def load_model_folder(path: str | Path) -> Model:
@@ -56,26 +26,8 @@ def load_model_folder(path: str | Path) -> Model:
     Raises:
         TrainingError: the folder holds no such model, one of an unknown architecture, or one whose weights do not fit.
     """
-    folder = _model_folder(Path(path))
-    document = _read_config(folder)
-    normalization = Normalization.from_json(document["normalization"]) if document.get("normalization") else None
-    with torch.random.fork_rng(devices=[]):  # the fresh weights are replaced at once: leave the caller's draws alone
-        model = build_model(document["architecture"], document["config"], normalization=normalization)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (SafetensorError, RuntimeError) as exc:
-        raise TrainingError(f"the weights in {folder} do not fit its {CONFIG}: {' '.join(str(exc).split())}") from exc
-    model.eval()
-    return model
-
-
-def weights_hash(model: Model) -> str:
-    """SHA-256 of all weights and of the config that gives them their meaning, hex; the same for equal models."""
-    digest = hashlib.sha256(json.dumps([model.architecture, config_of(model)], sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    path = Path(path)
+    return model_folder.load_model_folder(path if (path / CONFIG).is_file() else latest_checkpoint(path) or path)
 
 
 def save_checkpoint(run_dir: Path, *, model: Model, state: dict[str, Any], step: int) -> Path:
@@ -110,32 +62,3 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     """The optimiser's state and counters of a checkpoint, on the CPU, read without running code from the file."""
     state: dict[str, Any] = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
     return state
-
-
-def _model_folder(path: Path) -> Path:
-    if path.suffix in PICKLES:
-        raise TrainingError(
-            f"{path} is a pickle, which can run code when it is opened, and is not read: convert it to a folder of "
-            f"{WEIGHTS} and {CONFIG} (training.checkpoint.save_model_folder writes one)"
-        )
-    folder = path if (path / CONFIG).is_file() else latest_checkpoint(path) or path
-    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
-    if missing:
-        raise TrainingError(
-            f"{path} is no model: {' and '.join(missing)} missing. Give a run folder, or a folder of "
-            f"{WEIGHTS} and {CONFIG}"
-        )
-    return folder
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        document = json.loads((folder / CONFIG).read_text())
-    except json.JSONDecodeError as exc:
-        raise TrainingError(f"{folder / CONFIG} is not JSON: {exc}") from exc
-    missing = (
-        [key for key in ("architecture", "config") if key not in document] if isinstance(document, dict) else ["all"]
-    )
-    if missing:
-        raise TrainingError(f"{folder / CONFIG} is not a config of this project: {', '.join(missing)} missing")
-    return dict(document)

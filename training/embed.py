@@ -11,10 +11,9 @@ import torch
 
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
-from training.augment import center_crop
-from training.checkpoint import weights_hash
-from training.loader import DEFAULT_BLOCK, band_indices, read_blocks
+from training.loader import in_order
 from training.models import Model
+from training.models.folder import weights_hash
 from training.normalize import unit_of
 
 if TYPE_CHECKING:
@@ -37,12 +36,7 @@ def check_data(model: Model, subset: Subset, *, other_units: bool = False) -> No
     Raises:
         TrainingError: bands are missing, or values have another unit than in pretraining.
     """
-    if model.normalization is None:
-        raise TrainingError(
-            "the model has no normalisation, so chips cannot be scaled for it: evaluate a pretrained run"
-        )
-    band_indices(subset, model.bands)
-    trained, here = model.normalization.unit, unit_of(subset, model.bands)
+    trained, here = model.require_normalization().unit, unit_of(subset, model.choose_bands(subset.bands))
     if trained != here and not other_units:
         raise TrainingError(
             f"the model was trained on values in {trained!r}, but these data are in {here!r}: convert them, or say that "
@@ -78,11 +72,8 @@ def embed_subset(
 def _compute(model: Model, subset: Subset, *, device: str) -> np.ndarray:
     model.to(device)
     model.eval()
-    blocks = read_blocks(subset, bands=model.bands, block=DEFAULT_BLOCK)
-    chips = (torch.from_numpy(block).to(device) for block in blocks)
-    return np.concatenate(
-        [model.embed(center_crop(block, size=model.image_size)).float().cpu().numpy() for block in chips]
-    )
+    batches = in_order(subset, bands=model.choose_bands(subset.bands), times=model.times)
+    return np.concatenate([model.encode(batch.to(device)).float().cpu().numpy() for batch in batches])
 
 
 def _key(model: Model, subset: Subset) -> str:

@@ -13,9 +13,10 @@ import torch
 
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
-from training.checkpoint import load_model_folder, weights_hash
+from training.checkpoint import load_model_folder
 from training.embed import embed_subset
 from training.models import Model, build_model
+from training.models.folder import weights_hash
 from training.normalize import measure
 from training.probes import Probe, make_probes
 from training.recipe import TrainRecipe
@@ -224,7 +225,7 @@ def _model(run_dir: str | Path | None, subset: Subset, control: TrainRecipe | No
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(control.seed)
         model = build_model(control.architecture, control.model)
-    model.normalization = measure(subset, bands=model.bands)
+    model.normalization = measure(subset, bands=model.choose_bands(subset.bands))
     model.eval()
     return model
 

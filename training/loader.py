@@ -11,32 +11,23 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pwcat.errors import TrainingError
+from training.batch import UNKNOWN_TIME, Bands, Batch
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["Batch", "Loader", "band_indices", "read_blocks", "read_chips"]
+__all__ = ["Loader", "band_indices", "in_order", "read_blocks", "read_chips"]
 
 log = logging.getLogger(__name__)
 
 DEFAULT_BLOCK = 256  # chips read at once
 AHEAD = 2  # batches prepared while one is trained on
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Chips of one batch, (B, C, H, W) uint16, and the subset's rows that they are."""
-
-    chips: Tensor
-    rows: np.ndarray
 
 
 def band_indices(subset: Subset, bands: Sequence[str]) -> list[int]:
@@ -63,6 +54,24 @@ def read_blocks(subset: Subset, *, bands: Sequence[str], block: int = DEFAULT_BL
     """The chips of a subset in its own order, (n <= block, C, H, W) uint16 at a time."""
     for start in range(0, len(subset), block):
         yield read_chips(subset, np.arange(start, min(start + block, len(subset))), bands=bands)
+
+
+def in_order(
+    subset: Subset, *, bands: Sequence[str], times: Literal["first", "all"] = "first", block: int = DEFAULT_BLOCK
+) -> Iterator[Batch]:
+    """The samples of a subset in its own order, at most ``block`` at a time, with these bands in this order."""
+    known, wanted = Bands.of(subset, bands), band_indices(subset, bands)
+    kept = slice(0, 1) if times == "first" else slice(None)
+    for start in range(0, len(subset), block):
+        rows = np.arange(start, min(start + block, len(subset)))
+        chips = np.ascontiguousarray(subset.read(rows)[:, kept][:, :, wanted])
+        yield Batch(
+            chips=torch.from_numpy(chips),
+            bands=known,
+            lonlat=torch.from_numpy(subset.lonlat[rows]),
+            times=torch.full(chips.shape[:2], UNKNOWN_TIME, dtype=torch.int64),
+            rows=rows,
+        )
 
 
 class Loader:
@@ -92,6 +101,7 @@ class Loader:
         band_indices(subset, bands)
         self.subset, self.bands, self.batch_size, self.seed = subset, tuple(bands), batch_size, seed
         self.window_chips = window_chips
+        self._bands = Bands.of(subset, bands)
         size_mb = len(subset) * len(bands) * np.prod(subset.chip_shape[2:]) * 2 / 1e6
         self.placement: Literal["memory", "stream"] = "memory" if size_mb <= memory_budget_mb else "stream"
         log.info(
@@ -134,7 +144,7 @@ class Loader:
         (order,) = self.order(epoch)
         for start in range(start_batch * self.batch_size, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            yield Batch(torch.from_numpy(held[rows]), rows)
+            yield self._batch(held[rows], rows)
 
     def _streamed(self, epoch: int, start_batch: int) -> Iterator[Batch]:
         skip = start_batch * self.batch_size
@@ -152,10 +162,19 @@ class Loader:
         if chips is not None:
             yield from self._cut(rows, chips)
 
+    def _batch(self, chips: np.ndarray, rows: np.ndarray) -> Batch:
+        return Batch(
+            chips=torch.from_numpy(chips).unsqueeze(1),
+            bands=self._bands,
+            lonlat=torch.from_numpy(self.subset.lonlat[rows]),
+            times=torch.full((len(rows), 1), UNKNOWN_TIME, dtype=torch.int64),
+            rows=rows,
+        )
+
     def _cut(self, rows: np.ndarray, chips: np.ndarray) -> Iterator[Batch]:
         for start in range(0, len(rows), self.batch_size):
             stop = start + self.batch_size
-            yield Batch(torch.from_numpy(chips[start:stop].copy()), rows[start:stop])
+            yield self._batch(chips[start:stop].copy(), rows[start:stop])
 
     def _read_sorted(self, rows: np.ndarray) -> np.ndarray:
         """The chips of these rows in their order, read in the order of the cube so that each shard is opened once."""

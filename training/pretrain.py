@@ -22,9 +22,11 @@ import torch
 from torch import Tensor
 
 from pwcat.errors import TrainingError
-from training.augment import augment, check_size
+from training.augment import check_size
+from training.batch import Batch
+from training.chance import Chance
 from training.checkpoint import latest_checkpoint, load_model_folder, load_state, save_checkpoint
-from training.loader import Batch, Loader
+from training.loader import Loader
 from training.models import Model, build_model
 from training.normalize import Normalization, measure
 from training.recipe import TrainRecipe, load_train_recipe
@@ -132,7 +134,7 @@ class _Trainer:
             check_size(*subset.chip_shape[-2:], size=self.model.image_size)
         self.loader = Loader(
             subset,
-            bands=self.model.bands,
+            bands=self.model.choose_bands(subset.bands),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             memory_budget_mb=recipe.memory_budget_mb,
@@ -215,18 +217,11 @@ class _Trainer:
         )  # fmt: skip
 
     def _loss(self, batch: Batch, number: int) -> Tensor:
-        # a generator of its own for every batch of every step, on the CPU, so that devices draw alike
-        generator = torch.Generator().manual_seed(_batch_seed(self.recipe.seed, self.step, number))
-        chips = batch.chips.to(self.device, non_blocking=True)
-        assert self.model.normalization is not None
-        images = augment(
-            self.model.normalization.apply(chips),
-            size=self.model.image_size,
-            generator=generator,
-            **self.recipe.augment.model_dump(),
-        )
+        # draws of its own for every batch of every step
+        chance = Chance(_batch_seed(self.recipe.seed, self.step, number), total=len(batch))
+        inputs = self.model.prepare(batch.to(self.device), chance=chance, augment=self.recipe.augment)
         with self._autocast():
-            loss: Tensor = self.model(images, generator=generator)[0]
+            loss: Tensor = self.model(**inputs)
         return loss
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -243,7 +238,7 @@ class _Trainer:
         )
 
     def _measure(self, subset: Subset) -> Normalization:
-        return measure(subset, bands=self.model.bands, blocks=self.loader.blocks())
+        return measure(subset, bands=self.loader.bands, blocks=self.loader.blocks())
 
     def _describe(self, subset: Subset, normalization: Normalization) -> Run:
         names = sorted({str(name) for name in subset.column("collection")})

@@ -3,6 +3,7 @@ import torch
 
 from pwcat.errors import TrainingError
 from training.augment import augment, center_crop
+from training.chance import Chance
 
 
 def position(size=12, count=6):
@@ -14,7 +15,7 @@ def position(size=12, count=6):
 
 def draw(x, seed=0, **changes):
     options = {"size": 8, "crop": "random", "flip": "none", "min_scale": 0.2, **changes}
-    return augment(x, generator=torch.Generator().manual_seed(seed), **options)
+    return augment(x, chance=Chance(seed, total=len(x)), **options)
 
 
 def test_a_random_crop_is_a_window_of_each_image():

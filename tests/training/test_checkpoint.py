@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pwcat.errors import TrainingError
-from training.checkpoint import latest_checkpoint, load_model_folder, save_model_folder, weights_hash
+from training.checkpoint import latest_checkpoint, load_model_folder
 from training.loader import read_chips
+from training.models.folder import save_model_folder, weights_hash
 
 FRESH = """
 import sys, numpy as np, torch

@@ -31,7 +31,7 @@ def test_batches_hold_the_chips_of_their_rows(everything, limits):
     loader = Loader(everything, bands=BANDS, batch_size=7, seed=0, **limits)
     for batch in loader.epoch(3):
         assert batch.chips.dtype == torch.uint16
-        np.testing.assert_array_equal(batch.chips.numpy(), read_chips(everything, batch.rows, bands=BANDS))
+        np.testing.assert_array_equal(batch.chips[:, 0].numpy(), read_chips(everything, batch.rows, bands=BANDS))
 
 
 @pytest.mark.parametrize("limits", [{}, STREAM], ids=["memory", "stream"])

@@ -6,7 +6,8 @@ import torch
 
 from catalog.query import open_catalog
 from pwcat.errors import TrainingError
-from training.checkpoint import load_model_folder, load_state, weights_hash
+from training.checkpoint import load_model_folder, load_state
+from training.models.folder import weights_hash
 from training.pretrain import learning_rate, pretrain
 from training.recipe import load_train_recipe
 from training.run import load_run

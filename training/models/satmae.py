@@ -11,15 +11,23 @@ D width of the encoder, E width of the decoder, Q = patch_size ** 2 pixels of a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from pwcat.errors import TrainingError
+from training.augment import augment as cut
+from training.augment import center_crop
+from training.batch import Batch
+from training.chance import Chance
+from training.models.base import Model, ModelFacts, ModelInput
 from training.models.blocks import LAYER_NORM_EPS, Block, fixed, grid_code, initialise_linear, line_code
-from training.normalize import Normalization
+
+if TYPE_CHECKING:
+    from training.normalize import Normalization
+    from training.recipe import Augment
 
 __all__ = ["SatMAE", "SatMAEConfig"]
 
@@ -126,7 +134,7 @@ def _splits(dim: int, group_dim: int) -> bool:
     return 0 < group_dim < dim and group_dim % 2 == 0 and (dim - group_dim) % 4 == 0
 
 
-class SatMAE(nn.Module):
+class SatMAE(Model):
     """Group-channel masked autoencoder. Input is scaled to 0..1 by its :class:`~training.normalize.Normalization`."""
 
     architecture: ClassVar[str] = "satmae"
@@ -137,10 +145,10 @@ class SatMAE(nn.Module):
     decoder_pos_embed: Tensor
     decoder_channel_embed: Tensor
 
+    config: SatMAEConfig
+
     def __init__(self, config: SatMAEConfig, *, normalization: Normalization | None = None) -> None:
-        super().__init__()
-        self.config = config
-        self.normalization = normalization
+        super().__init__(config, normalization=normalization)
         self._build_encoder(config)
         self._build_decoder(config)
         self._initialise()
@@ -205,39 +213,102 @@ class SatMAE(nn.Module):
         """Length of an embedding, D."""
         return self.config.dim
 
-    def forward(self, x_BCHW: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss (a scalar), prediction (B, C, P, Q) and mask (B, G, P; 1 is hidden) of a masked reconstruction.
+    def prepare(self, batch: Batch, *, chance: Chance, augment: Augment | None = None) -> dict[str, Tensor]:
+        """Images scaled to 0..1 (B, C, H, W), the noise (B, L) that masks are made of, and the rank's share."""
+        images_BCHW = self.require_normalization().apply(batch.first(self.bands))
+        if augment is None:
+            images_BCHW = center_crop(images_BCHW, size=self.image_size)
+        else:
+            images_BCHW = cut(images_BCHW, size=self.image_size, chance=chance, **augment.model_dump())
+        noise_BL = chance.uniform(self.config.num_tokens).to(batch.device, non_blocking=True)
+        return {"x_BCHW": images_BCHW, "noise_BL": noise_BL, "share": self.share(batch, chance)}
+
+    def forward(self, x_BCHW: Tensor, noise_BL: Tensor, share: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """The loss of a masked reconstruction, a scalar.
 
         Args:
             x_BCHW: images scaled to 0..1, float.
-            generator: where the masks are drawn from; torch's own where none is given.
+            noise_BL: numbers of which each sample's smallest are the tokens that stay visible.
+            share: what the mean over these samples is multiplied with.
         """
-        keep_BV, mask_BL = self.draw_mask(x_BCHW.shape[0], generator=generator, device=x_BCHW.device)
-        latent = self._encode_visible(self.tokens(x_BCHW), keep_BV)
-        pred_BCPQ = self._decode(latent, keep_BV)
-        mask_BGP = mask_BL.view(-1, len(self.config.groups), self.config.num_patches)
-        return self.loss(x_BCHW, pred_BCPQ, mask_BGP), pred_BCPQ, mask_BGP
+        loss = self.sample_losses(x_BCHW, noise_BL).mean()
+        return loss if share is None else loss * share
 
-    def encode(self, x_BCHW: Tensor) -> Tensor:
-        """Embeddings (B, D): the mean over the encoder's patch tokens of all groups, without masking; no class token.
+    def sample_losses(self, x_BCHW: Tensor, noise_BL: Tensor, share: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """The loss of each sample, (B,) float32; all hide as many tokens."""
+        pred_BCPQ, mask_BGP = self.reconstruct(x_BCHW, noise_BL)
+        return self.loss(x_BCHW, pred_BCPQ, mask_BGP)
+
+    def reconstruct(self, x_BCHW: Tensor, noise_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Prediction (B, C, P, Q) and mask (B, G, P; 1 is hidden) of a masked reconstruction."""
+        keep_BV, mask_BL = self.mask(noise_BL)
+        pred_BCPQ = self._decode(self._encode_visible(self.tokens(x_BCHW), keep_BV), keep_BV)
+        return pred_BCPQ, mask_BL.view(-1, len(self.config.groups), self.config.num_patches)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Embeddings (B, D) float32: the mean over the encoder's patch tokens of all groups; no class token.
 
         Mean pooling, as SatMAE's own finetuning and the public probes of it do: in pretraining the class token takes
-        part in no loss of its own.
+        part in no loss of its own. Larger chips are cut to their middle.
         """
+        return self.embed(center_crop(batch.first(self.bands), size=self.image_size))
+
+    def encode_images(self, x_BCHW: Tensor) -> Tensor:
+        """Embeddings (B, D) of images scaled to 0..1; see :meth:`encode`."""
         tokens_BLD = self._encode(self.tokens(x_BCHW))
-        return tokens_BLD[:, 1:].mean(dim=1)
+        return tokens_BLD[:, 1:].mean(dim=1).float()
 
     def embed(self, chips_BCHW: Tensor) -> Tensor:
-        """Embeddings (B, D) of chips in digital numbers (uint16), scaled by the normalisation of the pretraining."""
-        if self.normalization is None:
-            raise TrainingError("this model has no normalisation to scale chips with: scale them and call encode()")
+        """Embeddings (B, D) of chips in digital numbers (uint16), of the model's bands and size."""
         wanted = (len(self.config.bands), self.config.image_size, self.config.image_size)
         if tuple(chips_BCHW.shape[1:]) != wanted:
             raise TrainingError(
                 f"this model takes chips of (band, y, x) {wanted}, bands {', '.join(self.config.bands)} in that order; "
                 f"got {tuple(chips_BCHW.shape[1:])}"
             )
-        return self.encode(self.normalization.apply(chips_BCHW))
+        return self.encode_images(self.require_normalization().apply(chips_BCHW))
+
+    def flops_per_sample(self) -> int:
+        """See :meth:`training.models.base.Model.flops_per_sample`."""
+        c = self.config
+        visible, tokens = 1 + c.num_visible, 1 + c.num_tokens
+        patches = 2 * c.num_patches * len(c.bands) * c.patch_size**2
+        forward = (
+            patches * c.dim
+            + c.depth * _block_flops(visible, c.dim)
+            + 2 * visible * c.dim * c.decoder_dim
+            + c.decoder_depth * _block_flops(tokens, c.decoder_dim)
+            + patches * c.decoder_dim
+        )
+        return 3 * forward - patches * c.dim  # images need no gradient
+
+    def facts(self) -> ModelFacts:
+        """What a model card says of it."""
+        c = self.config
+        return ModelFacts(
+            name="SatMAE, group-channel",
+            paper="Cong et al. (2022), SatMAE: Pre-training Transformers for Temporal and Multi-Spectral Satellite Imagery",
+            arxiv="2207.08051",
+            source="https://github.com/sustainlab-group/SatMAE",
+            reads=f"one Sentinel-2 image of {len(c.bands)} bands, {c.image_size} x {c.image_size} pixels",
+            pooling="mean over the encoder's patch tokens of all groups of bands, without masking; no class token",
+            scaling="clip((x - (mean - 2 std)) / (4 std), 0, 1), band by band",
+            limits=("One date an image: time plays no part.", "Pixels of no data (0) are read like dark ones."),
+        )
+
+    def inputs(self) -> tuple[ModelInput, ...]:
+        """What it takes, for a catalog of models."""
+        size = self.image_size
+        return (
+            ModelInput(
+                name="chips",
+                shape=(-1, len(self.bands), size, size),
+                dim_order=("batch", "bands", "height", "width"),
+                dtype="uint16",
+                description="Chips in digital numbers, which the model scales itself, clipped to 0..1.",
+                bands=self.bands,
+            ),
+        )
 
     def tokens(self, x_BCHW: Tensor) -> Tensor:
         """All patch tokens with their codes, (B, L, D): groups one after the other, patches row by row."""
@@ -245,24 +316,19 @@ class SatMAE(nn.Module):
         x_BGPD = torch.stack([embed(x_BCHW[:, bands]) for embed, bands in groups], dim=1)
         return (x_BGPD + _join(self.pos_embed[:, 1:], self.channel_embed)).flatten(1, 2)
 
-    def draw_mask(
-        self, batch: int, *, generator: torch.Generator | None, device: torch.device | str
-    ) -> tuple[Tensor, Tensor]:
-        """Indices of the visible tokens (B, V) and the mask (B, L; 1 is hidden), uniform over tokens of all groups."""
-        # drawn where the generator lives, so that a CPU generator gives a GPU run the masks of a CPU run
-        source = generator.device if generator is not None else device
-        noise_BL = torch.rand(batch, self.config.num_tokens, generator=generator, device=source).to(device)
+    def mask(self, noise_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the visible tokens (B, V), those of least noise, and the mask (B, L; 1 is hidden)."""
         keep_BV = noise_BL.argsort(dim=1)[:, : self.config.num_visible]
         return keep_BV, torch.ones_like(noise_BL).scatter_(1, keep_BV, 0.0)
 
     def loss(self, x_BCHW: Tensor, pred_BCPQ: Tensor, mask_BGP: Tensor) -> Tensor:
-        """Mean over hidden tokens of the squared error, in float32: a token is the mean over its bands and pixels.
+        """Each sample's mean over hidden tokens of the squared error, (B,) float32; a token's is over bands and pixels.
 
         So every hidden token weighs the same, whatever the number of its bands.
         """
         error_BCP = (pred_BCPQ.float() - self.target(x_BCHW)).square().mean(dim=-1)
         error_BGP = torch.stack([error_BCP[:, bands].mean(dim=1) for bands in self.config.group_indices], dim=1)
-        return (error_BGP * mask_BGP).sum() / mask_BGP.sum()
+        return (error_BGP * mask_BGP).sum(dim=(1, 2)) / mask_BGP.sum(dim=(1, 2))
 
     def target(self, x_BCHW: Tensor) -> Tensor:
         """What is to be predicted, (B, C, P, Q) float32; with ``norm_pix_loss`` standardised over bands and pixels."""
@@ -310,6 +376,11 @@ class SatMAE(nn.Module):
             return pred_BCPQ
         order = [band for bands in c.group_indices for band in bands]
         return pred_BCPQ[:, torch.tensor(order).argsort().to(pred_BCPQ.device)]
+
+
+def _block_flops(tokens: int, dim: int) -> int:
+    """Matrix products of one transformer block's forward pass: qkv, projection and MLP; scores and mixing."""
+    return 2 * tokens * 12 * dim * dim + 4 * tokens * tokens * dim
 
 
 class _PatchEmbed(nn.Module):

@@ -1,0 +1,95 @@
+"""Model folders: ``model.safetensors`` and ``config.json``, nothing that runs code when it is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from pwcat.errors import TrainingError
+from training.models import build_model, config_of
+from training.models.base import Model
+from training.normalize import Normalization
+
+__all__ = ["CONFIG", "PICKLES", "WEIGHTS", "load_model_folder", "save_model_folder", "weights_hash"]
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+FORMAT = "pwcat-model/1"
+PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
+
+
+def save_model_folder(model: Model, path: str | Path) -> Path:
+    """Write a model's weights and config to a folder, which is made; its path."""
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    document = {
+        "format": FORMAT,
+        "architecture": model.architecture,
+        "config": config_of(model),
+        "normalization": model.normalization.to_json() if model.normalization else None,
+    }
+    (folder / CONFIG).write_text(json.dumps(document, indent=2) + "\n")
+    return folder
+
+
+def load_model_folder(path: str | Path) -> Model:
+    """The model of a model folder, in eval mode, on the CPU.
+
+    Raises:
+        TrainingError: the folder holds no such model, one of an unknown architecture, or one whose weights do not fit.
+    """
+    folder = Path(path)
+    _require_model(folder)
+    document = _read_config(folder)
+    normalization = Normalization.from_json(document["normalization"]) if document.get("normalization") else None
+    with torch.random.fork_rng(devices=[]):  # the fresh weights are replaced at once: leave the caller's draws alone
+        model = build_model(document["architecture"], document["config"], normalization=normalization)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as exc:
+        raise TrainingError(f"the weights in {folder} do not fit its {CONFIG}: {' '.join(str(exc).split())}") from exc
+    model.eval()
+    return model
+
+
+def weights_hash(model: Model) -> str:
+    """SHA-256 of all weights and of the config that gives them their meaning, hex; the same for equal models."""
+    digest = hashlib.sha256(json.dumps([model.architecture, config_of(model)], sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _require_model(path: Path) -> None:
+    if path.suffix in PICKLES:
+        raise TrainingError(
+            f"{path} is a pickle, which can run code when it is opened, and is not read here: `pwcat weights import` "
+            f"converts released weights to a folder of {WEIGHTS} and {CONFIG}"
+        )
+    missing = [name for name in (CONFIG, WEIGHTS) if not (path / name).is_file()]
+    if missing:
+        raise TrainingError(
+            f"{path} is no model: {' and '.join(missing)} missing. Give a run folder, or a folder of "
+            f"{WEIGHTS} and {CONFIG}"
+        )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / CONFIG).read_text())
+    except json.JSONDecodeError as exc:
+        raise TrainingError(f"{folder / CONFIG} is not JSON: {exc}") from exc
+    missing = (
+        [key for key in ("architecture", "config") if key not in document] if isinstance(document, dict) else ["all"]
+    )
+    if missing:
+        raise TrainingError(f"{folder / CONFIG} is not a config of this project: {', '.join(missing)} missing")
+    return dict(document)
