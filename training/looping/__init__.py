@@ -1,0 +1,1 @@
+"""The parts of the training loop: one concern a module; :mod:`training.pretrain` puts them together."""
