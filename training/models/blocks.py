@@ -27,11 +27,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Tokens mixed by attention, (B, L, D)."""
+    def forward(self, x_BLD: Tensor, seen_B11L: Tensor | None = None) -> Tensor:
+        """Tokens mixed by attention, (B, L, D); where ``seen_B11L`` is false, a token is looked at by none."""
         batch, length, dim = x_BLD.shape
         qkv_3BHLK = self.qkv(x_BLD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        mixed_BHLK = functional.scaled_dot_product_attention(*qkv_3BHLK.unbind(0))
+        mixed_BHLK = functional.scaled_dot_product_attention(*qkv_3BHLK.unbind(0), attn_mask=seen_B11L)
         return cast(Tensor, self.proj(mixed_BHLK.transpose(1, 2).reshape(batch, length, dim)))
 
 
@@ -51,16 +51,16 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: attention, then MLP, each added to its input."""
 
-    def __init__(self, dim: int, *, heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(self, dim: int, *, heads: int, mlp_ratio: float = 4.0, eps: float = LAYER_NORM_EPS) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, heads=heads)
-        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, hidden=int(dim * mlp_ratio))
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Tokens after the block, (B, L, D)."""
-        x_BLD = x_BLD + self.attn(self.norm1(x_BLD))
+    def forward(self, x_BLD: Tensor, seen_B11L: Tensor | None = None) -> Tensor:
+        """Tokens after the block, (B, L, D); where ``seen_B11L`` is false, a token is looked at by none."""
+        x_BLD = x_BLD + self.attn(self.norm1(x_BLD), seen_B11L)
         return x_BLD + cast(Tensor, self.mlp(self.norm2(x_BLD)))
 
 
