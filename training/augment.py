@@ -1,4 +1,4 @@
-"""Crops and flips of scaled images, on their device, drawn by chance.
+"""Crops, flips and blurs of scaled images, on their device, drawn by chance.
 
 Shapes: B batch, C bands, H W pixels in, S pixels a side out.
 """
@@ -20,10 +20,13 @@ __all__ = ["Crop", "Flip", "augment", "center_crop", "check_size"]
 Crop = Literal["resized", "random", "center"]
 Flip = Literal["none", "horizontal", "both"]
 ASPECT = (3 / 4, 4 / 3)  # of torchvision's RandomResizedCrop, which SatMAE uses
+SIGMA = (0.1, 2.0)  # pixels; of torchvision's GaussianBlur(3), which SatCLIP uses
 
 
-def augment(x_BCHW: Tensor, *, size: int, crop: Crop, flip: Flip, min_scale: float, chance: Chance) -> Tensor:
-    """Images cut to (B, C, size, size) and flipped, each by its own draw.
+def augment(
+    x_BCHW: Tensor, *, size: int, crop: Crop, flip: Flip, min_scale: float, chance: Chance, blur: bool = False
+) -> Tensor:
+    """Images cut to (B, C, size, size), flipped and blurred, each by its own draw.
 
     Args:
         x_BCHW: images scaled to 0..1.
@@ -32,11 +35,14 @@ def augment(x_BCHW: Tensor, *, size: int, crop: Crop, flip: Flip, min_scale: flo
         flip: "horizontal" flips half of the images left to right; "both" also flips half top to bottom.
         min_scale: smallest part of the area that "resized" cuts.
         chance: where the draws come from.
+        blur: smooth each image with a Gaussian of 3 x 3 pixels, of its own width of 0.1 to 2 pixels.
     """
     if crop == "resized":
-        return _resized(x_BCHW, size=size, flip=flip, min_scale=min_scale, chance=chance)
-    cut = center_crop(x_BCHW, size=size) if crop == "center" else _random_crop(x_BCHW, size=size, chance=chance)
-    return _flip(cut, flip=flip, chance=chance)
+        cut = _resized(x_BCHW, size=size, min_scale=min_scale, chance=chance)
+    else:
+        cut = center_crop(x_BCHW, size=size) if crop == "center" else _random_crop(x_BCHW, size=size, chance=chance)
+    flipped = _flip(cut, flip=flip, chance=chance)
+    return _blur(flipped, chance=chance) if blur else flipped
 
 
 def center_crop(x_BCHW: Tensor, *, size: int) -> Tensor:
@@ -82,8 +88,17 @@ def _flip(x_BCHW: Tensor, *, flip: Flip, chance: Chance) -> Tensor:
     return x_BCHW
 
 
-def _resized(x_BCHW: Tensor, *, size: int, flip: Flip, min_scale: float, chance: Chance) -> Tensor:
-    """A part of each image, of random area, aspect and place, resized and flipped in one bicubic sampling."""
+def _blur(x_BCHW: Tensor, *, chance: Chance) -> Tensor:
+    """Images smoothed by three pixels along each axis, mirrored at their borders."""
+    sigma_B = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * chance.uniform()
+    side_B111 = torch.exp(-0.5 / sigma_B.square()).view(-1, 1, 1, 1).to(x_BCHW.device, x_BCHW.dtype)
+    padded = functional.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
+    rows = padded[..., 1:-1, :] + side_B111 * (padded[..., :-2, :] + padded[..., 2:, :])
+    return (rows[..., 1:-1] + side_B111 * (rows[..., :-2] + rows[..., 2:])) / (1 + 2 * side_B111).square()
+
+
+def _resized(x_BCHW: Tensor, *, size: int, min_scale: float, chance: Chance) -> Tensor:
+    """A part of each image, of random area, aspect and place, resized by bicubic sampling."""
     batch = len(x_BCHW)
     draw_B4 = chance.uniform(4)
     area_B = min_scale + (1 - min_scale) * draw_B4[:, 0]
@@ -98,5 +113,4 @@ def _resized(x_BCHW: Tensor, *, size: int, flip: Flip, min_scale: float, chance:
     grid = functional.affine_grid(
         theta_B23.to(x_BCHW.device), [batch, x_BCHW.shape[1], size, size], align_corners=False
     )
-    cut = functional.grid_sample(x_BCHW, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)
-    return _flip(cut, flip=flip, chance=chance)
+    return functional.grid_sample(x_BCHW, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)

@@ -28,13 +28,21 @@ class _Section(BaseModel):
 
 
 class Augment(_Section):
-    """How an image is cut and flipped each time it is seen."""
+    """How a sample is changed each time it is seen."""
 
     crop: Crop = Field(
         default="random", description="resized: part of the area, resized; random, center: cut, not resized"
     )
     flip: Flip = Field(default="both", description="none, horizontal, or both axes")
     min_scale: float = Field(default=0.2, gt=0, le=1, description="smallest part of the area that a resized crop cuts")
+    blur: bool = Field(default=False, description="smooth images by a Gaussian of 3 pixels and random width (SatCLIP)")
+    jitter_deg: float = Field(
+        default=0, ge=0, description="coordinates are moved east and north by up to this many degrees (SatCLIP)"
+    )
+
+    def of_images(self) -> dict[str, Any]:
+        """What :func:`training.augment.augment` is to be told."""
+        return self.model_dump(exclude={"jitter_deg"})
 
 
 class Optimizer(_Section):

@@ -61,3 +61,23 @@ def test_the_centre_is_the_centre():
 def test_smaller_chips_are_refused(crop):
     with pytest.raises(TrainingError, match=r"chips are 12 x 12 pixels, but the model reads 16 x 16.*at most 12"):
         draw(position(), size=16, crop=crop)
+
+
+def test_blur_is_a_gaussian_of_three_pixels():
+    x = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    blurred = draw(x, crop="center", blur=True)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+    sigmas = 0.1 + 1.9 * Chance(0, total=3).uniform()
+    for image, source, sigma in zip(blurred, padded, sigmas, strict=True):
+        taps = torch.exp(-0.5 * (torch.tensor([-1.0, 0.0, 1.0]) / sigma) ** 2)
+        kernel = torch.outer(taps, taps) / taps.sum() ** 2
+        expected = torch.nn.functional.conv2d(source[:, None], kernel[None, None])[:, 0]
+        torch.testing.assert_close(image, expected)
+    assert len(sigmas.unique()) == 3
+
+
+def test_blur_leaves_flat_images_alone_and_smooths_others():
+    flat = torch.full((2, 1, 8, 8), 0.3)
+    torch.testing.assert_close(draw(flat, blur=True), flat)
+    x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert (draw(x, blur=True).var() < 0.9 * x.var()).item()

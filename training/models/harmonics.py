@@ -96,7 +96,8 @@ def spherical_harmonics(lonlat_N2: Tensor, *, degrees: int, zonal: float = ZONAL
         degrees: L, degrees 0 to L - 1.
         zonal: factor of the harmonics of order 0: pi in the released basis, 1 for an orthonormal one.
     """
-    return Harmonics(degrees, zonal=zonal).to(lonlat_N2.device)(lonlat_N2)
+    values: Tensor = Harmonics(degrees, zonal=zonal).to(lonlat_N2.device)(lonlat_N2)
+    return values
 
 
 def _recurrence(degrees: int) -> tuple[Tensor, Tensor]:

@@ -219,7 +219,7 @@ class SatMAE(Model):
         if augment is None:
             images_BCHW = center_crop(images_BCHW, size=self.image_size)
         else:
-            images_BCHW = cut(images_BCHW, size=self.image_size, chance=chance, **augment.model_dump())
+            images_BCHW = cut(images_BCHW, size=self.image_size, chance=chance, **augment.of_images())
         noise_BL = chance.uniform(self.config.num_tokens).to(batch.device, non_blocking=True)
         return {"x_BCHW": images_BCHW, "noise_BL": noise_BL, "share": self.share(batch, chance)}
 
