@@ -3,9 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from pwcat.errors import TrainingError
 from training.chance import Chance
+from training.flops import training_flops
 from training.models import ARCHITECTURES, build_model, config_faults, config_of
 from training.models.blocks import Attention, grid_code, line_code
 from training.models.satmae import SatMAE, SatMAEConfig
@@ -215,3 +218,21 @@ def test_embed_refuses_chips_of_other_bands_or_size():
         TrainingError, match=r"this model takes chips of \(band, y, x\) \(10, 96, 96\).*got \(12, 96, 96\)"
     ):
         model.embed(chips)
+
+
+def test_the_encoder_alone_gives_the_same_embeddings():
+    model = small().eval()
+    whole = model.encode_images(images())
+    encoder = model.encoder_only()
+    assert torch.equal(encoder.encode_images(images()), whole)
+    assert not [name for name in encoder.state_dict() if name.startswith(("decoder", "mask_token"))]
+    encoder.encode_images(images()).square().sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+def test_operations_of_encoding_are_those_that_torch_counts():
+    model = small().eval().encoder_only()
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.encode_images(images(2)).sum().backward()
+    forward, first = model.encoding_flops()
+    assert counter.get_total_flops() == 2 * training_flops(forward, first=first)

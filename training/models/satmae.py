@@ -11,7 +11,7 @@ D width of the encoder, E width of the decoder, Q = patch_size ** 2 pixels of a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import ConfigDict
@@ -22,6 +22,7 @@ from training.augment import augment as cut
 from training.augment import center_crop
 from training.batch import Batch
 from training.chance import Chance
+from training.flops import block_flops, linear_flops
 from training.models.base import Model, ModelFacts, ModelInput
 from training.models.blocks import LAYER_NORM_EPS, Block, fixed, grid_code, initialise_linear, line_code
 
@@ -257,6 +258,19 @@ class SatMAE(Model):
         """Embeddings (B, D) of images scaled to 0..1; see :meth:`encode`."""
         tokens_BLD = self._encode(self.tokens(x_BCHW))
         return tokens_BLD[:, 1:].mean(dim=1).float()
+
+    def encoder_only(self) -> Self:
+        """The same model without its decoder, as part of another model: it encodes, but is not trained by itself any more."""
+        for name in [*self._modules, *self._parameters, *self._buffers]:
+            if name.startswith(("decoder_", "mask_token")):
+                delattr(self, name)
+        return self
+
+    def encoding_flops(self) -> tuple[int, int]:
+        """Operations of encoding one image without masking, and those of them whose input is data."""
+        c = self.config
+        patches = linear_flops(c.num_patches, len(c.bands) * c.patch_size**2, c.dim)
+        return patches + c.depth * block_flops(1 + c.num_tokens, c.dim), patches
 
     def embed(self, chips_BCHW: Tensor) -> Tensor:
         """Embeddings (B, D) of chips in digital numbers (uint16), of the model's bands and size."""
