@@ -36,7 +36,10 @@ def check_data(model: Model, subset: Subset, *, other_units: bool = False) -> No
     Raises:
         TrainingError: bands are missing, or values have another unit than in pretraining.
     """
-    trained, here = model.require_normalization().unit, unit_of(subset, model.choose_bands(subset.bands))
+    bands = model.choose_bands(subset.bands)
+    if model.scales_itself:
+        return  # and refuses what it cannot convert
+    trained, here = model.require_normalization().unit, unit_of(subset, bands)
     if trained != here and not other_units:
         raise TrainingError(
             f"the model was trained on values in {trained!r}, but these data are in {here!r}: convert them, or say that "

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["ARCHITECTURES", "Model", "build_model", "config_faults", "config_of"]
 
 # name: (module, class); imported when asked for
-ARCHITECTURES: dict[str, tuple[str, str]] = {"satmae": ("training.models.satmae", "SatMAE")}
+ARCHITECTURES: dict[str, tuple[str, str]] = {
+    "satmae": ("training.models.satmae", "SatMAE"),
+    "presto": ("training.models.presto", "Presto"),
+}
 
 
 def build_model(

@@ -79,6 +79,9 @@ class Model(nn.Module, ABC):
     architecture: ClassVar[str]  # its name in ARCHITECTURES
     config_class: ClassVar[type]  # a frozen dataclass of JSON values that says everything but the weights
     times: ClassVar[Literal["first", "all"]] = "first"  # of a sample's dates, those that it reads
+    scales_itself: ClassVar[bool] = (
+        False  # by fixed numbers, from any unit that it can convert; not by its data's statistics
+    )
 
     def __init__(self, config: Any, *, normalization: Normalization | None = None) -> None:
         super().__init__()
