@@ -9,18 +9,30 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pwcat.errors import RecipeError
 from training.augment import Crop, Flip
+from training.looping.schedule import Schedule
 from training.models import ARCHITECTURES, config_faults
 
-__all__ = ["Augment", "Optimizer", "TrainRecipe", "list_train_recipes", "load_train_recipe", "parse_train_recipe"]
+__all__ = [
+    "Augment",
+    "Checkpoints",
+    "Optimizer",
+    "TrainRecipe",
+    "list_train_recipes",
+    "load_train_recipe",
+    "parse_train_recipe",
+]
 
 FOLDER = Path(__file__).parent / "recipes"
+
+# Of a recipe, what changes no weight: a run may go on with other values.
+WITHOUT_BEARING = {"title", "checkpoint", "memory_budget_mb"}
 
 
 class _Section(BaseModel):
@@ -46,16 +58,50 @@ class Augment(_Section):
 
 
 class Optimizer(_Section):
-    """AdamW and its schedule: linear warm-up, then half a cosine to zero, by step."""
+    """AdamW and its schedule by step: a linear warm-up, then half a cosine to zero, or no change."""
 
-    base_lr: float = Field(
-        default=1e-4, gt=0, description="learning rate for 256 samples a step; the rate grows with them"
+    base_lr: float | None = Field(
+        default=None,
+        gt=0,
+        description="learning rate for 256 samples a step, with which it grows; 1e-4 where neither this nor lr is given",
     )
+    lr: float | None = Field(default=None, gt=0, description="learning rate itself, whatever the samples of a step")
+    schedule: Schedule = Field(default="cosine", description="after the warm-up: cosine to zero, or constant")
     betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's two decay rates")
     weight_decay: float = Field(default=0.05, ge=0, description="none is put on biases and norms")
     warmup_epochs: float = Field(default=5, ge=0, description="epochs of linear warm-up from zero")
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest norm of all gradients together; null: no limit"
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of the average of weights that stays at a step; evaluation loads the average; null: none is kept",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_rate(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        given = [name for name in ("base_lr", "lr") if values.get(name) is not None]
+        if len(given) == 2:
+            raise ValueError("base_lr and lr are two ways to say one thing: give one of them, and null for the other")
+        return values if given else {**values, "base_lr": 1e-4}
+
+
+class Checkpoints(_Section):
+    """When a checkpoint is written, and which are kept. The last step has one anyway, and so has a stop by a signal."""
+
+    every_epochs: int | None = Field(default=5, gt=0, description="epochs from one to the next; null: not by epochs")
+    every_steps: int | None = Field(default=None, gt=0, description="steps from one to the next; null: not by steps")
+    every_minutes: float | None = Field(
+        default=None, gt=0, description="minutes from one to the next; null: not by time"
+    )
+    keep: Annotated[int, Field(gt=0)] | Literal["all"] = Field(default=1, description="how many of the last, or all")
+    milestones: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        default=(), description="epochs after which one is written that is never removed"
     )
 
 
@@ -67,7 +113,7 @@ class TrainRecipe(_Section):
     architecture: str = Field(default="satmae", description="name of a registered architecture")
     model: dict[str, Any] = Field(default_factory=dict, description="fields of the architecture's config")
     epochs: int = Field(gt=0, description="times that every sample is seen")
-    batch_size: int = Field(gt=0, description="samples on the device at once")
+    batch_size: int = Field(gt=0, description="samples at once, on all devices together")
     accumulate: int = Field(default=1, gt=0, description="batches whose gradients make one step")
     optimizer: Optimizer = Field(default=Optimizer(), description="AdamW and its schedule")
     augment: Augment = Field(default=Augment(), description="crops and flips")
@@ -75,9 +121,8 @@ class TrainRecipe(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on CUDA, else float32"
     )
-    checkpoint_every_epochs: int = Field(
-        default=5, gt=0, description="epochs between checkpoints; the last has one anyway"
-    )
+    compile: bool = Field(default=False, description="compile the model: faster steps, minutes before the first")
+    checkpoint: Checkpoints = Field(default=Checkpoints(), description="when checkpoints are written and kept")
     memory_budget_mb: float = Field(default=2048, gt=0, description="chips beyond this many MB are streamed, not held")
     window_chips: int = Field(default=8192, gt=0, description="chips shuffled together while streaming")
 
@@ -111,13 +156,17 @@ class TrainRecipe(_Section):
 
     @property
     def lr(self) -> float:
-        """Peak learning rate: ``base_lr * effective_batch / 256`` (Goyal et al., 2017, as MAE and SatMAE use it)."""
+        """Peak learning rate: ``base_lr * effective_batch / 256`` (Goyal et al., 2017, as MAE and SatMAE use it), or ``lr``."""
+        if self.optimizer.lr is not None:
+            return self.optimizer.lr
+        assert self.optimizer.base_lr is not None  # one of the two is given: see Optimizer
         return self.optimizer.base_lr * self.effective_batch / 256
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical JSON of the recipe, hex."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the canonical JSON of what bears on the weights, hex; where data lie and what is kept may change."""
+        values = self.model_dump(mode="json", exclude=WITHOUT_BEARING)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def list_train_recipes() -> list[str]:

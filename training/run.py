@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -15,11 +16,12 @@ import torch
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
 from training.checkpoint import latest_checkpoint, load_model_folder
+from training.looping.records import METRICS
 from training.models import Model
 
-__all__ = ["Run", "load_run", "software_versions"]
+__all__ = ["Run", "describe_hardware", "device_name", "load_run", "software_versions"]
 
-RUN, METRICS = "run.json", "metrics.jsonl"
+RUN = "run.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +41,17 @@ class Run:
         seconds: wall time spent training, over all parts of an interrupted run.
         samples_per_second: samples seen a second, over the same.
         device: where it ran last.
-        placement: whether the chips were held in memory or streamed.
+        world_size: processes that trained together last, each with a device.
+        effective_batch: samples a step, of all of them.
+        precision: of the matrix products.
+        placement: where the chips were.
+        peak: the measured rate of matrix products that ``mfu`` is of: flops, dtype, how it was measured.
+        mfu: model operations a second over all of ``seconds``, of that rate, 0..1; ``None`` before the first checkpoint.
+        peak_memory_mb: most memory that was held at once, in MB (10^6 bytes), on the device of the first process.
+        gpu_hours: hours of all GPUs together; 0 without one.
+        hardware: of the machine of the first process: system, processor, cores, memory, GPUs.
         num_parameters: weights that train.
-        versions: of Python and of the packages that bear on the result.
+        versions: of Python, CUDA and the packages that bear on the result.
         reused: whether this call found the run finished and did nothing.
     """
 
@@ -57,7 +67,15 @@ class Run:
     seconds: float
     samples_per_second: float
     device: str
+    world_size: int
+    effective_batch: int
+    precision: str
     placement: str
+    peak: dict[str, Any]
+    mfu: float | None
+    peak_memory_mb: float
+    gpu_hours: float
+    hardware: dict[str, Any]
     num_parameters: int
     versions: dict[str, str]
     reused: bool = field(default=False, compare=False)
@@ -72,7 +90,7 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged steps: step, epoch, loss, lr, grad_norm."""
+        """The logged steps: step, epoch, loss, lr, grad_norm, samples_per_s, wait_share, mfu, memory_mb."""
         return [json.loads(line) for line in (self.path / METRICS).read_text().splitlines()]
 
     def load_model(self) -> Model:
@@ -103,9 +121,41 @@ def load_run(path: str | Path) -> Run:
 
 def software_versions() -> dict[str, str]:
     """Versions of what bears on a result."""
-    return {
+    versions = {
         "pwcat": version("pwcat"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
+    if torch.version.cuda:
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        versions |= {"cuda": torch.version.cuda, "cudnn": str(cudnn)}
+    return versions
+
+
+def device_name(device: torch.device) -> str:
+    """A device, for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def describe_hardware() -> dict[str, Any]:
+    """This machine: system, processor, cores, memory in GB (10^9 bytes), GPUs."""
+    values: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+    }
+    count = torch.cuda.device_count()
+    return values | {"gpus": [torch.cuda.get_device_name(number) for number in range(count)]}
+
+
+def _processor() -> str:
+    """Its name, where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    if not told.is_file():
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in told.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()

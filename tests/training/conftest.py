@@ -23,7 +23,7 @@ SMALL = {
     "epochs": "3",
     "batch_size": "16",
     "optimizer.warmup_epochs": "1",
-    "checkpoint_every_epochs": "1",
+    "checkpoint.every_epochs": "1",
 }
 
 

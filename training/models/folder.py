@@ -16,7 +16,16 @@ from training.models import build_model, config_of
 from training.models.base import Model
 from training.normalize import Normalization
 
-__all__ = ["CONFIG", "PICKLES", "WEIGHTS", "load_model_folder", "save_model_folder", "weights_hash"]
+__all__ = [
+    "CONFIG",
+    "PICKLES",
+    "WEIGHTS",
+    "load_model_folder",
+    "load_weights",
+    "save_model_folder",
+    "save_weights",
+    "weights_hash",
+]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = "pwcat-model/1"
@@ -27,8 +36,7 @@ def save_model_folder(model: Model, path: str | Path) -> Path:
     """Write a model's weights and config to a folder, which is made; its path."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    save_weights(model, folder / WEIGHTS)
     document = {
         "format": FORMAT,
         "architecture": model.architecture,
@@ -51,12 +59,32 @@ def load_model_folder(path: str | Path) -> Model:
     normalization = Normalization.from_json(document["normalization"]) if document.get("normalization") else None
     with torch.random.fork_rng(devices=[]):  # the fresh weights are replaced at once: leave the caller's draws alone
         model = build_model(document["architecture"], document["config"], normalization=normalization)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (SafetensorError, RuntimeError) as exc:
-        raise TrainingError(f"the weights in {folder} do not fit its {CONFIG}: {' '.join(str(exc).split())}") from exc
+    load_weights(model, folder / WEIGHTS)
     model.eval()
     return model
+
+
+def save_weights(model: Model, path: Path) -> None:
+    """Write a model's weights as safetensors."""
+    # a table that two parts share has two names, and safetensors keeps no memory twice: each name gets its own
+    weights = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def load_weights(model: Model, path: Path) -> None:
+    """Give a model the weights of a safetensors file.
+
+    Raises:
+        TrainingError: they are those of another model.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as exc:
+        reason = " ".join(str(exc).split())
+        raise TrainingError(f"the weights in {path.parent} do not fit its {CONFIG}: {reason}") from exc
 
 
 def weights_hash(model: Model) -> str:

@@ -1,0 +1,119 @@
+"""The batches of each step, for one rank: its own samples, with draws that know the whole global batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pwcat.errors import TrainingError
+from training.batch import Batch
+from training.chance import Chance
+from training.loader import Loader
+from training.looping.distributed import own_rows, world_size
+from training.looping.engine import Share
+from training.models import Model
+from training.normalize import Normalization, measure
+from training.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from catalog.subset import Subset
+
+__all__ = ["Batches"]
+
+
+class Batches:
+    """A subset as steps of the optimiser.
+
+    Args:
+        subset: the samples.
+        model: what reads them.
+        recipe: how many at once, in what order.
+        device: where they go.
+
+    Raises:
+        TrainingError: the data do not fit the model, or are too few.
+    """
+
+    def __init__(self, subset: Subset, model: Model, recipe: TrainRecipe, *, device: torch.device) -> None:
+        self._subset, self._recipe = subset, recipe
+        self._loader = Loader(
+            subset,
+            bands=model.choose_bands(subset.bands),
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            memory_budget_mb=recipe.memory_budget_mb,
+            window_chips=recipe.window_chips,
+        )
+        if not self._loader.num_batches:
+            raise TrainingError(
+                f"{len(subset)} samples are fewer than the {world_size()} processes that are to share them: start fewer"
+            )
+        self.waited = 0.0
+
+    @property
+    def placement(self) -> str:
+        """Where the chips are."""
+        return self._loader.placement
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps an epoch; the last one may be of fewer batches."""
+        return -(-self._loader.num_batches // self._recipe.accumulate)
+
+    def measure(self) -> Normalization:
+        """The statistics of the data."""
+        return measure(self._subset, bands=self._loader.bands, blocks=self._loader.blocks())
+
+    def steps(self, start: int, last: int) -> Generator[tuple[int, list[Share]]]:
+        """Epoch and this rank's batches of each step after ``start``, until ``last`` are done."""
+        while start < last:
+            epoch, within = divmod(start, self.steps_per_epoch)
+            ends = min(last, (epoch + 1) * self.steps_per_epoch)
+            batches = self._loader.epoch(epoch, start_batch=within * self._recipe.accumulate)
+            try:
+                for step in range(start, ends):
+                    yield epoch, self._shares(batches, step)
+            finally:
+                batches.close()  # type: ignore[attr-defined]  # ends the reading thread
+            start = ends
+
+    def _shares(self, batches: Iterator[Batch], step: int) -> list[Share]:
+        first = step % self.steps_per_epoch * self._recipe.accumulate
+        numbers = range(first, min(first + self._recipe.accumulate, self._loader.num_batches))
+        return [Share(batch=self._next(batches), chance=self._chance(step, number)) for number in numbers]
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        started = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - started
+        return _own(batch)
+
+    def _chance(self, step: int, number: int) -> Chance:
+        """Draws of its own for every batch of every step.
+
+        Args:
+            step: those before it.
+            number: of the batch in its epoch.
+        """
+        recipe = self._recipe
+        total = min(recipe.batch_size, len(self._subset) - number * recipe.batch_size)
+        entropy = [recipe.seed, step, number % recipe.accumulate]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, dtype=np.uint64)[0] >> np.uint64(1))
+        return Chance(seed, total=total, rows=own_rows(total), world_size=world_size())
+
+
+def _own(batch: Batch) -> Batch:
+    own = own_rows(len(batch))
+    return replace(
+        batch,
+        chips=None if batch.chips is None else batch.chips[own],
+        lonlat=batch.lonlat[own],
+        times=batch.times[own],
+        rows=batch.rows[own],
+        features=None if batch.features is None else batch.features[own],
+    )

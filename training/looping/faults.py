@@ -1,0 +1,106 @@
+"""What ends a training, told as what to change."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from pwcat.errors import TrainingError
+from training.checkpoint import latest_checkpoint
+from training.looping.distributed import world_size
+from training.recipe import TrainRecipe
+
+__all__ = ["diverged", "kept", "memory_explained", "writing_explained"]
+
+# How torch's CPU allocator says it, in a plain RuntimeError
+NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+
+
+def kept(run_dir: Path) -> str:
+    """What a run can go on from, as a sentence."""
+    checkpoint = latest_checkpoint(run_dir)
+    return f"The last good checkpoint is kept: {checkpoint}" if checkpoint else "No checkpoint was due before it"
+
+
+def diverged(
+    recipe: TrainRecipe, run_dir: Path, *, step: int, total_steps: int, loss: float, grad_norm: float, lr: float
+) -> TrainingError:
+    """The error of a loss, gradient or weight that is no number."""
+    now = recipe.optimizer
+    rate = f"optimizer.lr (now {now.lr:g})" if now.lr is not None else f"optimizer.base_lr (now {now.base_lr:g})"
+    half = "" if recipe.precision == "float32" else ", try precision: float32"
+    return TrainingError(
+        f"step {step} of {total_steps} gave loss {loss:g} and gradient norm {grad_norm:g} at learning rate {lr:.3g}. "
+        f"Lower {rate}, set optimizer.clip_norm (now {now.clip_norm}), lengthen optimizer.warmup_epochs (now "
+        f"{now.warmup_epochs:g}){half}, and train into a new folder. {kept(run_dir)}"
+    )
+
+
+@contextmanager
+def memory_explained(recipe: TrainRecipe, run_dir: Path, *, device: torch.device) -> Iterator[None]:
+    """Tell of memory that does not suffice in terms of the recipe.
+
+    Raises:
+        TrainingError: the block ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as exc:
+        if not _is_out_of_memory(exc):
+            raise
+        raise _out_of_memory(recipe, run_dir, device, exc) from exc
+
+
+def _is_out_of_memory(exc: Exception) -> bool:
+    return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or any(words in str(exc) for words in NO_MEMORY)
+
+
+def _out_of_memory(recipe: TrainRecipe, run_dir: Path, device: torch.device, exc: BaseException) -> TrainingError:
+    ranks = world_size()
+    here = f"{recipe.batch_size} samples at once" + (f" over {ranks} devices" if ranks > 1 else "")
+    ways = [
+        f"take fewer at once and as many a step: batch_size {max(1, recipe.batch_size // 2)} with accumulate "
+        f"{recipe.accumulate * 2}"
+    ]
+    if recipe.precision == "float32" and device.type == "cuda":
+        ways.append("precision: auto, which is bfloat16")
+    if not recipe.compile and device.type == "cuda":
+        ways.append("compile: true, which keeps less between forward and backward")
+    first = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+    return TrainingError(
+        f"{device} has not enough memory for {here} ({first}). To mend it, {'; or '.join(ways)}; then train into a new "
+        f"folder. {kept(run_dir)}"
+    )
+
+
+@contextmanager
+def writing_explained(run_dir: Path, *, what: str) -> Iterator[None]:
+    """Tell of a disk that takes no more, with what is kept.
+
+    Args:
+        run_dir: folder of the run.
+        what: is written.
+
+    Raises:
+        TrainingError: the block could not write.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as exc:  # safetensors and torch.save each tell it their own way
+        reason = str(exc).splitlines()[0]
+        full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise TrainingError(
+            f"{what} could not be written ({'the disk is full' if full else reason}; {_free_mb(run_dir):,.0f} MB are free "
+            f"there). Make room, or keep fewer checkpoints (checkpoint.keep), and run the same command again: it goes on "
+            f"from there. {kept(run_dir)}"
+        ) from exc
+
+
+def _free_mb(folder: Path) -> float:
+    return shutil.disk_usage(folder).free / 1e6
