@@ -54,6 +54,20 @@ class Bands:
             )
         return next(iter(told.values()))
 
+    def select(self, names: Sequence[str]) -> Bands:
+        """Some of these bands, in the order asked for.
+
+        Raises:
+            ValueError: one is not there.
+        """
+        places = [self.names.index(name) for name in names]
+        return Bands(
+            names=tuple(names),
+            scale=tuple(self.scale[place] for place in places),
+            offset=tuple(self.offset[place] for place in places),
+            unit=tuple(self.unit[place] for place in places),
+        )
+
     @classmethod
     def reflectance(cls, names: Sequence[str]) -> Bands:
         """Bands of reflectance times 10,000, as pwcat's cubes keep Sentinel-2."""

@@ -22,6 +22,7 @@ __all__ = ["ARCHITECTURES", "Model", "build_model", "config_faults", "config_of"
 ARCHITECTURES: dict[str, tuple[str, str]] = {
     "satmae": ("training.models.satmae", "SatMAE"),
     "presto": ("training.models.presto", "Presto"),
+    "satclip": ("training.models.satclip", "SatCLIP"),
 }
 
 
