@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import logging
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +14,14 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from training.correlation import Correlation, correlate_table, read_table
 from training.evaluate import Scores, Summary
 from training.evaluate import evaluate as evaluate_run
-from training.pretrain import Step
+from training.looping.distributed import RankEndedError, is_main, joined
+from training.looping.showing import show_training
+from training.pretrain import pick_device
 from training.pretrain import pretrain as pretrain_model
 from training.probes import PROBES
 from training.recipe import load_train_recipe
@@ -38,6 +41,16 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for p
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Replace a value, such as model.depth=2.")
 @click.option("--seed", type=int, help="Replace the recipe's seed.")
 @click.option("--device", help="Torch device, such as cuda or cpu; the fastest there is by default.")
+@click.option(
+    "--compile/--no-compile", "compiled", default=None, help="Replace the recipe's compile: minutes first, then faster."
+)
+@click.option("--stop-after-steps", type=click.IntRange(1), help="Stop with a checkpoint after this step of the run.")
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop with a checkpoint after so many minutes, for jobs of limited time; the same command goes on.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's events too, in the run's folder.")
 @click.option("--restart", is_flag=True, help="Start over, replacing a run that is in the folder.")
 @as_json
 def pretrain(
@@ -47,21 +60,51 @@ def pretrain(
     sets: tuple[str, ...],
     seed: int | None,
     device: str | None,
+    compiled: bool | None,
     restart: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Pretrain a model from DATA: a subset file, a collection folder or a catalog folder."""
+    """Pretrain a model from DATA: a subset file, a collection folder or a catalog folder.
+
+    On several GPUs: torchrun --nproc-per-node N -m pwcat pretrain DATA ... The recipe's batch_size is then what all of them
+    have at once. SIGTERM and Ctrl-C leave a checkpoint, from which the same command goes on.
+    """
     from catalog.subset import load_subset
 
-    overrides = dict(_pair(text) for text in sets) | ({} if seed is None else {"seed": str(seed)})
-    recipe = load_train_recipe(name, overrides=overrides)
-    with _progress(recipe.name) as progress:
-        run = pretrain_model(load_subset(data), recipe, out, resume=not restart, device=device, progress=progress)
+    named = {"seed": seed, "compile": compiled}
+    overrides = dict(_pair(text) for text in sets)
+    overrides |= {key: json.dumps(value) for key, value in named.items() if value is not None}
+    with _one_of_the_ranks(device or pick_device()):
+        recipe = load_train_recipe(name, overrides=overrides)
+        with show_training(Console(stderr=True), recipe.name) as progress:
+            run = pretrain_model(
+                load_subset(data), recipe, out, resume=not restart, device=device, progress=progress, **options
+            )
+        if is_main():
+            _print_run(run, as_json=as_json)
+
+
+@contextmanager
+def _one_of_the_ranks(device: str) -> Iterator[None]:
+    """Among several processes, the first speaks for all; the others end without a word."""
+    try:
+        with joined(device):
+            if not is_main():
+                logging.disable(logging.WARNING)
+            yield
+    except RankEndedError as exc:
+        sys.exit(exc.code)
+
+
+def _print_run(run: Run, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"path": str(run.path), **_run_values(run)}))
         return
     if run.reused:
         click.echo(f"{run.path} was finished already with this recipe and these data; nothing was repeated.")
+    elif not run.finished:
+        click.echo(f"{run.path}: {run.steps} of {run.total_steps} steps; the same command goes on from there.")
     _print_rows(run.recipe["name"], {**_run_values(run), "checkpoint": run.checkpoint})
 
 
@@ -148,27 +191,6 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[Step], None]]:
-    """A bar with loss and samples a second, on stderr; nothing where that is not a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn(
-            "{task.completed}/{task.total} steps  loss {task.fields[loss]:.4f}  {task.fields[rate]:.0f} samples/s"
-        ),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(name, total=None, loss=float("nan"), rate=0.0)
-
-        def show(step: Step) -> None:
-            bar.update(task, completed=step.step, total=step.total_steps, loss=step.loss, rate=step.samples_per_second)
-
-        yield show
-
-
 def _run_values(run: Run) -> dict[str, Any]:
     return {
         "samples": run.data["num_samples"],
@@ -177,7 +199,12 @@ def _run_values(run: Run) -> dict[str, Any]:
         "loss": run.final_loss,
         "seconds": run.seconds,
         "samples_per_second": run.samples_per_second,
+        "mfu": run.mfu,
+        "peak_memory_mb": run.peak_memory_mb,
+        "gpu_hours": run.gpu_hours,
         "device": run.device,
+        "world_size": run.world_size,
+        "placement": run.placement,
         "parameters": run.num_parameters,
         "reused": run.reused,
     }
