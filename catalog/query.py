@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from catalog.querying.conditions import Classes, Condition, Question, Seam, Times, conditions
+from catalog.querying.beside import Beside, Column, columns_at
+from catalog.querying.conditions import Classes, Condition, Question, Seam, Times, conditions, named_beside
 from catalog.querying.engine import Engine, Items
 from catalog.querying.places import Folder, Place, open_place, read_json
 from catalog.querying.queryables import QUERYABLES
@@ -139,6 +140,11 @@ class Collection:
     def items(self) -> Items:
         """Its items, as queries see them."""
         return Items(self.engine, self.place)
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """Columns that are kept beside its items, by name, as the loss of each sample; :mod:`catalog.columns` adds them."""
+        return columns_at(self.place)
 
     def classes(self, layer: str) -> list[str]:
         """Classes of a layer that its samples have."""
@@ -274,8 +280,9 @@ class Catalog:
         where = " AND ".join(condition.sql for condition in asked) or "TRUE"
         values = [value for condition in asked for value in condition.values]
         named = "".join(f'{QUERYABLES[name]} AS "{name}", ' for name in by)
+        beside = named_beside(asked)
         parts = [
-            f"SELECT {named}count(*) AS samples FROM {member.items.source} WHERE {where} GROUP BY ALL"  # noqa: S608
+            f"SELECT {named}count(*) AS samples FROM {member.items.source_with(beside)} WHERE {where} GROUP BY ALL"  # noqa: S608
             for member in wanted
         ]
         group = "".join(f'"{name}", ' for name in by)
@@ -297,6 +304,7 @@ class Catalog:
             known=_Classes(members),
             crossing=lambda: _seam(members),
             columns=QUERYABLES,
+            more=Beside(tuple(member.items for member in members)),
         )
 
     def _wanted(self, names: str | Sequence[str] | None) -> list[Collection]:

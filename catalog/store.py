@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.columns import refit_columns
 from catalog.items import STAC_VERSION
 from catalog.measures.codebook import Codebook
 from catalog.measures.statistics import lonlat_of, statistics_from
@@ -204,6 +205,7 @@ def write_collection(
     write_json(folder / "tally.json", {**named, "tally": tally.to_json()})
     write_json(folder / "stats.json", {**named, "statistics": statistics})
     write_json(folder / "collection.json", document)
+    refit_columns(folder)
 
 
 def _joined(parts: Sequence[Path]) -> pa.Table:

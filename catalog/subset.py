@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from catalog.querying.beside import column_at, is_column_name, matrix_of
+from catalog.querying.conditions import named_beside
 from catalog.querying.queryables import COLUMN_TYPES, LAYERS
 from pwcat.errors import CatalogError
 
@@ -44,12 +46,14 @@ def rows_of(members: Sequence[Collection], conditions: Sequence[Condition]) -> p
     where = " AND ".join(condition.sql for condition in conditions) or "TRUE"
     values = [value for condition in conditions for value in condition.values]
     # Only names of columns and operators of ours are in the text, and the catalog's own files; what was asked for is bound.
+    beside = named_beside(conditions)
     parts = [
-        f"SELECT {number}::INTEGER AS part, file_row_number AS row, id FROM {member.items.source} WHERE {where}"  # noqa: S608
+        f"SELECT {number}::INTEGER AS part, file_row_number AS row, id FROM {member.items.source_with(beside)} WHERE {where}"  # noqa: S608
         for number, member in enumerate(members)
     ]
-    found = members[0].engine.table(" UNION ALL ".join(parts), values * len(members))
-    return found.cast(ROWS)
+    found = members[0].engine.table(" UNION ALL ".join(parts), values * len(members)).cast(ROWS)
+    # A join may give rows in any order
+    return found.sort_by([("part", "ascending"), ("row", "ascending")]) if beside else found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,14 +202,30 @@ class Subset:
         return pa.chunked_array(names, type=pa.string())
 
     def _read_columns(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-        parts = [_fetch(member.items, names, self.row[rows]) for member, rows in self.parts()]
+        beside = self._named_beside(names)
+        parts = [_fetch(member.items, names, self.row[rows], beside=beside) for member, rows in self.parts()]
         if not parts:
-            return {name: pa.chunked_array([], type=_type_of(name)) for name in names}
+            return {name: pa.chunked_array([], type=_type_of(name, beside=beside)) for name in names}
         whole = pa.concat_tables(parts, promote_options="permissive")
         return {name: whole[name] for name in names}
 
+    def _named_beside(self, names: Sequence[str]) -> dict[str, str]:
+        """Those of some names that are columns kept beside the items, each with its kind.
+
+        Raises:
+            CatalogError: a name is one that such a column may have, and no collection has it; lists those there are.
+        """
+        found: dict[str, str] = {}
+        for name in filter(is_column_name, names):
+            told = [column.kind for member in self.members.values() if (column := column_at(member.place, name))]
+            if told:
+                found[name] = told[0]
+            elif not any(name in member.items.columns for member in self.collections):
+                _type_of(name, there=[known for member in self.members.values() for known in member.columns])
+        return found
+
     def column(self, name: str) -> NDArray[Any]:
-        """Values of one column, ``(n,)``; strings as objects, ``None`` where missing.
+        """Values of one column, ``(n,)``; strings as objects, ``None`` where missing; of vectors ``(n, D)``, NaN where missing.
 
         Raises:
             CatalogError: there is no such column; lists those there are.
@@ -213,6 +233,8 @@ class Subset:
         column = self.columns([name])[name]
         if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
             return column.to_numpy()
+        if pa.types.is_list(column.type) and is_column_name(name):
+            return matrix_of(column)
         return np.array([*column.to_pylist(), None], dtype=object)[:-1]
 
     @cached_property
@@ -377,20 +399,27 @@ def _add_ids(digest: Any, name: str, ids: pa.ChunkedArray) -> None:
             digest.update(memoryview(lines.buffers()[2])[offsets[0] : offsets[-1]])
 
 
-def _fetch(items: Items, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+def _fetch(items: Items, names: Sequence[str], rows: NDArray[np.int64], *, beside: Mapping[str, str]) -> pa.Table:
     """Some columns of some rows of a collection's items, in their order.
+
+    Args:
+        items: of the collection.
+        names: of the columns.
+        rows: of the items, ascending.
+        beside: those of the names that are kept beside the items, each with its kind.
 
     Raises:
         CatalogError: there is no such column.
     """
-    asked = [name for name in names if name in items.columns or name in COLUMN_TYPES]
+    asked = [name for name in names if name in items.columns or name in COLUMN_TYPES or name in beside]
     absent = {name: _type_of(name) for name in names if name not in asked}
     columns = ", ".join(f'"{name}"' for name in asked)
+    source = items.source_with(beside)
     if len(rows) == items.num_rows:
-        found = items.engine.table(f"SELECT file_row_number, {columns} FROM {items.source}")  # noqa: S608
+        found = items.engine.table(f"SELECT file_row_number, {columns} FROM {source}")  # noqa: S608
     else:
         found = items.engine.table(
-            f"SELECT file_row_number, {columns} FROM {items.source} "  # noqa: S608
+            f"SELECT file_row_number, {columns} FROM {source} "  # noqa: S608
             "WHERE file_row_number IN (SELECT row FROM wanted)",
             wanted=pa.table({"row": rows}),
         )
@@ -404,7 +433,7 @@ def _fetch(items: Items, names: Sequence[str], rows: NDArray[np.int64]) -> pa.Ta
     return found
 
 
-def _type_of(name: str) -> pa.DataType:
+def _type_of(name: str, *, beside: Mapping[str, str] | None = None, there: Sequence[str] = ()) -> pa.DataType:
     """Type of a column that a file lacks: of what is written today.
 
     Raises:
@@ -412,9 +441,13 @@ def _type_of(name: str) -> pa.DataType:
     """
     from catalog.items import ITEM_SCHEMA
 
+    if beside and name in beside:
+        return {"number": pa.float64(), "text": pa.string(), "vector": pa.list_(pa.float32())}[beside[name]]
     if name not in ITEM_SCHEMA.names:
-        there = ", ".join(dict.fromkeys(["id", "collection", *(n for n in ITEM_SCHEMA.names if n not in CONSTANT)]))
-        raise CatalogError(f"no column {name!r}; there are {there}")
+        own = (n for n in ITEM_SCHEMA.names if n not in CONSTANT)
+        raise CatalogError(
+            f"no column {name!r}; there are {', '.join(dict.fromkeys(['id', 'collection', *own, *there]))}"
+        )
     return ITEM_SCHEMA.field(name).type
 
 

@@ -14,6 +14,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "add": ("catalog.commands.add", "Index a dataset that was made elsewhere, in place."),
     "merge": ("catalog.commands.merge", "Make one catalog of several."),
     "validate": ("catalog.commands.validate", "Check a catalog against its schemas, tallies and cubes, offline."),
+    "columns": ("catalog.commands.columns", "List, add and remove columns of values, such as losses."),
     "export": ("catalog.commands.export", "Write a catalog as static JSON, for STAC Browser."),
 }
 

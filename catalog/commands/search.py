@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ ID_WIDTH = 22
 @click.argument("catalog")
 @search_options
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Save the answer as a subset.")
+@click.option("--column", "columns", multiple=True, metavar="NAME", help="Show this column, too; several times.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a sample.")
-def search(catalog: str, save: Path | None, as_json: bool, **options: Any) -> None:
+def search(catalog: str, save: Path | None, columns: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Find samples in CATALOG: a catalog's or a collection's folder, or its address (s3://, gs://, az://, https://).
 
     All that is given must hold. Classes are spelt as `pwcat stats` shows them; case and underscores do not matter.
@@ -33,17 +35,18 @@ def search(catalog: str, save: Path | None, as_json: bool, **options: Any) -> No
     if save is not None and len(found):
         found.save(save)
     if as_json:
-        click.echo(json.dumps({"matched": len(found), "hash": found.hash, "samples": samples_of(found)}, indent=2))
+        samples = samples_of(found, more=columns)
+        click.echo(json.dumps({"matched": len(found), "hash": found.hash, "samples": samples}, indent=2, default=str))
         return
-    show_samples(found)
+    show_samples(found, more=columns)
     if save is not None and not len(found):
         click.echo(f"Nothing was found, and nothing is saved to {save}")
     elif save is not None:
         click.echo(f"Saved to {save}. Next: pwcat stats {save}")
 
 
-def samples_of(found: Subset) -> list[dict[str, Any]]:
-    """Its samples as JSON objects: collection, id, split, labels, spectral entropy, date and place."""
+def samples_of(found: Subset, *, more: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Its samples as JSON objects: collection, id, split, labels, spectral entropy, date and place; and more columns."""
     columns = [
         "collection",
         "id",
@@ -53,18 +56,20 @@ def samples_of(found: Subset) -> list[dict[str, Any]]:
         "datetime",
     ]
     rows = found.columns(columns).to_pylist()
+    others = found.columns(more).to_pylist() if more else [{}] * len(rows)
     return [
         {
             **{key.rpartition(":")[2]: value for key, value in row.items()},
             "datetime": row["datetime"] and row["datetime"].isoformat(),
             "lon": lon,
             "lat": lat,
+            **other,
         }
-        for row, (lon, lat) in zip(rows, found.lonlat.tolist(), strict=True)
+        for row, other, (lon, lat) in zip(rows, others, found.lonlat.tolist(), strict=True)
     ]
 
 
-def show_samples(found: Subset, *, most: int = 12) -> None:
+def show_samples(found: Subset, *, more: Sequence[str] = (), most: int = 12) -> None:
     """Print the first samples as a table, and how many there are."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -76,7 +81,9 @@ def show_samples(found: Subset, *, most: int = 12) -> None:
     table.add_column("Biome", no_wrap=True)
     table.add_column("Land cover", no_wrap=True)
     table.add_column("Nats", justify="right", no_wrap=True)
-    for row in samples_of(found.only(np.arange(min(most, len(found))))):
+    for name in more:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in samples_of(found.only(np.arange(min(most, len(found)))), more=more):
         entropy = "" if row["spectral_entropy"] is None else f"{row['spectral_entropy']:.2f}"
         table.add_row(
             shown_place(row["id"], ID_WIDTH),
@@ -84,6 +91,7 @@ def show_samples(found: Subset, *, most: int = 12) -> None:
             shown_place(row["biome"], BIOME_WIDTH),
             shown_place(row["landcover"], 18),
             entropy,
+            *(_shown(row[name]) for name in more),
         )
     console = Console()
     console.print(table)
@@ -91,6 +99,12 @@ def show_samples(found: Subset, *, most: int = 12) -> None:
         console.print(
             f"and {len(found) - most:,} more; --json prints all, with place, continent and split", highlight=False
         )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else shown_place(str(value), ID_WIDTH)
 
 
 def _counted(count: int) -> str:

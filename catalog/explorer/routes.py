@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 from catalog.explorer.columns import Columns, read_columns
 from catalog.explorer.pictures import COMPOSITES, composites_of, encode_png, render, scaling_of, spectrum
 from catalog.land import land_of
+from catalog.querying.beside import fitting
 from catalog.querying.places import Folder
 from catalog.subset import Subset, load_subset
 from pwcat.errors import CatalogError, PwcatError
@@ -266,9 +267,11 @@ def _labels(found: Subset) -> dict[str, Any]:
     """Everything flat that the items say of the one sample found."""
     row = found.table.slice(0, 1).to_pylist()[0]
     flat = {key: value for key, value in row.items() if key.startswith(("div:", "proj:code", "pwcat:"))}
+    beside = [name for one in found.collections for name, told in fitting(one.items).items() if told.kind != "vector"]
+    told = found.columns(beside).to_pylist()[0] if beside else {}
     lon, lat = found.lonlat[0].tolist()
     moment = row["datetime"].isoformat() if row.get("datetime") else None
-    return {"lon": lon, "lat": lat, "datetime": moment, "fields": flat}
+    return {"lon": lon, "lat": lat, "datetime": moment, "fields": flat, "columns": told}
 
 
 def _is_subset(path: Path) -> bool:

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
 
-from catalog.querying.queryables import LAYERS
+from catalog.querying.queryables import LAYERS, Kind, Queryable
 from pwcat.errors import CatalogError, RegionError
 
 __all__ = [
     "Classes",
     "Condition",
     "Crossing",
+    "MoreColumns",
     "Question",
     "Seam",
     "Times",
@@ -26,6 +27,7 @@ __all__ = [
     "conditions",
     "datetime_condition",
     "moment",
+    "named_beside",
     "share_condition",
 ]
 
@@ -36,10 +38,11 @@ SPLITS = ("train", "val")
 
 @dataclass
 class Condition:
-    """A piece of SQL and the values it binds, in order."""
+    """A piece of SQL and the values it binds, in order; and the columns beside the items that it names, each with its kind."""
 
     sql: str
     values: list[Any] = field(default_factory=list)
+    beside: Mapping[str, Kind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +88,30 @@ class Question:
     filter: str | Mapping[str, Any] | None = None
 
 
+class MoreColumns(Protocol):
+    """Columns that a filter may name beside those of all items."""
+
+    def names(self) -> list[str]:
+        """All of them, as far as they can be listed."""
+        ...
+
+    def find(self, names: Iterable[str]) -> dict[str, Queryable]:
+        """What these names stand for; those that stand for nothing are left out."""
+        ...
+
+
+def named_beside(conditions: Iterable[Condition]) -> dict[str, Kind]:
+    """The columns beside the items that some conditions name, each with its kind."""
+    return {name: kind for condition in conditions for name, kind in condition.beside.items()}
+
+
 def conditions(
-    question: Question, *, known: Mapping[str, Iterable[str]], crossing: Crossing = True, columns: Mapping[str, str]
+    question: Question,
+    *,
+    known: Mapping[str, Iterable[str]],
+    crossing: Crossing = True,
+    columns: Mapping[str, str],
+    more: MoreColumns | None = None,
 ) -> list[Condition]:
     """The conditions that a question is made of; all must hold.
 
@@ -96,6 +121,7 @@ def conditions(
         crossing: whether a bounding box of an item may lie across the antimeridian. Where none does, or those that do are
             known, whole row groups are passed over.
         columns: names that the filter may use, and the SQL expression of each.
+        more: further names that it may use; asked where it names what is not among ``columns``.
 
     Raises:
         CatalogError: a name, class, date, number or filter that is not known or makes no sense.
@@ -122,7 +148,7 @@ def conditions(
     if question.filter is not None:
         from catalog.querying.cql2_sql import to_sql
 
-        found.append(to_sql(question.filter, columns, crossing=crossing))
+        found.append(to_sql(question.filter, columns, crossing=crossing, more=more))
     return found
 
 

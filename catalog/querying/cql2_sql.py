@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import cql2
 
-from catalog.querying.conditions import Condition, Crossing, bbox_overlap
+from catalog.querying.conditions import Condition, Crossing, MoreColumns, bbox_overlap
 from catalog.querying.geometry_sql import RELATIONS
 from catalog.querying.queryables import KINDS, Kind
 from pwcat.errors import CatalogError
@@ -51,6 +51,7 @@ def to_sql(
     *,
     crossing: Crossing = True,
     kinds: Mapping[str, Kind] = KINDS,
+    more: MoreColumns | None = None,
 ) -> Condition:
     """A CQL2 filter, as text or JSON, as a condition.
 
@@ -59,6 +60,7 @@ def to_sql(
         columns: queryable names, and the SQL expression of each. No other name reaches the database.
         crossing: which bounding boxes of items may lie across the antimeridian.
         kinds: what kind of value each expression is.
+        more: further columns, asked for those that are named and are not among ``columns``.
 
     Raises:
         CatalogError: the filter cannot be parsed, names a field or operator that is not supported, or compares what cannot be.
@@ -68,9 +70,27 @@ def to_sql(
         raise CatalogError(
             f'the filter {_shown(filter_)} is no condition: compare fields, as in "spectral_entropy > 3"'
         )
-    translation = _Translation(columns=columns, crossing=crossing, kinds=kinds)
+    unknown = [name for name in dict.fromkeys(_named(document)) if name not in columns] if more else []
+    found = more.find(unknown) if more and unknown else {}
+    translation = _Translation(
+        columns={**columns, **{name: one.sql for name, one in found.items()}} if unknown else columns,
+        crossing=crossing,
+        kinds={**kinds, **{one.sql: one.kind for one in found.values()}} if found else kinds,
+        further=more.names if more else list,
+    )
     sql = translation.condition(document)
-    return Condition(sql, translation.values)
+    return Condition(sql, translation.values, {name: one.kind for name, one in found.items()})
+
+
+def _named(node: Any) -> Iterator[str]:
+    """Names of the fields in a filter."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get("property"), str):
+            yield node["property"]
+        node = node.get("args", [])
+    if isinstance(node, list):
+        for inner in node:
+            yield from _named(inner)
 
 
 def _parse(filter_: str | Mapping[str, Any]) -> Any:
@@ -98,6 +118,7 @@ class _Translation:
     columns: Mapping[str, str]
     crossing: Crossing
     kinds: Mapping[str, Kind]
+    further: Callable[[], list[str]] = list
     values: list[Any] = field(default_factory=list)
 
     def condition(self, node: Any) -> str:
@@ -187,7 +208,7 @@ class _Translation:
 
     def _column(self, name: Any) -> str:
         if name not in self.columns:
-            known = ", ".join(sorted(self.columns))
+            known = ", ".join(sorted({*self.columns, *self.further()}))
             raise CatalogError(f"the filter names an unknown field {_shown(name)}; there are {known}")
         return self.columns[name]
 

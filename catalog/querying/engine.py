@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -137,10 +137,12 @@ class Items:
     Attributes:
         engine: of the catalog.
         place: the collection's folder.
+        fits: what was found out of columns beside items that were written anew since; see :mod:`catalog.querying.beside`.
     """
 
     engine: Engine
     place: Place
+    fits: dict[tuple[str, str, str], str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def address(self) -> str:
@@ -178,6 +180,10 @@ class Items:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the file's footer: another one where the file was written anew with other contents."""
+        return self.read_digest()
+
+    def read_digest(self) -> str:
+        """The same, of the file as it is now."""
         end = self.place.tail(ITEMS, 8)
         footer = self.place.tail(ITEMS, int.from_bytes(end[:4], "little") + 8)
         return sha256(footer).hexdigest()
@@ -222,3 +228,18 @@ class Items:
         if not lacking:
             return file
         return f"(SELECT *, file_row_number, {', '.join(lacking)} FROM {file})"  # noqa: S608
+
+    def source_with(self, beside: Mapping[str, str]) -> str:
+        """As :attr:`source`, with columns that are kept beside the items; the file alone where there are none.
+
+        Args:
+            beside: their names, each with what kind of value it is.
+
+        Raises:
+            CatalogError: one of them is damaged, or of other items.
+        """
+        if not beside:
+            return self.source
+        from catalog.querying.beside import joined
+
+        return joined(self, beside)

@@ -200,19 +200,19 @@ class Queryables(BaseFiltersClient):
 
 
 class Sortables(BaseSortablesClient):
-    """What can be sorted by: the same for all collections."""
+    """What can be sorted by."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
 
     def get_sortables(self, request: Request, **kwargs: Any) -> Response:
         """Of items."""
-        return document(sortables(address=str(request.url)), SCHEMA)
+        return document(sortables(self.catalog.members.values(), address=str(request.url)), SCHEMA)
 
     def get_collection_sortables(self, collection_id: str, request: Request, **kwargs: Any) -> Response:
         """Of the items of one collection."""
-        _named(self.catalog, collection_id)
-        return self.get_sortables(request)
+        member = self.catalog.collection(_named(self.catalog, collection_id))
+        return document(sortables([member], address=str(request.url)), SCHEMA)
 
     def get_collections_sortables(self, request: Request, **kwargs: Any) -> Response:
         """Of collections."""

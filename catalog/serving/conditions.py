@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from catalog.querying.conditions import Condition, Question, conditions
+from catalog.querying.conditions import Condition, MoreColumns, Question, conditions, named_beside
 from catalog.querying.cql2_sql import to_sql
 from catalog.querying.queryables import QUERYABLES
 from catalog.serving.asked import CRS84, Search
@@ -15,12 +15,13 @@ from catalog.serving.refusals import RefusedError
 __all__ = ["bbox_of", "condition_of", "require_modest"]
 
 
-def condition_of(asked: Search, *, crossing: bool) -> Condition:
+def condition_of(asked: Search, *, crossing: bool, more: MoreColumns | None = None) -> Condition:
     """All that a search asks of an item, its collection apart.
 
     Args:
         asked: the search.
         crossing: whether bounding boxes of items may lie across the antimeridian.
+        more: columns that its filter may name beside those of all items.
 
     Raises:
         CatalogError: its bbox, geometry, datetime or filter makes no sense.
@@ -31,12 +32,14 @@ def condition_of(asked: Search, *, crossing: bool) -> Condition:
         datetime=_span(asked.datetime) if asked.datetime is not None else None,
         filter=asked.filter,
     )
-    parts = conditions(question, known={}, crossing=crossing, columns=QUERYABLES)
+    parts = conditions(question, known={}, crossing=crossing, columns=QUERYABLES, more=more)
     if asked.intersects is not None:
         meets = {"op": "s_intersects", "args": [{"property": "geometry"}, asked.intersects]}
         parts.append(to_sql(meets, QUERYABLES, crossing=crossing))
     return Condition(
-        " AND ".join(f"({part.sql})" for part in parts) or "TRUE", [value for part in parts for value in part.values]
+        " AND ".join(f"({part.sql})" for part in parts) or "TRUE",
+        [value for part in parts for value in part.values],
+        named_beside(parts),
     )
 
 

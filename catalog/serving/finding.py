@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
 import pyarrow as pa
 
 from catalog.items import ITEM_SCHEMA
+from catalog.querying.beside import Beside, columns_at, fitting
 from catalog.querying.conditions import Condition
 from catalog.querying.engine import Items
-from catalog.querying.queryables import QUERYABLES
+from catalog.querying.queryables import QUERYABLES, Queryable
 from catalog.serving.asked import Search
 from catalog.serving.conditions import condition_of, require_modest
 from catalog.serving.database import Database, Session
@@ -49,12 +50,14 @@ class _Part:
     name: str
     items: Items
     condition: Condition
+    beside: Mapping[str, str] = field(default_factory=dict)  # columns beside the items that it is sorted by
 
     def select(self, what: str, more: Condition | None = None) -> Condition:
         """SQL for columns of them, and the values that it binds."""
         parts = [self.condition, more] if more else [self.condition]
+        source = self.items.source_with({**self.beside, **self.condition.beside})
         # Only names of columns and operators of ours are in the text; what the client gave is bound.
-        sql = f"SELECT {what} FROM {self.items.source} WHERE {' AND '.join(one.sql for one in parts)}"  # noqa: S608
+        sql = f"SELECT {what} FROM {source} WHERE {' AND '.join(one.sql for one in parts)}"  # noqa: S608
         return Condition(sql, [value for one in parts for value in one.values])
 
 
@@ -69,7 +72,8 @@ class Finder:
     @property
     def columns(self) -> set[str]:
         """Columns that items of the catalog have."""
-        return {name for items in self.members.values() for name in (*items.columns, *ITEM_SCHEMA.names)}
+        there = self.members.values()
+        return {name for items in there for name in (*items.columns, *ITEM_SCHEMA.names, *columns_at(items.place))}
 
     def search(self, asked: Search, wanted: Wanted) -> Found:
         """A page of the items that meet a search.
@@ -78,15 +82,17 @@ class Finder:
             RefusedError: it asks for what is not known, or too much.
             CatalogError: its filter does.
         """
-        keys = sort_keys(asked.sortby or [], SORTABLES)
-        position = read_token(asked, keys=len(keys))
-        limit = min(asked.limit or self.limits.default_page, self.limits.page)
         require_modest(asked, self.limits)
         names = sorted(set(asked.collections or self.members))
         if unknown := [name for name in names if name not in self.members]:
             raise RefusedError(f"collections: no {unknown[0]!r}; there are {', '.join(self.members)}")
+        beside = Beside(tuple(self.members[name] for name in names))
+        sorted_by = _sorted_by(asked, beside)
+        keys = sort_keys(asked.sortby or [], {**SORTABLES, **{name: one.sql for name, one in sorted_by.items()}})
+        position = read_token(asked, keys=len(keys))
+        limit = min(asked.limit or self.limits.default_page, self.limits.page)
         with self.database.session() as session:
-            parts = [_part(name, self.members[name], asked) for name in names]
+            parts = [_part(name, self.members[name], asked, sorted_by, more=beside) for name in names]
             matched = _count(session, parts)
             page, further = _page(session, parts, keys, position, limit) if matched else ([], None)
             rows = [_fetch(session, part, rows, wanted) for part, rows in _runs(page)]
@@ -96,7 +102,9 @@ class Finder:
         """One item; ``None`` where there is none of that id."""
         with self.database.session() as session:
             part = _Part(name=collection, items=self.members[collection], condition=Condition("id = ?", [item]))
-            query = part.select(_listed(Wanted().columns(part.items.columns)))
+            beside = _beside(part.items)
+            part = replace(part, beside=beside)
+            query = part.select(_listed(Wanted().columns([*part.items.columns, *beside])))
             found = session.read(f"{query.sql} LIMIT 1", query.values)
         return found if len(found) else None
 
@@ -105,9 +113,21 @@ def _listed(columns: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in columns)
 
 
-def _part(name: str, items: Items, asked: Search) -> _Part:
+def _part(name: str, items: Items, asked: Search, sorted_by: Mapping[str, Queryable], *, more: Beside) -> _Part:
     crossing = (asked.bbox or asked.intersects or asked.filter) is not None and items.may_cross
-    return _Part(name=name, items=items, condition=condition_of(asked, crossing=crossing))
+    condition = condition_of(asked, crossing=crossing, more=more)
+    return _Part(name=name, items=items, condition=condition, beside={key: one.kind for key, one in sorted_by.items()})
+
+
+def _sorted_by(asked: Search, beside: Beside) -> dict[str, Queryable]:
+    """The columns beside the items that a search is sorted by."""
+    names = [one.field.removeprefix("properties.") for one in asked.sortby or []]
+    return beside.find(name for name in names if name not in SORTABLES)
+
+
+def _beside(items: Items) -> dict[str, str]:
+    """The columns beside the items that are told of an item, each with its kind; vectors are too long for that."""
+    return {name: column.kind for name, column in fitting(items).items() if column.kind != "vector"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +178,13 @@ def _runs(places: Sequence[_Place]) -> Iterator[tuple[_Part, list[int]]]:
 
 def _fetch(session: Session, part: _Part, rows: Sequence[int], wanted: Wanted) -> pa.Table:
     """The wanted columns of some rows of a collection, in the order given."""
-    columns = _listed(wanted.columns(part.items.columns))
+    beside = _beside(part.items)
+    columns = wanted.columns([*part.items.columns, *beside])
+    source = part.items.source_with({name: kind for name, kind in beside.items() if name in columns})
     listed = ", ".join(map(str, rows))
     # The bounds let row groups that hold none of them be passed over.
     table = session.read(
-        f"SELECT {columns}, file_row_number FROM {part.items.source} "  # noqa: S608
+        f"SELECT {_listed(columns)}, file_row_number FROM {source} "  # noqa: S608
         f"WHERE file_row_number BETWEEN {min(rows)} AND {max(rows)} AND file_row_number IN ({listed})",
         [],
     )

@@ -21,14 +21,22 @@ _KINDS: Mapping[str, dict[str, str]] = {
 
 def queryables(collections: Iterable[Collection], *, address: str) -> dict[str, Any]:
     """Names that a filter may use on these collections, with the classes that there are."""
-    classes = _classes(list(collections))
-    properties = {name: _described(one) | _among(name, classes) for name, one in ALL.items()}
+    members = list(collections)
+    classes = _classes(members)
+    properties = {name: _described(one) | _among(name, classes) for name, one in ALL.items()} | _beside(members)
     return _schema("Queryables", properties, address)
 
 
-def sortables(*, address: str) -> dict[str, Any]:
-    """Names that can be sorted by."""
-    return _schema("Sortables", {name: _described(one) for name, one in ALL.items() if one.kind != "geometry"}, address)
+def sortables(collections: Iterable[Collection] = (), *, address: str) -> dict[str, Any]:
+    """Names that these collections can be sorted by."""
+    properties = {name: _described(one) for name, one in ALL.items() if one.kind != "geometry"}
+    return _schema("Sortables", properties | _beside(collections), address)
+
+
+def _beside(collections: Iterable[Collection]) -> dict[str, Any]:
+    """The columns that are kept beside the items of some collections."""
+    columns = {name: column for member in collections for name, column in member.columns.items()}
+    return {name: _described(columns[name].queryable) for name in sorted(columns) if columns[name].kind != "vector"}
 
 
 def _schema(title: str, properties: Mapping[str, Any], address: str) -> dict[str, Any]:

@@ -130,6 +130,9 @@ export class SampleView {
       else if (typeof value === "number") add(title, `${fixed(value)} nats`);
       else add(title, key === "div:landcover" ? words(value) : value);
     }
+    for (const [name, value] of Object.entries(told.columns)) {
+      if (value !== null) add(name, typeof value === "number" ? fixed(value) : value);
+    }
     const shares = told.fields["div:landcover_fractions"] ?? [];
     if (shares.length > 1) add("Land cover shares", shares.slice(0, 4).map(({ name, fraction }) => `${words(name)} ${(100 * fraction).toFixed(0)} %`).join(", "));
     const scenes = told.fields["pwcat:scene_ids"] ?? [];
