@@ -164,6 +164,7 @@ class Trainer:
             check_size(*subset.chip_shape[-2:], size=self.model.image_size)
         self.batches = Batches(subset, self.model, recipe, device=device)
         self.due = Due(recipe.checkpoint, steps_per_epoch=self.batches.steps_per_epoch)
+        self.ahead = device.type == "cuda"  # a CPU is done with a step when the host is: there is nothing to wait for
         self.step, self.seconds, self.samples, self.epoch_losses = 0, 0.0, 0, list[float]()
 
     @property
@@ -215,7 +216,7 @@ class Trainer:
             saving: write checkpoints.
         """
         last, told = min(self.total_steps, last or self.total_steps), False
-        coming = Late[_Sent]()
+        coming = Late[_Sent](ahead=self.ahead)
         self.meter.rest(waited=self.batches.waited)
         with closing(self.batches.steps(self.step, last)) as batches:
             for epoch, shares in batches:

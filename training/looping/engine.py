@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from training.models.base import Model
 from training.recipe import TrainRecipe
 
 __all__ = ["Engine", "Share"]
+
+# Torch 2.13 names it anew, and warns of the old name
+NAMES = inspect.signature(DistributedDataParallel.__init__).parameters
+SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in NAMES else "broadcast_buffers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,6 @@ def _wrap(model: Model, device: torch.device) -> Model | DistributedDataParallel
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # codes are fixed, and the same everywhere
         gradient_as_bucket_view=True,
+        **{SYNC_BUFFERS: False},  # codes are fixed, and the same everywhere
     )

@@ -13,16 +13,23 @@ T = TypeVar("T")
 
 
 class Late(Generic[T]):
-    """One step's values on their way from the device, with what the host knows of that step."""
+    """One step's values on their way from the device, with what the host knows of that step.
 
-    def __init__(self) -> None:
+    Args:
+        ahead: let the host go on before they have arrived; without it each step is handed back at once.
+    """
+
+    def __init__(self, *, ahead: bool) -> None:
+        self._ahead = ahead
         self._coming: tuple[Tensor, torch.cuda.Event | None, T] | None = None
 
     def put(self, values: Tensor, note: T) -> tuple[list[float], T] | None:
         """Send off a step's values, a vector on the device; what comes back is the step before, ``None`` at the first."""
-        sent = _send(values)
-        before = self.take()
-        self._coming = (*sent, note)
+        sent = (*_send(values), note)
+        if not self._ahead:
+            self._coming = sent
+            return self.take()
+        before, self._coming = self.take(), sent
         return before
 
     def take(self) -> tuple[list[float], T] | None:
