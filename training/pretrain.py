@@ -172,6 +172,15 @@ class Trainer:
         """Steps of the whole training."""
         return self.recipe.epochs * self.batches.steps_per_epoch
 
+    def require_steps(self, steps: int) -> None:
+        """Raise a :class:`TrainingError` where the whole training has fewer steps."""
+        if self.total_steps < steps:
+            raise TrainingError(
+                f"{len(self.subset)} samples in {self.recipe.epochs} epochs of {self.recipe.effective_batch} samples a step "
+                f"make {self.total_steps} steps, fewer than the {steps} asked for: take more samples, epochs, or smaller "
+                "batches"
+            )
+
     def start(self, before: Run | None = None) -> None:
         """Measure the data, put the model on the device, and go on from what an earlier part of the run has left."""
         self.model.normalization = Normalization.from_json(before.normalization) if before else self.batches.measure()

@@ -132,9 +132,6 @@ class Engine:
 def _wrap(model: Model, device: torch.device) -> Model | DistributedDataParallel:
     if world_size() == 1:
         return model
-    return DistributedDataParallel(
-        model,
-        device_ids=[device] if device.type == "cuda" else None,
-        gradient_as_bucket_view=True,
-        **{SYNC_BUFFERS: False},  # codes are fixed, and the same everywhere
-    )
+    options: dict[str, Any] = {SYNC_BUFFERS: False}  # codes are fixed, and the same everywhere
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, **options)
