@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -33,6 +34,18 @@ def loss_of(model, x, seed=0):
     return model(x, noise(x, model, seed))
 
 
+def group_indices(config):
+    """Indices of each group's bands."""
+    return [[config.bands.index(band) for band in group] for group in config.groups]
+
+
+def counted(run):
+    """Operations by torch; fused attention would count what it does twice."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
 @pytest.fixture(scope="module")
 def base():
     return SatMAE(SatMAEConfig())
@@ -45,6 +58,45 @@ def test_base_has_the_weights_of_the_released_one(base):
     assert sum(p.numel() for p in base.parameters() if p.requires_grad) == 111_493_248
     encoder = [name for name in state if not name.startswith(("decoder", "mask_token"))]
     assert sum(state[name].numel() for name in encoder) == 85_625_600
+
+
+def test_large_has_329_million_weights():
+    with torch.device("meta"):
+        large = SatMAE.large()
+    assert (large.config.dim, large.config.depth, large.config.heads) == (1024, 24, 16)
+    assert len(large.state_dict()) == 264 + 12 * 12
+    assert sum(tensor.numel() for tensor in large.state_dict().values()) == 329_212_928
+    assert sum(p.numel() for p in large.parameters()) == 329_044_608
+
+
+def test_base_sees_109_of_its_433_tokens(base):
+    assert base.config.num_tokens == 432
+    seen = []
+    for blocks in (base.blocks, base.decoder_blocks):
+        hook = blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+        base.eval().sample_losses(images(1, 96), torch.rand(1, 432))
+        hook.remove()
+    assert seen == [1 + 108, 1 + 432]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_size": 20, "patch_size": 5},
+        {"image_size": 32, "patch_size": 32},
+        {"bands": ("B04", "B03", "B08"), "groups": (("B08",), ("B03", "B04"))},
+        {"bands": ("VV", "VH"), "groups": (("VH", "VV"),), "head_order": "released"},
+    ],
+)
+def test_any_patch_size_and_band_groups_train(changes):
+    model = small(**changes)
+    size = model.config.image_size
+    x = torch.rand(3, len(model.bands), size, size)
+    loss = loss_of(model, x)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert model.encode_images(x).shape == (3, 96)
+    assert counted(lambda: loss_of(model, x).backward()) == 3 * model.flops_per_sample()
 
 
 @pytest.mark.parametrize(("group", "bands", "outputs"), [(0, 4, 256), (1, 4, 256), (2, 2, 128)])
@@ -116,7 +168,7 @@ def slow_loss(model, x, pred, mask):
             patch = x[b, :, row * p : (row + 1) * p, column * p : (column + 1) * p]
             if c.norm_pix_loss:
                 patch = (patch - patch.mean()) / torch.sqrt(patch.var() + 1e-6)
-            for g, bands in enumerate(c.group_indices):
+            for g, bands in enumerate(group_indices(c)):
                 if mask[b, g, place]:
                     errors = [((pred[b, band, place] - patch[band].flatten()) ** 2).mean() for band in bands]
                     total, hidden = total + sum(errors) / len(errors), hidden + 1
@@ -131,26 +183,67 @@ def test_loss_is_the_mean_over_hidden_tokens(norm_pix_loss):
     assert loss.item() == pytest.approx(slow_loss(model, x, pred, mask).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(("norm_pix_loss", "expected"), [(False, 0.443611), (True, 1.132893)])
+def test_loss_by_hand(norm_pix_loss, expected):
+    """Band b is b / 10 everywhere and zeros are predicted; 4 tokens of the first group are hidden, and all 16 of the others.
+
+    Plain, a token's loss is the mean of its bands' squares: .1025, .2475 and .725 for B02 to B04 and B08, B05 to B8A, B11 and
+    B12; (4 x .1025 + 16 x .2475 + 16 x .725) / 36 = .443611. Standardised, the mean of all is .45 and the variance of 640
+    values 64 x .825 / 639: (4 x .1025 + 16 x .0225 + 16 x .1625) / 36 over that (and 1e-6) = 1.132893.
+    """
+    model = small(norm_pix_loss=norm_pix_loss)
+    for head in model.decoder_pred:
+        torch.nn.init.zeros_(head.weight)
+    x = (torch.arange(10) / 10).view(1, 10, 1, 1).expand(1, 10, 32, 32)
+    order = torch.arange(48.0).view(1, 48)  # the first 12 stay visible
+    assert model(x, order).item() == pytest.approx(expected, abs=2e-6)
+
+
 def test_each_head_predicts_the_bands_of_its_own_group():
     model, tokens = small(), torch.randn(1, 48, 64)
-    pred = model._predict(tokens)
-    for g, bands in enumerate(model.config.group_indices):
-        own = model.decoder_pred[g](tokens.view(1, 3, 16, 64)[:, g]).view(1, 16, len(bands), 64)
-        for position, band in enumerate(bands):
-            torch.testing.assert_close(pred[:, band], own[:, :, position])
+    for g, own in enumerate(model._heads(tokens)):
+        expected = model.decoder_pred[g](tokens.view(1, 3, 16, 64)[:, g])
+        torch.testing.assert_close(own.flatten(2), expected)
 
 
 def test_released_head_order_joins_heads_group_by_group():
     model, tokens = small(head_order="released"), torch.randn(1, 48, 64)
-    pred, grouped = model._predict(tokens), tokens.view(1, 3, 16, 64)
-    torch.testing.assert_close(pred[:, 3], model.decoder_pred[0](grouped[:, 0]).view(1, 16, 4, 64)[:, :, 3])
-    torch.testing.assert_close(pred[:, 6], model.decoder_pred[1](grouped[:, 1]).view(1, 16, 4, 64)[:, :, 2])
+    pred, grouped = model._heads(tokens), tokens.view(1, 3, 16, 64)
+    first, second = (model.decoder_pred[g](grouped[:, g]).view(1, 16, 4, 64) for g in (0, 1))
+    torch.testing.assert_close(pred[1][:, :, 0], first[:, :, 3])  # B05, from the fourth output of the first head
+    torch.testing.assert_close(pred[0][:, :, 3], second[:, :, 2])  # B08, from the third of the second
+
+
+def test_reconstruction_has_the_bands_in_their_order():
+    model, x = small(), images(1)
+    c = model.config
+    patches = torch.cat(model._split(model.patches(x)), dim=2)
+    pred, mask = model.reconstruct(x, noise(x, model))
+    assert pred.shape == (1, 10, 16, 64)
+    heads = model._predict(patches, model.mask(noise(x, model))[0])
+    for g, bands in enumerate(group_indices(c)):
+        for position, band in enumerate(bands):
+            torch.testing.assert_close(pred[:, band], heads[g][:, :, position])
+            place = patches[0, 5, sum(len(own) for own in c.groups[:g]) + position]  # row 1, column 1 of 4 x 4
+            torch.testing.assert_close(place.view(8, 8), x[0, band, 8:16, 8:16])
+    assert mask.shape == (1, 3, 16)
+
+
+def test_tokens_are_those_of_a_convolution(base):
+    x = images(2, 96)
+    tokens = base.tokens(base.patches(x)).unflatten(1, (3, 144))
+    codes = base.tokens(base.patches(torch.zeros_like(x))).unflatten(1, (3, 144))
+    for g, bands in enumerate(group_indices(base.config)):
+        proj = base.patch_embed[g].proj
+        expected = proj(x[:, bands]).flatten(2).transpose(1, 2) - proj.bias
+        torch.testing.assert_close(tokens[:, g] - codes[:, g], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_decoder_sees_visible_tokens_where_they_belong():
     model, x = small(), images(1)
     keep, mask = model.mask(noise(x, model))
-    latent = model._encode_visible(model.tokens(x), keep)
+    tokens = model.tokens(model.patches(x))
+    latent = model._encode(tokens[:, keep[0]])
     seen = []
     model.decoder_blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model._decode(latent, keep)
@@ -161,11 +254,43 @@ def test_decoder_sees_visible_tokens_where_they_belong():
     torch.testing.assert_close(hidden, model.mask_token[0].expand_as(hidden), atol=1e-5, rtol=1e-4)
 
 
-def test_gradient_reaches_every_weight():
+def test_gradient_reaches_every_weight_and_no_fixed_code():
     model = small()
     loss_of(model, images(8)).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
+    codes = {"pos_embed", "channel_embed", "decoder_pos_embed", "decoder_channel_embed"}
+    assert codes == set(model.state_dict()) - set(dict(model.named_parameters()))
+    assert not any(model.get_buffer(name).requires_grad for name in codes)
+
+
+def test_same_seed_same_loss_and_gradient():
+    models = [small(), small()]
+    losses = [loss_of(model, images()) for model in models]
+    for loss in losses:
+        loss.backward()
+    assert losses[0].item() == losses[1].item()
+    pairs = zip(models[0].parameters(), models[1].parameters(), strict=True)
+    assert all(torch.equal(a.grad, b.grad) for a, b in pairs)
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="torch.compile needs a C++ compiler on a CPU"
+)
+def test_compiled_loss_and_gradient_are_the_uncompiled_ones():
+    options = {"depth": 1, "dim": 32, "heads": 2, "group_dim": 8, "decoder_dim": 32, "image_size": 16}
+    model = small(**options, head_order="released")
+    x = images(2, 16)
+    plain = loss_of(model, x)
+    plain.backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    torch.manual_seed(0)
+    compiled = torch.compile(model, dynamic=False)(x, noise(x, model))
+    compiled.backward()
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-6)
+    for p, wanted in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(p.grad, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_one_batch_is_overfitted():
@@ -185,7 +310,7 @@ def test_encode_is_the_mean_of_all_patch_tokens():
     model, x = small().eval(), images(3)
     embedding = model.encode_images(x)
     assert embedding.shape == (3, 96)
-    torch.testing.assert_close(embedding, model._encode(model.tokens(x))[:, 1:].mean(1))
+    torch.testing.assert_close(embedding, model._encode(model.tokens(model.patches(x)))[:, 1:].mean(1))
 
 
 def test_embed_without_normalisation_is_refused():
@@ -232,7 +357,17 @@ def test_the_encoder_alone_gives_the_same_embeddings():
 
 def test_operations_of_encoding_are_those_that_torch_counts():
     model = small().eval().encoder_only()
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model.encode_images(images(2)).sum().backward()
     forward, first = model.encoding_flops()
-    assert counter.get_total_flops() == 2 * training_flops(forward, first=first)
+    assert counted(lambda: model.encode_images(images(2)).sum().backward()) == 2 * training_flops(forward, first=first)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "giga"),
+    [("base", {}, 132.3), ("large", {}, 276.6), ("base", {"decoder_depth": 2}, 76.3), ("tiny", {}, 0.2)],
+)
+def test_operations_of_a_training_sample_are_those_that_torch_counts(preset, changes, giga):
+    with torch.device("meta"):  # shapes alone, so that the whole model is quick
+        model = getattr(SatMAE, preset)(**changes)
+        x, drawn = torch.rand(2, 10, 96, 96), torch.rand(2, model.config.num_tokens)
+    assert counted(lambda: model(x, drawn).backward()) == 2 * model.flops_per_sample()
+    assert model.flops_per_sample() / 1e9 == pytest.approx(giga, abs=0.05)

@@ -10,19 +10,22 @@ D width of the encoder, E width of the decoder, Q = patch_size ** 2 pixels of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
+import numpy as np
 import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pwcat.errors import TrainingError
 from training.augment import augment as cut
 from training.augment import center_crop
 from training.batch import Batch
 from training.chance import Chance
-from training.flops import block_flops, linear_flops
+from training.flops import block_flops, linear_flops, training_flops
 from training.models.base import Model, ModelFacts, ModelInput
 from training.models.blocks import LAYER_NORM_EPS, Block, fixed, grid_code, initialise_linear, line_code
 
@@ -126,9 +129,9 @@ class SatMAEConfig:
         return int(self.num_tokens * (1 - self.mask_ratio))
 
     @property
-    def group_indices(self) -> list[list[int]]:
-        """Indices into ``bands`` of each group."""
-        return [[self.bands.index(band) for band in group] for group in self.groups]
+    def grouped_bands(self) -> list[int]:
+        """Indices into ``bands``, group after group."""
+        return [self.bands.index(band) for group in self.groups for band in group]
 
 
 def _splits(dim: int, group_dim: int) -> bool:
@@ -145,6 +148,7 @@ class SatMAE(Model):
     channel_embed: Tensor
     decoder_pos_embed: Tensor
     decoder_channel_embed: Tensor
+    grouped_bands: Tensor  # indices of bands, group after group; kept on the device, so that no step copies them there
 
     config: SatMAEConfig
 
@@ -155,6 +159,7 @@ class SatMAE(Model):
         self._initialise()
 
     def _build_encoder(self, c: SatMAEConfig) -> None:
+        self.register_buffer("grouped_bands", torch.tensor(c.grouped_bands), persistent=False)
         self.patch_embed = nn.ModuleList(_PatchEmbed(len(group), c.dim, c.patch_size) for group in c.groups)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.dim))
         self.register_buffer("pos_embed", torch.zeros(1, 1 + c.num_patches, c.dim - c.group_dim))
@@ -182,7 +187,7 @@ class SatMAE(Model):
         ):
             place, group = self.get_buffer(f"{name}pos_embed"), self.get_buffer(f"{name}channel_embed")
             place.copy_(fixed(grid_code(c.grid_side, dim=dim)))
-            group.copy_(fixed(line_code(torch.arange(rows).numpy(), dim=group.shape[-1])))
+            group.copy_(fixed(line_code(np.arange(rows), dim=group.shape[-1])))
         self.apply(initialise_linear)
         for embed in self.patch_embed.children():
             assert isinstance(embed, _PatchEmbed)
@@ -191,8 +196,18 @@ class SatMAE(Model):
         nn.init.normal_(self.mask_token, std=0.02)
 
     @classmethod
+    def base(cls, *, normalization: Normalization | None = None, **changes: Any) -> SatMAE:
+        """SatMAE-B: 111.6 million weights at 96 pixels, patches of 8, ten bands; ``changes`` replace fields of its config."""
+        return cls(SatMAEConfig(**changes), normalization=normalization)
+
+    @classmethod
+    def large(cls, *, normalization: Normalization | None = None, **changes: Any) -> SatMAE:
+        """SatMAE-L: 329.2 million weights, likewise: an encoder of 24 blocks, and the decoder of SatMAE-B."""
+        return cls(SatMAEConfig(**{"dim": 1024, "depth": 24, "heads": 16, **changes}), normalization=normalization)
+
+    @classmethod
     def tiny(cls, *, normalization: Normalization | None = None, **changes: Any) -> SatMAE:
-        """A SatMAE for a CPU: 0.8 million parameters, patches of 16. ``changes`` replace fields of its config."""
+        """A SatMAE for a CPU: 0.8 million parameters, patches of 16."""
         fields: dict[str, Any] = {
             "patch_size": 16, "dim": 96, "depth": 3, "heads": 3, "group_dim": 32,
             "decoder_dim": 64, "decoder_depth": 1, "decoder_heads": 2, "decoder_group_dim": 16,
@@ -236,15 +251,21 @@ class SatMAE(Model):
         return loss if share is None else loss * share
 
     def sample_losses(self, x_BCHW: Tensor, noise_BL: Tensor, share: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        """The loss of each sample, (B,) float32; all hide as many tokens."""
-        pred_BCPQ, mask_BGP = self.reconstruct(x_BCHW, noise_BL)
-        return self.loss(x_BCHW, pred_BCPQ, mask_BGP)
+        """The loss of each sample, (B,) float32: the mean over its hidden tokens, of which all samples have as many.
+
+        A token's is the mean squared error over its bands and pixels, so that all weigh the same, whatever their bands.
+        """
+        patches_BPCQ = self.patches(x_BCHW)
+        keep_BV, hidden_BL = self.mask(noise_BL)
+        error_BGP = self._errors(self._predict(patches_BPCQ, keep_BV), self.target(patches_BPCQ))
+        return (error_BGP.flatten(1) * hidden_BL).sum(dim=1) / (self.config.num_tokens - self.config.num_visible)
 
     def reconstruct(self, x_BCHW: Tensor, noise_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Prediction (B, C, P, Q) and mask (B, G, P; 1 is hidden) of a masked reconstruction."""
-        keep_BV, mask_BL = self.mask(noise_BL)
-        pred_BCPQ = self._decode(self._encode_visible(self.tokens(x_BCHW), keep_BV), keep_BV)
-        return pred_BCPQ, mask_BL.view(-1, len(self.config.groups), self.config.num_patches)
+        """Prediction (B, C, P, Q), bands in their order, and mask (B, G, P; 1 is hidden) of a masked reconstruction."""
+        keep_BV, hidden_BL = self.mask(noise_BL)
+        pred_BPCQ = torch.cat(self._predict(self.patches(x_BCHW), keep_BV), dim=2)
+        hidden_BGP = hidden_BL.view(-1, len(self.config.groups), self.config.num_patches)
+        return pred_BPCQ[:, :, self.grouped_bands.argsort()].transpose(1, 2), hidden_BGP
 
     def encode(self, batch: Batch) -> Tensor:
         """Embeddings (B, D) float32: the mean over the encoder's patch tokens of all groups; no class token.
@@ -256,7 +277,7 @@ class SatMAE(Model):
 
     def encode_images(self, x_BCHW: Tensor) -> Tensor:
         """Embeddings (B, D) of images scaled to 0..1; see :meth:`encode`."""
-        tokens_BLD = self._encode(self.tokens(x_BCHW))
+        tokens_BLD = self._encode(self.tokens(self.patches(x_BCHW)))
         return tokens_BLD[:, 1:].mean(dim=1).float()
 
     def encoder_only(self) -> Self:
@@ -285,16 +306,13 @@ class SatMAE(Model):
     def flops_per_sample(self) -> int:
         """See :meth:`training.models.base.Model.flops_per_sample`."""
         c = self.config
-        visible, tokens = 1 + c.num_visible, 1 + c.num_tokens
-        patches = 2 * c.num_patches * len(c.bands) * c.patch_size**2
-        forward = (
-            patches * c.dim
-            + c.depth * _block_flops(visible, c.dim)
-            + 2 * visible * c.dim * c.decoder_dim
-            + c.decoder_depth * _block_flops(tokens, c.decoder_dim)
-            + patches * c.decoder_dim
-        )
-        return 3 * forward - patches * c.dim  # images need no gradient
+        pixels = len(c.bands) * c.patch_size**2
+        first = linear_flops(c.num_patches, pixels, c.dim)
+        encoder = c.depth * block_flops(1 + c.num_visible, c.dim)
+        between = linear_flops(1 + c.num_visible, c.dim, c.decoder_dim)
+        decoder = c.decoder_depth * block_flops(1 + c.num_tokens, c.decoder_dim)
+        heads = linear_flops(c.num_patches, c.decoder_dim, pixels)
+        return training_flops(first + encoder + between + decoder + heads, first=first)
 
     def facts(self) -> ModelFacts:
         """What a model card says of it."""
@@ -324,10 +342,16 @@ class SatMAE(Model):
             ),
         )
 
-    def tokens(self, x_BCHW: Tensor) -> Tensor:
+    def patches(self, x_BCHW: Tensor) -> Tensor:
+        """Pixels of each patch, (B, P, C, Q), bands group after group: what is embedded, and what is to be predicted."""
+        side, size = self.config.grid_side, self.config.patch_size
+        rows = x_BCHW.index_select(1, self.grouped_bands).view(len(x_BCHW), -1, side, size, side, size)
+        return rows.permute(0, 2, 4, 1, 3, 5).flatten(4, 5).flatten(1, 2)
+
+    def tokens(self, patches_BPCQ: Tensor) -> Tensor:
         """All patch tokens with their codes, (B, L, D): groups one after the other, patches row by row."""
-        groups = zip(self.patch_embed, self.config.group_indices, strict=True)
-        x_BGPD = torch.stack([embed(x_BCHW[:, bands]) for embed, bands in groups], dim=1)
+        groups = zip(self.patch_embed, self._split(patches_BPCQ), strict=True)
+        x_BGPD = torch.stack([embed(own) for embed, own in groups], dim=1)
         return (x_BGPD + _join(self.pos_embed[:, 1:], self.channel_embed)).flatten(1, 2)
 
     def mask(self, noise_BL: Tensor) -> tuple[Tensor, Tensor]:
@@ -335,25 +359,22 @@ class SatMAE(Model):
         keep_BV = noise_BL.argsort(dim=1)[:, : self.config.num_visible]
         return keep_BV, torch.ones_like(noise_BL).scatter_(1, keep_BV, 0.0)
 
-    def loss(self, x_BCHW: Tensor, pred_BCPQ: Tensor, mask_BGP: Tensor) -> Tensor:
-        """Each sample's mean over hidden tokens of the squared error, (B,) float32; a token's is over bands and pixels.
-
-        So every hidden token weighs the same, whatever the number of its bands.
-        """
-        error_BCP = (pred_BCPQ.float() - self.target(x_BCHW)).square().mean(dim=-1)
-        error_BGP = torch.stack([error_BCP[:, bands].mean(dim=1) for bands in self.config.group_indices], dim=1)
-        return (error_BGP * mask_BGP).sum(dim=(1, 2)) / mask_BGP.sum(dim=(1, 2))
-
-    def target(self, x_BCHW: Tensor) -> Tensor:
-        """What is to be predicted, (B, C, P, Q) float32; with ``norm_pix_loss`` standardised over bands and pixels."""
-        side, size = self.config.grid_side, self.config.patch_size
-        rows = x_BCHW.float().reshape(*x_BCHW.shape[:2], side, size, side, size)  # B C, row of patches, p, column, q
-        target_BCPQ = rows.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    def target(self, patches_BPCQ: Tensor) -> Tensor:
+        """What is to be predicted, float32; with ``norm_pix_loss`` each place is standardised over its bands and pixels."""
+        target_BPCQ = patches_BPCQ.float()
         if not self.config.norm_pix_loss:
-            return target_BCPQ
-        mean = target_BCPQ.mean(dim=(1, 3), keepdim=True)
-        var = target_BCPQ.var(dim=(1, 3), keepdim=True)
-        return (target_BCPQ - mean) / (var + 1e-6).sqrt()
+            return target_BPCQ
+        var, mean = torch.var_mean(target_BPCQ, dim=(2, 3), keepdim=True)
+        return (target_BPCQ - mean) / (var + 1e-6).sqrt()
+
+    def _split(self, x_BPCQ: Tensor) -> tuple[Tensor, ...]:
+        """Each group's bands of (B, P, C, Q)."""
+        return torch.split_with_sizes(x_BPCQ, [len(group) for group in self.config.groups], dim=2)
+
+    def _errors(self, pred: Sequence[Tensor], target_BPCQ: Tensor) -> Tensor:
+        """Mean squared error of each token, (B, G, P) float32."""
+        pairs = zip(pred, self._split(target_BPCQ), strict=True)
+        return torch.stack([(own.float() - wanted).square().mean(dim=(2, 3)) for own, wanted in pairs], dim=1)
 
     def _encode(self, tokens_BLD: Tensor) -> Tensor:
         x = torch.cat([self.cls_token.expand(len(tokens_BLD), -1, -1), tokens_BLD], dim=1)
@@ -361,52 +382,47 @@ class SatMAE(Model):
             x = block(x)
         return cast(Tensor, self.norm(x))
 
-    def _encode_visible(self, tokens_BLD: Tensor, keep_BV: Tensor) -> Tensor:
-        return self._encode(tokens_BLD.gather(1, keep_BV.unsqueeze(-1).expand(-1, -1, tokens_BLD.shape[-1])))
+    def _predict(self, patches_BPCQ: Tensor, keep_BV: Tensor) -> tuple[Tensor, ...]:
+        """Prediction of each group's bands, (B, P, bands, Q), from the visible tokens."""
+        tokens_BLD = self.tokens(patches_BPCQ)
+        visible_BVD = tokens_BLD.gather(1, keep_BV.unsqueeze(-1).expand(-1, -1, tokens_BLD.shape[-1]))
+        return self._heads(self._decode(self._encode(visible_BVD), keep_BV))
 
     def _decode(self, latent: Tensor, keep_BV: Tensor) -> Tensor:
+        """Tokens of the decoder, (B, L, E): visible ones in their places, hidden ones from the mask token."""
         x = self.decoder_embed(latent)  # B, 1 + V, E
         full_BLE = self.mask_token.to(x.dtype).expand(len(x), self.config.num_tokens, -1)
         full_BLE = full_BLE.scatter(1, keep_BV.unsqueeze(-1).expand(-1, -1, x.shape[-1]), x[:, 1:])
         x = torch.cat([x[:, :1], full_BLE], dim=1) + self._decoder_code()
         for block in self.decoder_blocks:
             x = block(x)
-        return self._predict(self.decoder_norm(x)[:, 1:])
+        return cast(Tensor, self.decoder_norm(x))[:, 1:]
 
     def _decoder_code(self) -> Tensor:
         cls = torch.cat([self.decoder_pos_embed[:, :1], self.decoder_channel_embed[:, -1:]], dim=-1)
         tokens = _join(self.decoder_pos_embed[:, 1:], self.decoder_channel_embed[:, :-1]).flatten(1, 2)
         return torch.cat([cls, tokens], dim=1)
 
-    def _predict(self, x_BLE: Tensor) -> Tensor:
-        c, batch = self.config, len(x_BLE)
-        x_BGPE = x_BLE.reshape(batch, len(c.groups), c.num_patches, -1)
-        heads = [
-            head(x_BGPE[:, g]).view(batch, c.num_patches, -1, c.patch_size**2).transpose(1, 2)
-            for g, head in enumerate(self.decoder_pred)
-        ]
-        pred_BCPQ = torch.cat(heads, dim=1)
-        if c.head_order == "released":
-            return pred_BCPQ
-        order = [band for bands in c.group_indices for band in bands]
-        return pred_BCPQ[:, torch.tensor(order).argsort().to(pred_BCPQ.device)]
-
-
-def _block_flops(tokens: int, dim: int) -> int:
-    """Matrix products of one transformer block's forward pass: qkv, projection and MLP; scores and mixing."""
-    return 2 * tokens * 12 * dim * dim + 4 * tokens * tokens * dim
+    def _heads(self, x_BLE: Tensor) -> tuple[Tensor, ...]:
+        c = self.config
+        groups_BGPE = x_BLE.reshape(len(x_BLE), len(c.groups), c.num_patches, -1).unbind(1)
+        heads = zip(self.decoder_pred, groups_BGPE, strict=True)
+        pred = tuple(head(x_BPE).view(len(x_BLE), c.num_patches, -1, c.patch_size**2) for head, x_BPE in heads)
+        if c.head_order == "band":
+            return pred
+        return self._split(torch.cat(pred, dim=2).index_select(2, self.grouped_bands))
 
 
 class _PatchEmbed(nn.Module):
-    """Patches of one group of bands as tokens, (B, P, D)."""
+    """Patches of one group of bands as tokens: a convolution in name and weights, done as the linear layer that it is."""
 
     def __init__(self, bands: int, dim: int, patch_size: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(bands, dim, kernel_size=patch_size, stride=patch_size)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, patches_BPCQ: Tensor) -> Tensor:
         """Tokens, (B, P, D)."""
-        return cast(Tensor, self.proj(x_BCHW)).flatten(2).transpose(1, 2)
+        return functional.linear(patches_BPCQ.flatten(2), self.proj.weight.flatten(1), self.proj.bias)
 
 
 def _join(place_1PA: Tensor, group_1GA: Tensor) -> Tensor:
