@@ -35,6 +35,15 @@ def kit() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden() -> Path:
+    """Released weights with known outputs: beside the project, or at $PWCAT_GOLDEN."""
+    path = Path(os.environ.get("PWCAT_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
+    if not path.is_dir():
+        pytest.skip(f"released weights are not there: no folder {path}; set PWCAT_GOLDEN")
+    return path
+
+
+@pytest.fixture(scope="session")
 def archive_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic archive: two places a continent and a held-out one, two dates each, 384 px."""
     from pwcat.archive import SynthOptions, synthesise_archive
