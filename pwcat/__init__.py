@@ -24,6 +24,7 @@ _PUBLIC: dict[str, str] = {
     "pretrain": "training.pretrain",
     "evaluate": "training.evaluate",
     "embed_subset": "training.embed",
+    "measure_losses": "training.losses",
     "decode": "publish.decode",
     "load_model": "publish.weights",
     "publish_dataset": "publish.dataset",

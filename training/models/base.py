@@ -79,6 +79,10 @@ class Model(nn.Module, ABC):
     architecture: ClassVar[str]  # its name in ARCHITECTURES
     config_class: ClassVar[type]  # a frozen dataclass of JSON values that says everything but the weights
     times: ClassVar[Literal["first", "all"]] = "first"  # of a sample's dates, those that it reads
+    encodes: ClassVar[Literal["chips", "places"]] = (
+        "chips"  # what an embedding is made of; of places, no chips are read
+    )
+    compares_samples: ClassVar[bool] = False  # the loss of a sample hangs on the others of its batch
     scales_itself: ClassVar[bool] = (
         False  # by fixed numbers, from any unit that it can convert; not by its data's statistics
     )
