@@ -35,7 +35,6 @@ import asyncio
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -51,6 +50,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from pwcat.atomic import replacing
+from pwcat.chips import ChipReader
 from pwcat.errors import CubeError
 
 __all__ = [
@@ -73,7 +73,6 @@ DTYPE = "uint16"
 NODATA = 0
 SCALE = 0.0001
 OFFSET = 0.0
-READ_THREADS = 4
 ZARRS_PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 
 # Centre wavelength (nm, Sentinel-2A) and native ground sampling (m): ESA, Sentinel-2 MSI spatial and spectral resolutions.
@@ -315,8 +314,17 @@ class Cube:
 
     path: Path
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What it is by, without what it has opened: that stays in its process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @cached_property
-    def _chips(self) -> zarr.Array[Any]:
+    def array(self) -> zarr.Array[Any]:
+        """The chips as zarr has them, for what it says of them: to read pixels, see :meth:`read`.
+
+        Raises:
+            CubeError: its dimensions are others than :data:`DIMS`.
+        """
         array = zarr.open_array(self.path / "chips", mode="r")
         if array.metadata.dimension_names != DIMS:  # type: ignore[union-attr]
             raise CubeError(f"{self.path}: chips has the dimensions {array.metadata.dimension_names}, not {DIMS}")  # type: ignore[union-attr]
@@ -368,78 +376,53 @@ class Cube:
     @property
     def num_samples(self) -> int:
         """How many samples, those without data included."""
-        return int(self._chips.shape[0])
+        return int(self.array.shape[0])
 
     @property
     def num_times(self) -> int:
         """Dates a sample."""
-        return int(self._chips.shape[1])
+        return int(self.array.shape[1])
 
     @property
     def size_px(self) -> int:
         """Side of a chip in pixels."""
-        return int(self._chips.shape[4])
+        return int(self.array.shape[4])
 
     @property
     def shard_size(self) -> int:
         """Samples a shard."""
-        return int((self._chips.shards or self._chips.chunks)[0])
+        return int((self.array.shards or self.array.chunks)[0])
 
     @property
     def chip_shape(self) -> tuple[int, int, int, int]:
         """``(time, band, y, x)``."""
-        time, band, y, x = (int(n) for n in self._chips.shape[1:])
+        time, band, y, x = (int(n) for n in self.array.shape[1:])
         return time, band, y, x
 
-    def read(self, index: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
-        """Chips of some samples in the order asked for, ``(n, time, band, y, x)``.
+    @cached_property
+    def reader(self) -> ChipReader:
+        """What reads its chips, into memory of the caller's."""
+        return ChipReader(self)
 
-        Chips that lie close together in a shard are read as one slice, the others one by one, by a few threads:
-        zarr-python's fancy index of a sharded array is about a hundred times slower than the disk.
+    def read(self, index: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
+        """Chips of some samples in the order asked for, ``(n, time, band, y, x)``; see :class:`~pwcat.chips.ChipReader`.
 
         Raises:
-            CubeError: a sample is not in the cube.
+            CubeError: a sample is not in the cube, or a shard is missing or damaged.
         """
-        wanted: NDArray[np.int64] = np.asarray(index, dtype=np.int64)
-        if wanted.size and (wanted.min() < 0 or wanted.max() >= self.num_samples):
-            last = self.num_samples - 1
-            raise CubeError(f"{self.path}: samples are 0 to {last}, asked for {wanted.min()} to {wanted.max()}")
+        wanted = np.asarray(index, dtype=np.int64)
         chips = np.empty((len(wanted), *self.chip_shape), dtype=np.uint16)
-
-        def fetch(rows: NDArray[np.int64]) -> None:
-            first, last = int(wanted[rows].min()), int(wanted[rows].max())
-            chips[rows] = self._slice(first, last + 1)[wanted[rows] - first]
-
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            list(pool.map(fetch, self._runs(wanted)))
+        self.reader.read_into(chips, wanted)
         return chips
 
-    def _runs(self, index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Positions in ``index`` to be read together: those of a shard where they fill half of the span they lie in."""
-        shards = index // self.shard_size
-        order = np.argsort(shards, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
-            if rows.size and 2 * rows.size >= np.ptp(index[rows]) + 1:
-                yield rows
-            else:
-                yield from rows[:, None]
-
     def read_shard(self, shard: int) -> NDArray[np.uint16]:
-        """All chips of one shard, ``(samples of the shard, time, band, y, x)``."""
-        start = shard * self.shard_size
-        return self._slice(start, min(start + self.shard_size, self.num_samples))
+        """All chips of one shard, ``(samples of the shard, time, band, y, x)``.
 
-    def _slice(self, start: int, stop: int) -> NDArray[np.uint16]:
-        """Chips of neighbours within one shard. Zarr reads a missing shard as zeros; here it is an error."""
-        shard = start // self.shard_size
-        if not shard_path(self.path, shard).is_file():
-            raise CubeError(f"{self.path}: shard {shard} is missing; `pwcat build` of its recipe makes it again")
-        try:
-            return np.asarray(self._chips[start:stop], dtype=np.uint16)
-        except (ValueError, RuntimeError) as exc:  # what zarr and its codecs raise for bytes that are no shard
-            raise CubeError(
-                f"{self.path}: shard {shard} is damaged ({exc}); remove {shard_path(self.path, shard)} and build again"
-            ) from exc
+        Raises:
+            CubeError: it is missing or damaged.
+        """
+        start = shard * self.shard_size
+        return self.read(np.arange(start, min(start + self.shard_size, self.num_samples)))
 
     def to_xarray(self) -> xr.Dataset:
         """The cube as a lazy dataset: one Dask chunk a shard."""

@@ -1,0 +1,1 @@
+"""Chunks of a sharded Zarr array, straight from its files: where they lie, what opens them, what decodes them."""
