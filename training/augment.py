@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pwcat.errors import TrainingError
-from training.chance import Chance
+from training.chance import Chance, to_device
 
 __all__ = ["Crop", "Flip", "augment", "center_crop", "check_size"]
 
@@ -74,8 +74,8 @@ def _random_crop(x_BCHW: Tensor, *, size: int, chance: Chance) -> Tensor:
     top_B = chance.integers(height - size + 1)
     left_B = chance.integers(width - size + 1)
     steps_S = torch.arange(size)
-    rows_BS = (top_B[:, None] + steps_S).to(x_BCHW.device)
-    columns_BS = (left_B[:, None] + steps_S).to(x_BCHW.device)
+    rows_BS = to_device(top_B[:, None] + steps_S, x_BCHW.device)
+    columns_BS = to_device(left_B[:, None] + steps_S, x_BCHW.device)
     images_B = torch.arange(batch, device=x_BCHW.device)[:, None, None]
     cut_BSSC = x_BCHW.permute(0, 2, 3, 1)[images_B, rows_BS[:, :, None], columns_BS[:, None, :]]
     return cut_BSSC.permute(0, 3, 1, 2).contiguous()
@@ -83,7 +83,7 @@ def _random_crop(x_BCHW: Tensor, *, size: int, chance: Chance) -> Tensor:
 
 def _flip(x_BCHW: Tensor, *, flip: Flip, chance: Chance) -> Tensor:
     for axis in {"none": [], "horizontal": [3], "both": [3, 2]}[flip]:
-        turned_B = (chance.uniform() < 0.5).to(x_BCHW.device)
+        turned_B = to_device(chance.uniform() < 0.5, x_BCHW.device)
         x_BCHW = torch.where(turned_B.view(-1, 1, 1, 1), x_BCHW.flip(axis), x_BCHW)
     return x_BCHW
 
@@ -91,7 +91,8 @@ def _flip(x_BCHW: Tensor, *, flip: Flip, chance: Chance) -> Tensor:
 def _blur(x_BCHW: Tensor, *, chance: Chance) -> Tensor:
     """Images smoothed by three pixels along each axis, mirrored at their borders."""
     sigma_B = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * chance.uniform()
-    side_B111 = torch.exp(-0.5 / sigma_B.square()).view(-1, 1, 1, 1).to(x_BCHW.device, x_BCHW.dtype)
+    side_B = to_device(torch.exp(-0.5 / sigma_B.square()), x_BCHW.device)
+    side_B111 = side_B.view(-1, 1, 1, 1).to(x_BCHW.dtype)
     padded = functional.pad(x_BCHW, (1, 1, 1, 1), mode="reflect")
     rows = padded[..., 1:-1, :] + side_B111 * (padded[..., :-2, :] + padded[..., 2:, :])
     return (rows[..., 1:-1] + side_B111 * (rows[..., :-2] + rows[..., 2:])) / (1 + 2 * side_B111).square()
@@ -111,6 +112,6 @@ def _resized(x_BCHW: Tensor, *, size: int, min_scale: float, chance: Chance) -> 
     theta_B23[:, 0, 2] = (1 - width_B) * (2 * draw_B4[:, 2] - 1)
     theta_B23[:, 1, 2] = (1 - height_B) * (2 * draw_B4[:, 3] - 1)
     grid = functional.affine_grid(
-        theta_B23.to(x_BCHW.device), [batch, x_BCHW.shape[1], size, size], align_corners=False
+        to_device(theta_B23, x_BCHW.device), [batch, x_BCHW.shape[1], size, size], align_corners=False
     )
     return functional.grid_sample(x_BCHW, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)

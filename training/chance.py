@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["Chance"]
+__all__ = ["Chance", "to_device"]
 
 
 class Chance:
@@ -44,3 +44,8 @@ class Chance:
     def integers(self, high: int, *shape: int) -> Tensor:
         """Integers of 0 to ``high`` - 1, (own rows, \\*shape) int64."""
         return torch.randint(high, (self.total, *shape), generator=self._generator)[self.rows]
+
+
+def to_device(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn, on a device; the host goes on at once, where a copy from memory that is not pinned would wait."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)

@@ -24,7 +24,7 @@ from pwcat.errors import TrainingError
 from training.augment import augment as cut
 from training.augment import center_crop
 from training.batch import Batch
-from training.chance import Chance
+from training.chance import Chance, to_device
 from training.flops import block_flops, linear_flops, training_flops
 from training.models.base import Model, ModelFacts, ModelInput
 from training.models.blocks import LAYER_NORM_EPS, Block, fixed, grid_code, initialise_linear, line_code
@@ -236,7 +236,7 @@ class SatMAE(Model):
             images_BCHW = center_crop(images_BCHW, size=self.image_size)
         else:
             images_BCHW = cut(images_BCHW, size=self.image_size, chance=chance, **augment.of_images())
-        noise_BL = chance.uniform(self.config.num_tokens).to(batch.device, non_blocking=True)
+        noise_BL = to_device(chance.uniform(self.config.num_tokens), batch.device)
         return {"x_BCHW": images_BCHW, "noise_BL": noise_BL, "share": self.share(batch, chance)}
 
     def forward(self, x_BCHW: Tensor, noise_BL: Tensor, share: Tensor | None = None) -> Tensor:  # type: ignore[override]
