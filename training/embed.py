@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import torch
 
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
+from training.batch import UNKNOWN_TIME, Bands, Batch
 from training.loader import in_order
 from training.models import Model
 from training.models.folder import weights_hash
@@ -23,6 +25,7 @@ __all__ = ["check_data", "embed_subset"]
 
 # Part of the name of a kept embedding: to be raised when the way from chip to embedding changes.
 PREPROCESSING = "first-time, normalised, centre-cropped, v1"
+PLACES = 8192  # encoded at once
 
 
 def check_data(model: Model, subset: Subset, *, other_units: bool = False) -> None:
@@ -36,10 +39,13 @@ def check_data(model: Model, subset: Subset, *, other_units: bool = False) -> No
     Raises:
         TrainingError: bands are missing, or values have another unit than in pretraining.
     """
-    bands = model.choose_bands(subset.bands)
+    if model.encodes == "places":
+        return  # of chips it reads nothing
     if model.scales_itself:
+        model.choose_bands(subset.bands)
         return  # and refuses what it cannot convert
-    trained, here = model.require_normalization().unit, unit_of(subset, bands)
+    trained = model.require_normalization().unit
+    here = unit_of(subset, model.choose_bands(subset.bands))
     if trained != here and not other_units:
         raise TrainingError(
             f"the model was trained on values in {trained!r}, but these data are in {here!r}: convert them, or say that "
@@ -51,6 +57,8 @@ def embed_subset(
     model: Model, subset: Subset, *, cache_dir: Path | None = None, device: str = "cpu", other_units: bool = False
 ) -> np.ndarray:
     """Embeddings of a subset's samples in its order, (N, D) float32.
+
+    A model that encodes places reads no chips: what they are, and whether they are there, is nothing to it.
 
     Args:
         model: a model with its normalisation; it is left on ``device``, in eval mode.
@@ -75,8 +83,24 @@ def embed_subset(
 def _compute(model: Model, subset: Subset, *, device: str) -> np.ndarray:
     model.to(device)
     model.eval()
-    batches = in_order(subset, bands=model.choose_bands(subset.bands), times=model.times)
+    if model.encodes == "places":
+        batches = _places(subset)
+    else:
+        batches = in_order(subset, bands=model.choose_bands(subset.bands), times=model.times)
     return np.concatenate([model.encode(batch.to(device)).float().cpu().numpy() for batch in batches])
+
+
+def _places(subset: Subset) -> Iterator[Batch]:
+    """Samples in their order without their chips."""
+    for start in range(0, len(subset), PLACES):
+        rows = np.arange(start, min(start + PLACES, len(subset)))
+        yield Batch(
+            chips=None,
+            bands=Bands.reflectance(()),
+            lonlat=torch.from_numpy(subset.lonlat[rows]),
+            times=torch.full((len(rows), 1), UNKNOWN_TIME),
+            rows=rows,
+        )
 
 
 def _key(model: Model, subset: Subset) -> str:

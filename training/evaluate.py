@@ -225,7 +225,8 @@ def _model(run_dir: str | Path | None, subset: Subset, control: TrainRecipe | No
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(control.seed)
         model = build_model(control.architecture, control.model)
-    model.normalization = measure(subset, bands=model.choose_bands(subset.bands))
+    if model.encodes == "chips":
+        model.normalization = measure(subset, bands=model.choose_bands(subset.bands))
     model.eval()
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pwcat.errors import TrainingError
@@ -30,7 +31,10 @@ class Task(Protocol):
         """
 
 
-TASKS: dict[str, Callable[..., Task]] = {"landcover": LandcoverTask}
+TASKS: dict[str, Callable[..., Task]] = {
+    "landcover": LandcoverTask,
+    "biome": partial(LandcoverTask, column="div:biome", name="biome"),  # what SatCLIP's embeddings are scored on
+}
 
 
 def make_task(name: str, **options: Any) -> Task:
