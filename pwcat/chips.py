@@ -137,11 +137,8 @@ class _Shards:
 
     def __init__(self, path: Path, layout: Layout, *, most_files: int | None) -> None:
         self._path, self._layout = path, layout
-        self._files = ShardFiles(layout, self._path_of, most=most_files)
+        self._files = ShardFiles(path / "chips", layout, most=most_files)
         self._scratch = threading.local()
-
-    def _path_of(self, shard: int) -> Path:
-        return self._path.joinpath("chips", "c", str(shard), *["0"] * len(self._layout.chip_shape))
 
     def after_fork(self) -> None:
         self._files.after_fork()
@@ -170,7 +167,7 @@ class _Shards:
             raise CubeError(f"{self._path}: shard {shard} cannot be opened ({exc})") from exc
 
     def _damaged(self, shard: int, exc: Exception) -> CubeError:
-        return damaged_shard(self._path, shard, self._path_of(shard), exc)
+        return damaged_shard(self._path, shard, self._files.path_of(shard), exc)
 
     def _read_chip(self, file: ShardFile, place: int, out: NDArray[np.uint16]) -> None:
         start, length = file.index.item(place, 0), file.index.item(place, 1)

@@ -39,10 +39,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
@@ -52,6 +51,9 @@ from zarr.storage import MemoryStore
 from pwcat.atomic import replacing
 from pwcat.chips import ChipReader
 from pwcat.errors import CubeError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = [
     "DIMS",
@@ -419,13 +421,18 @@ class Cube:
         """All chips of one shard, ``(samples of the shard, time, band, y, x)``.
 
         Raises:
-            CubeError: it is missing or damaged.
+            CubeError: it is not of the cube, missing or damaged.
         """
+        last = (self.num_samples - 1) // self.shard_size
+        if not 0 <= shard <= last:
+            raise CubeError(f"{self.path}: shards are 0 to {last}, asked for {shard}")
         start = shard * self.shard_size
         return self.read(np.arange(start, min(start + self.shard_size, self.num_samples)))
 
     def to_xarray(self) -> xr.Dataset:
         """The cube as a lazy dataset: one Dask chunk a shard."""
+        import xarray as xr
+
         with _no_spec_warning():
             dataset = xr.open_zarr(self.path, consolidated=False, chunks=None)
         dataset = dataset.assign(chips=dataset["chips"].chunk({"sample": self.shard_size}))

@@ -86,14 +86,19 @@ class BloscDecoder:
         """Decode one frame."""
         if len(chunk) < BLOSC_HEADER.size:
             raise ValueError(f"a blosc frame of {len(chunk)} bytes")
-        _, _, flags, typesize, size, block, _ = BLOSC_HEADER.unpack_from(chunk)
+        _, _, flags, typesize, size, block, stored = BLOSC_HEADER.unpack_from(chunk)
         _require_size(size, out)
+        if stored != len(chunk):  # blosc would read on
+            raise ValueError(f"a blosc frame of {len(chunk)} bytes, not {stored}")
         self._decoded += 1
         ours = flags == LZ4_BIT_SHUFFLED and typesize == BYTES_APART and block and block % 16 == 0 == size % block
-        if ours and self._decoded > self.PATIENCE:
-            self._decode(chunk, out, block)
-        else:
+        if not ours or self._decoded <= self.PATIENCE:
             blosc.decompress(chunk, out)
+            return
+        try:
+            self._decode(chunk, out, block)
+        except struct.error as exc:
+            raise ValueError(f"a blosc frame that leads astray ({exc})") from exc
 
     def _decode(self, chunk: memoryview, out: NDArray[np.uint16], block: int) -> None:
         from pwcat.chunks.planes import merge_planes

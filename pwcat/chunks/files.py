@@ -6,7 +6,6 @@ import os
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +65,13 @@ class ShardFiles:
     """The shards of one array, opened when they are asked for; those asked for last stay open.
 
     Args:
+        folder: of the array.
         layout: of the array.
-        path_of: the file of a shard.
         most: files that are open at once, at most; by default a share of what the process may have open.
     """
 
-    def __init__(self, layout: Layout, path_of: Callable[[int], Path], *, most: int | None = None) -> None:
-        self._layout, self._path_of = layout, path_of
+    def __init__(self, folder: Path, layout: Layout, *, most: int | None = None) -> None:
+        self._folder, self._layout = folder, layout
         self._most = most or _most_files()
         self._lock = threading.Lock()
         self._files: OrderedDict[int, ShardFile] = OrderedDict()
@@ -80,6 +79,10 @@ class ShardFiles:
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def path_of(self, shard: int) -> Path:
+        """The file of a shard."""
+        return self._folder.joinpath("c", str(shard), *["0"] * len(self._layout.chip_shape))
 
     def after_fork(self) -> None:
         """Make it usable in a process that was forked while another thread held the lock."""
@@ -104,7 +107,7 @@ class ShardFiles:
         return file
 
     def _opened(self, shard: int) -> ShardFile:
-        file = ShardFile(self._path_of(shard))
+        file = ShardFile(self.path_of(shard))
         identity = file.identity()
         with self._lock:
             kept = self._indexes.get(shard)
