@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME, Batch
-from training.chance import Chance
+from training.chance import Chance, to_device
 from training.flops import block_flops, linear_flops, training_flops
 from training.looping.distributed import global_sum
 from training.models.base import Model, ModelFacts, ModelInput
@@ -187,7 +187,7 @@ class Presto(Model):
         """
         self._require_dates(batch)
         c, dates = self.config, batch.times.shape[1]
-        noise_BN = _to(chance.uniform(1 + dates + 1 + MaskNoise.size(c.months, NUM_STEP_GROUPS)), batch.device)
+        noise_BN = to_device(chance.uniform(1 + dates + 1 + MaskNoise.size(c.months, NUM_STEP_GROUPS)), batch.device)
         central = augment is None or augment.crop == "center"
         series = read_series(
             batch,
@@ -493,7 +493,3 @@ def _count_hidden(hidden_BL: Tensor) -> tuple[Tensor, Tensor]:
         count_B * size for count_B, size in zip(by_group[:-1], SIZES, strict=True)
     )
     return numbers_B.float(), by_group[-1].float()
-
-
-def _to(noise: Tensor, device: torch.device) -> Tensor:
-    return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise
