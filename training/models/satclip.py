@@ -89,7 +89,6 @@ class SatCLIP(Model):
     config_class: ClassVar[type[SatCLIPConfig]] = SatCLIPConfig
     encodes: ClassVar[Literal["chips", "places"]] = "places"
     compares_samples: ClassVar[bool] = True
-    compares_samples: ClassVar[bool] = True
     config: SatCLIPConfig
 
     def __init__(self, config: SatCLIPConfig, *, normalization: Normalization | None = None) -> None:
