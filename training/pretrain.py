@@ -29,7 +29,7 @@ from training.checkpoint import latest_checkpoint, load_state, load_trained, pru
 from training.looping.batches import Batches
 from training.looping.distributed import RankEndedError, from_main, global_sum, is_main, joined, world_size
 from training.looping.engine import Engine, Share
-from training.looping.faults import diverged, memory_explained, writing_explained
+from training.looping.faults import diverged, step_explained, writing_explained
 from training.looping.late import Late
 from training.looping.records import METRICS, TENSORBOARD, Records, Step
 from training.looping.saving import Due
@@ -187,7 +187,7 @@ class Trainer:
         checkpoint = from_main(latest_checkpoint(self.run_dir) if before and is_main() else None)
         if checkpoint:
             load_trained(checkpoint, self.model)
-        with memory_explained(self.recipe, self.run_dir, device=self.device):
+        with step_explained(self.recipe, self.run_dir, device=self.device):
             self.engine = Engine(self.model, self.recipe, device=self.device)
             self.peak = measure_peak(self.device, dtype=self.engine.dtype)
         self.meter = Meter(flops_per_sample=self.model.flops_per_sample(), peak=self.peak)
@@ -250,7 +250,7 @@ class Trainer:
             total_steps=self.total_steps,
             schedule=self.recipe.optimizer.schedule,
         )
-        with memory_explained(self.recipe, self.run_dir, device=self.device):
+        with step_explained(self.recipe, self.run_dir, device=self.device):
             values = self.engine.step(shares, number=self.step + 1, lr=lr)
         told = torch.full((1,), float(stop.is_due()), device=self.device)
         self.step += 1

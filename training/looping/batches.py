@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +12,10 @@ from pwcat.errors import TrainingError
 from training.batch import Batch
 from training.chance import Chance
 from training.loader import Loader
-from training.looping.distributed import own_rows, world_size
+from training.looping.distributed import global_sum, own_rows, rank, world_size
 from training.looping.engine import Share
 from training.models import Model
-from training.normalize import Normalization, measure
+from training.normalize import Normalization
 from training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
@@ -46,6 +44,10 @@ class Batches:
             bands=model.choose_bands(subset.bands),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
+            times=model.times,
+            rank=rank(),
+            world_size=world_size(),
+            device=device,
             memory_budget_mb=recipe.memory_budget_mb,
             window_chips=recipe.window_chips,
         )
@@ -53,7 +55,11 @@ class Batches:
             raise TrainingError(
                 f"{len(subset)} samples are fewer than the {world_size()} processes that are to share them: start fewer"
             )
-        self.waited = 0.0
+
+    @property
+    def waited(self) -> float:
+        """Seconds that were spent waiting for data."""
+        return self._loader.waited
 
     @property
     def placement(self) -> str:
@@ -67,7 +73,7 @@ class Batches:
 
     def measure(self) -> Normalization:
         """The statistics of the data."""
-        return measure(self._subset, bands=self._loader.bands, blocks=self._loader.blocks())
+        return self._loader.measure(add=global_sum)
 
     def steps(self, start: int, last: int) -> Generator[tuple[int, list[Share]]]:
         """Epoch and this rank's batches of each step after ``start``, until ``last`` are done."""
@@ -79,19 +85,13 @@ class Batches:
                 for step in range(start, ends):
                     yield epoch, self._shares(batches, step)
             finally:
-                batches.close()  # type: ignore[attr-defined]  # ends the reading thread
+                batches.close()  # ends the reading threads
             start = ends
 
     def _shares(self, batches: Iterator[Batch], step: int) -> list[Share]:
         first = step % self.steps_per_epoch * self._recipe.accumulate
         numbers = range(first, min(first + self._recipe.accumulate, self._loader.num_batches))
-        return [Share(batch=self._next(batches), chance=self._chance(step, number)) for number in numbers]
-
-    def _next(self, batches: Iterator[Batch]) -> Batch:
-        started = time.perf_counter()
-        batch = next(batches)
-        self.waited += time.perf_counter() - started
-        return _own(batch)
+        return [Share(batch=next(batches), chance=self._chance(step, number)) for number in numbers]
 
     def _chance(self, step: int, number: int) -> Chance:
         """Draws of its own for every batch of every step.
@@ -105,15 +105,3 @@ class Batches:
         entropy = [recipe.seed, step, number % recipe.accumulate]
         seed = int(np.random.SeedSequence(entropy).generate_state(1, dtype=np.uint64)[0] >> np.uint64(1))
         return Chance(seed, total=total, rows=own_rows(total), world_size=world_size())
-
-
-def _own(batch: Batch) -> Batch:
-    own = own_rows(len(batch))
-    return replace(
-        batch,
-        chips=None if batch.chips is None else batch.chips[own],
-        lonlat=batch.lonlat[own],
-        times=batch.times[own],
-        rows=batch.rows[own],
-        features=None if batch.features is None else batch.features[own],
-    )

@@ -16,7 +16,7 @@ from training.checkpoint import latest_checkpoint
 from training.looping.distributed import world_size
 from training.recipe import TrainRecipe
 
-__all__ = ["diverged", "kept", "memory_explained", "writing_explained"]
+__all__ = ["diverged", "kept", "step_explained", "writing_explained"]
 
 # How torch's CPU allocator says it, in a plain RuntimeError
 NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
@@ -43,22 +43,38 @@ def diverged(
 
 
 @contextmanager
-def memory_explained(recipe: TrainRecipe, run_dir: Path, *, device: torch.device) -> Iterator[None]:
-    """Tell of memory that does not suffice in terms of the recipe.
+def step_explained(recipe: TrainRecipe, run_dir: Path, *, device: torch.device) -> Iterator[None]:
+    """Tell of memory that does not suffice, and of a compiler that fails, in terms of the recipe.
 
     Raises:
-        TrainingError: the block ran out of memory.
+        TrainingError: the block ran out of memory, or the model could not be compiled.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as exc:
-        if not _is_out_of_memory(exc):
-            raise
-        raise _out_of_memory(recipe, run_dir, device, exc) from exc
+        if _is_out_of_memory(exc):
+            raise _out_of_memory(recipe, run_dir, device, exc) from exc
+        if recipe.compile and _is_of_the_compiler(exc):
+            raise TrainingError(
+                f"the model cannot be compiled here ({_first_line(exc)}). Install what is missing (a C++ compiler), or go "
+                f"without: compile: false (--no-compile). {kept(run_dir)}"
+            ) from exc
+        raise
 
 
 def _is_out_of_memory(exc: Exception) -> bool:
     return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or any(words in str(exc) for words in NO_MEMORY)
+
+
+def _is_of_the_compiler(exc: Exception) -> bool:
+    from torch._dynamo.exc import TorchDynamoException  # heavy, and loaded already where something was compiled
+
+    return isinstance(exc, TorchDynamoException)
+
+
+def _first_line(exc: BaseException) -> str:
+    lines = str(exc).splitlines()
+    return lines[0] if lines else type(exc).__name__
 
 
 def _out_of_memory(recipe: TrainRecipe, run_dir: Path, device: torch.device, exc: BaseException) -> TrainingError:
@@ -72,9 +88,8 @@ def _out_of_memory(recipe: TrainRecipe, run_dir: Path, device: torch.device, exc
         ways.append("precision: auto, which is bfloat16")
     if not recipe.compile and device.type == "cuda":
         ways.append("compile: true, which keeps less between forward and backward")
-    first = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
     return TrainingError(
-        f"{device} has not enough memory for {here} ({first}). To mend it, {'; or '.join(ways)}; then train into a new "
+        f"{device} has not enough memory for {here} ({_first_line(exc)}). To mend it, {'; or '.join(ways)}; then train into a new "
         f"folder. {kept(run_dir)}"
     )
 
@@ -93,10 +108,9 @@ def writing_explained(run_dir: Path, *, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as exc:  # safetensors and torch.save each tell it their own way
-        reason = str(exc).splitlines()[0]
         full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
         raise TrainingError(
-            f"{what} could not be written ({'the disk is full' if full else reason}; {_free_mb(run_dir):,.0f} MB are free "
+            f"{what} could not be written ({'the disk is full' if full else _first_line(exc)}; {_free_mb(run_dir):,.0f} MB are free "
             f"there). Make room, or keep fewer checkpoints (checkpoint.keep), and run the same command again: it goes on "
             f"from there. {kept(run_dir)}"
         ) from exc

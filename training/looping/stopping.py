@@ -33,9 +33,9 @@ class Stop:
     def raise_for_signal(self) -> None:
         """End as the signal would have ended it; do nothing where none came."""
         if self.signal == signal.SIGTERM:
-            raise TerminatedError
+            raise TerminatedError("stopped by SIGTERM, after a checkpoint")
         if self.signal is not None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped by SIGINT, after a checkpoint")
 
 
 @contextmanager
