@@ -1,23 +1,36 @@
 """Batches of chips from a subset: every sample once an epoch, in an order that seed and epoch fix.
 
-A subset that fits the memory budget is read once and held; a larger one is read shard by shard in shuffled order, and
-shuffled again within a window of shards. Either way one thread reads ahead, and batches are handed over as uint16.
-Of chips with several times the first is taken.
+The order is that of :mod:`training.loading.order`; where the chips are kept is chosen by their size, and said
+(:mod:`training.loading.placement`). Neither has a say in the other. Chips are decoded by threads of their own, a bounded
+number of batches ahead, and handed over as uint16; on CUDA they are on the card already.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pwcat.errors import TrainingError
-from training.batch import UNKNOWN_TIME, Bands, Batch
+from training.batch import Batch
+from training.loading.ahead import num_threads, read_ahead
+from training.loading.blocks import block_jobs, chip_bytes, how_far_ahead
+from training.loading.buffers import Buffers
+from training.loading.order import Epoch, Part, own_rows, shards_of
+from training.loading.placement import Asked, Choice, Placement, choose_placement, room_on
+from training.loading.resident import Held, fill
+from training.loading.samples import Samples
+from training.loading.sizes import needs_of
+from training.loading.source import Source, Times, band_indices
+from training.loading.streaming import streamed
+from training.normalize import Normalization, measured
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
@@ -27,63 +40,76 @@ __all__ = ["Loader", "band_indices", "in_order", "read_blocks", "read_chips"]
 log = logging.getLogger(__name__)
 
 DEFAULT_BLOCK = 256  # chips read at once
-AHEAD = 2  # batches prepared while one is trained on
+WINDOW_CHIPS = 32768  # see Loader
+MEMORY_BUDGET_MB = 2048
 
-
-def band_indices(subset: Subset, bands: Sequence[str]) -> list[int]:
-    """Where the wanted bands are among those of a subset.
-
-    Raises:
-        TrainingError: some are not there; the message lists both sides.
-    """
-    if missing := [band for band in bands if band not in subset.bands]:
-        raise TrainingError(
-            f"the model reads bands {', '.join(bands)}, but the data have {', '.join(subset.bands)}: "
-            f"{', '.join(missing)} are missing. Choose data with these bands, or pretrain on the bands there are "
-            "(model.bands and model.groups of the recipe)"
-        )
-    return [subset.bands.index(band) for band in bands]
+Progress = Callable[[int, int], None]
 
 
 def read_chips(subset: Subset, rows: np.ndarray, *, bands: Sequence[str]) -> np.ndarray:
     """The first time of these rows' chips, (n, C, H, W) uint16, in the asked order, with the bands asked for."""
-    return np.ascontiguousarray(subset.read(rows)[:, 0, band_indices(subset, bands)])
+    source = Source(subset, bands=bands)
+    chips = np.empty((len(rows), *source.chip_shape), dtype=np.uint16)
+    source.read_into(chips, np.asarray(rows, dtype=np.int64))
+    return chips[:, 0]
 
 
 def read_blocks(subset: Subset, *, bands: Sequence[str], block: int = DEFAULT_BLOCK) -> Iterator[np.ndarray]:
     """The chips of a subset in its own order, (n <= block, C, H, W) uint16 at a time."""
-    for start in range(0, len(subset), block):
-        yield read_chips(subset, np.arange(start, min(start + block, len(subset))), bands=bands)
+    with closing(_blocks(Source(subset, bands=bands), block)) as blocks:
+        for _, chips in blocks:
+            yield chips.numpy()[:, 0]
 
 
 def in_order(
-    subset: Subset, *, bands: Sequence[str], times: Literal["first", "all"] = "first", block: int = DEFAULT_BLOCK
+    subset: Subset, *, bands: Sequence[str], times: Times = "first", block: int = DEFAULT_BLOCK
 ) -> Iterator[Batch]:
     """The samples of a subset in its own order, at most ``block`` at a time, with these bands in this order."""
-    known, wanted = Bands.of(subset, bands), band_indices(subset, bands)
-    kept = slice(0, 1) if times == "first" else slice(None)
-    for start in range(0, len(subset), block):
-        rows = np.arange(start, min(start + block, len(subset)))
-        chips = np.ascontiguousarray(subset.read(rows)[:, kept][:, :, wanted])
-        yield Batch(
-            chips=torch.from_numpy(chips),
-            bands=known,
-            lonlat=torch.from_numpy(subset.lonlat[rows]),
-            times=torch.full(chips.shape[:2], UNKNOWN_TIME, dtype=torch.int64),
-            rows=rows,
-        )
+    samples = Samples(subset, bands=bands, times=times)
+    with closing(_blocks(Source(subset, bands=bands, times=times), block)) as blocks:
+        for rows, chips in blocks:
+            yield samples.batch(chips, np.arange(rows.start, rows.stop))
+
+
+def _blocks(source: Source, block: int) -> Generator[tuple[slice, Tensor]]:
+    """The chips of a subset in its own order, (n, T, C, H, W), with their rows; the next are read meanwhile."""
+    threads, buffers = num_threads(), Buffers()
+    jobs = block_jobs(
+        source, slice(0, len(source.subset)), block=block, threads=threads,
+        into=lambda start, stop: buffers.empty((stop - start, *source.chip_shape)),
+        then=lambda rows, chips: (rows, chips),
+    )  # fmt: skip
+    return read_ahead(jobs, threads=threads, ahead=how_far_ahead(block * chip_bytes(source)))
 
 
 class Loader:
-    """Shuffled batches of a subset.
+    """Shuffled batches of a subset; one epoch is read at a time.
+
+    Ranks that train together give the same arguments but for ``rank`` and ``device``: each global batch is cut into
+    contiguous, nearly equal slices, one a rank. A last batch of fewer samples than there are ranks is left out.
 
     Args:
         subset: the samples.
         bands: names of the bands to hand over, in order.
-        batch_size: chips a batch; the last batch of an epoch may be smaller.
+        batch_size: samples of a global batch, on all devices at once; the last batch of an epoch may be smaller.
         seed: with the number of the epoch, fixes the order.
-        memory_budget_mb: how much the chips may take in memory, in MB (10^6 bytes), before they are streamed instead.
-        window_chips: chips that are shuffled together while streaming.
+        times: the first of each sample, or all.
+        rank: number of this process.
+        world_size: processes that train together.
+        placement: where chips are kept; ``auto`` chooses by size.
+        device: that trains: batches are on it where it is CUDA, else in memory.
+        memory_budget_mb: MB (10^6 bytes) of this process' memory that decoded chips may take, where they are not on a card.
+        window_chips: samples that are shuffled together. Shards are neighbourhoods of 64 to 256 chips, and a batch can be no
+            more mixed than its window: the default mixes 128 to 512 of them, of which a batch of 4,096 takes 8 to 32 chips
+            each. While streaming, the files of two windows are wanted in memory: 5 GB each, of 12 bands and 96 px. It is
+            part of the order; one as large as the data shuffles all of them, which costs nothing where they are held.
+        card_reserve: bytes of a card that are left to the model; 16 GiB where ``None``, or half of a small card.
+
+    Attributes:
+        waited: seconds that the consumer has waited for data so far; filling a device is waiting too.
+
+    Raises:
+        TrainingError: there are no samples, bands are missing, or the placement asked for cannot be.
     """
 
     def __init__(
@@ -93,129 +119,147 @@ class Loader:
         bands: Sequence[str],
         batch_size: int,
         seed: int,
-        memory_budget_mb: float = 2048,
-        window_chips: int = 8192,
+        times: Times = "first",
+        rank: int = 0,
+        world_size: int = 1,
+        placement: Asked = "auto",
+        device: torch.device | str = "cpu",
+        memory_budget_mb: float = MEMORY_BUDGET_MB,
+        window_chips: int = WINDOW_CHIPS,
+        card_reserve: int | None = None,
     ) -> None:
         if not len(subset):
             raise TrainingError("the subset holds no samples, so there is nothing to train on")
-        band_indices(subset, bands)
-        self.subset, self.bands, self.batch_size, self.seed = subset, tuple(bands), batch_size, seed
-        self.window_chips = window_chips
-        self._bands = Bands.of(subset, bands)
-        size_mb = len(subset) * len(bands) * np.prod(subset.chip_shape[2:]) * 2 / 1e6
-        self.placement: Literal["memory", "stream"] = "memory" if size_mb <= memory_budget_mb else "stream"
-        log.info(
-            "%d chips of %.0f MB: %s (budget %.0f MB)",
-            len(subset),
-            size_mb,
-            "held in memory" if self.placement == "memory" else f"streamed, {window_chips} shuffled at a time",
-            memory_budget_mb,
-        )
-        self._held: np.ndarray | None = None
+        if not 0 <= rank < world_size <= batch_size:
+            raise TrainingError(
+                f"rank {rank} of {world_size} cannot share batches of {batch_size}: ranks are 0 to {world_size - 1}, and a "
+                "batch has a sample for each at least"
+            )
+        self.subset, self.bands, self.times = subset, tuple(bands), times
+        self.batch_size, self.seed, self.window_chips = batch_size, seed, window_chips
+        self.rank, self.world_size, self.device = rank, world_size, torch.device(device)
+        self.waited = 0.0
+        self._threads = num_threads(shared_by=world_size)
+        self._shards = shards_of(subset)
+        self._source = Source(subset, bands=bands, times=times)
+        self._samples = Samples(subset, bands=bands, times=times)
+        self._choice = self._choose(placement, memory_budget_mb, card_reserve)
+        self._source.hints = self.placement == "stream"
+        self._held: Held | None = None
+        log.info("%s chips, placement %s: %s", f"{len(subset):,}", self.placement, self.placement_reason)
+
+    @property
+    def placement(self) -> Placement:
+        """Where the chips are kept: device, cache or stream."""
+        return self._choice.placement
+
+    @property
+    def placement_reason(self) -> str:
+        """Why there: a sentence with the numbers that led to it."""
+        return self._choice.reason
 
     @property
     def num_batches(self) -> int:
-        """Batches an epoch."""
-        return -(-len(self.subset) // self.batch_size)
+        """Global batches an epoch."""
+        whole, rest = divmod(len(self.subset), self.batch_size)
+        return whole + (rest >= self.world_size)
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """The chips in the subset's order, block by block, without reading those again that are held in memory."""
-        if self.placement == "stream":
-            return read_blocks(self.subset, bands=self.bands)
-        held = self._hold()
-        return (held[start : start + DEFAULT_BLOCK] for start in range(0, len(held), DEFAULT_BLOCK))
+    def order(self, epoch: int) -> Epoch:
+        """Which sample comes when in an epoch, on all ranks together."""
+        return Epoch(self._shards, seed=self.seed, number=epoch, window_chips=self.window_chips)
 
-    def order(self, epoch: int) -> list[np.ndarray]:
-        """Rows of the subset in the order of this epoch, cut into the windows that are read together."""
-        rng = np.random.default_rng([self.seed, epoch])
-        if self.placement == "memory":
-            return [rng.permutation(len(self.subset))]
-        return [rng.permutation(window) for window in self._windows(rng)]
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Generator[Batch]:
+        """This rank's part of each global batch of an epoch, from ``start_batch`` on; what is before it is not read.
 
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from ``start_batch`` on; what is before it is not read."""
-        batches = (
-            self._from_memory(epoch, start_batch) if self.placement == "memory" else self._streamed(epoch, start_batch)
-        )
-        return _read_ahead(batches)
+        Raises:
+            CubeError: a chip cannot be read: with the batch that it belongs to, not before.
+        """
+        return self._timed(lambda: self._batches(self.order(epoch), start_batch))
 
-    def _from_memory(self, epoch: int, start_batch: int) -> Iterator[Batch]:
-        held = self._hold()
-        (order,) = self.order(epoch)
-        for start in range(start_batch * self.batch_size, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            yield self._batch(held[rows], rows)
+    def fill(self, progress: Progress = lambda done, total: None) -> None:
+        """Decode all chips to where they are held, if that is their placement; else the first epoch does so."""
+        if self.placement == "device":
+            self._hold(progress)
 
-    def _streamed(self, epoch: int, start_batch: int) -> Iterator[Batch]:
-        skip = start_batch * self.batch_size
-        rows, chips = np.empty(0, dtype=np.int64), None
-        for window in self.order(epoch):
-            window, skip = window[skip:], max(0, skip - len(window))
-            if not len(window):
-                continue
-            read = self._read_sorted(window)
-            chips = read if chips is None else np.concatenate([chips, read])
-            rows = np.concatenate([rows, window])
-            whole = len(rows) - len(rows) % self.batch_size
-            yield from self._cut(rows[:whole], chips[:whole])
-            rows, chips = rows[whole:], chips[whole:]
-        if chips is not None:
-            yield from self._cut(rows, chips)
+    def measure(
+        self,
+        *,
+        add: Callable[[Tensor], Tensor] = lambda counts: counts,
+        keep_in: Path | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> Normalization:
+        """Statistics of the subset; each rank counts its part of the samples, and all get the same.
 
-    def _batch(self, chips: np.ndarray, rows: np.ndarray) -> Batch:
-        return Batch(
-            chips=torch.from_numpy(chips).unsqueeze(1),
-            bands=self._bands,
-            lonlat=torch.from_numpy(self.subset.lonlat[rows]),
-            times=torch.full((len(rows), 1), UNKNOWN_TIME, dtype=torch.int64),
-            rows=rows,
-        )
+        Args:
+            add: the sum of a tensor over all ranks, on :attr:`device` where that is CUDA.
+            keep_in: folder where statistics of earlier runs on the same files are found, and left; none where ``None``.
+            progress: told of samples done, and of all, of this rank.
 
-    def _cut(self, rows: np.ndarray, chips: np.ndarray) -> Iterator[Batch]:
-        for start in range(0, len(rows), self.batch_size):
-            stop = start + self.batch_size
-            yield self._batch(chips[start:stop].copy(), rows[start:stop])
+        Raises:
+            TrainingError: a band holds no data at all, or collections have different units.
+        """
 
-    def _read_sorted(self, rows: np.ndarray) -> np.ndarray:
-        """The chips of these rows in their order, read in the order of the cube so that each shard is opened once."""
-        places = rows.argsort()
-        chips = read_chips(self.subset, rows[places], bands=self.bands)
-        return chips[places.argsort()]
+        def all_have(here: bool) -> bool:
+            return int(add(torch.tensor(int(not here), device=self._sums_on)).item()) == 0
 
-    def _windows(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Whole shards in random order, gathered until a window is full."""
-        shards = _shards(self.subset)
-        window: list[np.ndarray] = []
-        for index in rng.permutation(len(shards)):
-            window.append(shards[index])
-            if sum(map(len, window)) >= self.window_chips:
-                yield np.concatenate(window)
-                window = []
-        if window:
-            yield np.concatenate(window)
+        return measured(
+            self.subset, bands=self.bands, times=self.times, count=lambda: self._count(add, progress), keep_in=keep_in,
+            all_have=all_have,
+        )  # fmt: skip
 
-    def _hold(self) -> np.ndarray:
+    def _count(self, add: Callable[[Tensor], Tensor], progress: Progress) -> np.ndarray:
+        from training.loading.counts import counts_of_held, counts_of_source  # compiles its loop
+
+        own = own_rows(len(self.subset), rank=self.rank, world_size=self.world_size)
+        if self.placement == "device":
+            counts = counts_of_held(self._hold().chips, own, threads=self._threads, progress=progress)
+        else:
+            counts = counts_of_source(self._source, own, threads=self._threads, progress=progress)
+        return add(torch.from_numpy(counts).to(self._sums_on)).cpu().numpy()
+
+    @property
+    def _sums_on(self) -> torch.device:
+        """Where tensors are that ranks add: on the card, if they have one."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+    def _choose(self, asked: Asked, budget_mb: float, reserve: int | None) -> Choice:
+        needs = needs_of(self.subset, self._shards, chip_shape=self._source.chip_shape, window_chips=self.window_chips)
+        room = room_on(self.device, budget_mb=budget_mb, reserve=reserve)
+        return choose_placement(needs, room, asked=asked, window_chips=self.window_chips)
+
+    def _parts(self, order: Epoch, start_batch: int) -> Iterator[Part]:
+        """This rank's part of each global batch, worked out one by one."""
+        for number in range(start_batch, self.num_batches):
+            start = number * self.batch_size
+            stop = min(start + self.batch_size, len(order))
+            own = own_rows(stop - start, rank=self.rank, world_size=self.world_size)
+            yield Part(start=start, stop=stop, rows=order.rows(start, stop)[own])
+
+    def _batches(self, order: Epoch, start_batch: int) -> Generator[Batch]:
+        parts = self._parts(order, start_batch)
+        if self.placement == "device":
+            return self._hold().batches(parts)
+        return streamed(
+            parts, order, source=self._source, samples=self._samples, device=self.device, threads=self._threads,
+            batch_size=self.batch_size, share=(self.rank, self.world_size),
+        )  # fmt: skip
+
+    def _hold(self, progress: Progress = lambda done, total: None) -> Held:
         if self._held is None:
-            self._held = np.concatenate(list(read_blocks(self.subset, bands=self.bands)))
+            chips = fill(self._source, device=self.device, threads=self._threads, progress=progress)
+            self._held = Held(chips, self._samples)
         return self._held
 
-
-def _shards(subset: Subset) -> list[np.ndarray]:
-    """Rows of a subset, one array for each shard of a cube that they are in."""
-    sizes = {collection.name: collection.cube.shard_size for collection in subset.collections}
-    names = subset.column("collection")
-    shard = subset.column("pwcat:index").astype(np.int64) // np.array([sizes[name] for name in names])
-    keys = {key: number for number, key in enumerate(dict.fromkeys(zip(names, shard.tolist(), strict=True)))}
-    numbers = np.array([keys[key] for key in zip(names, shard.tolist(), strict=True)])
-    by_shard = numbers.argsort(kind="stable")
-    return np.split(by_shard, np.flatnonzero(np.diff(numbers[by_shard])) + 1)
-
-
-def _read_ahead(items: Iterator[Batch]) -> Iterator[Batch]:
-    """The same items, prepared by one thread while earlier ones are used; the thread ends with the iterator."""
-    end: Any = object()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pwcat-loader") as pool:
-        ahead = deque(pool.submit(next, items, end) for _ in range(AHEAD))
-        while (item := ahead.popleft().result()) is not end:
-            ahead.append(pool.submit(next, items, end))
-            yield item
+    def _timed(self, begin: Callable[[], Generator[Batch]]) -> Generator[Batch]:
+        """Batches, with the time that the consumer waits for them."""
+        began = time.perf_counter()
+        with closing(begin()) as batches:
+            while True:
+                try:
+                    found = [next(batches)]
+                except StopIteration:
+                    return
+                finally:
+                    self.waited += time.perf_counter() - began
+                yield found.pop()  # nothing here holds on to a batch that the consumer has let go of
+                began = time.perf_counter()

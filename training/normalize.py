@@ -1,14 +1,18 @@
 """Per-band statistics of an exact subset, and the scaling of chips to a model's input.
 
-Statistics come from counts of every digital number, one histogram a band: counts add exactly, so that blocks may come
-in any order and size, and mean, standard deviation and percentiles are those of the whole.
+Statistics come from counts of every digital number, one histogram a band (:mod:`training.loading.counts`): counts add
+exactly, so that threads and ranks may share the shards in any way, and mean, standard deviation and percentiles are those
+of the whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import logging
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +22,17 @@ from torch import Tensor
 
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
-from training.loader import DEFAULT_BLOCK, read_blocks
+from training.loading.ahead import num_threads
+from training.loading.source import Source, Times
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
     from pwcat.cube import Cube
 
-__all__ = ["Normalization", "band_counts", "measure", "summarise", "unit_of"]
+__all__ = ["Normalization", "measure", "measured", "summarise", "unit_of"]
 
-LEVELS = 65536  # digital numbers are uint16
+log = logging.getLogger(__name__)
+
 NODATA = 0
 PERCENTILES = (1, 2, 50, 98, 99)
 
@@ -44,6 +50,7 @@ class Normalization:
         num_pixels: pixels that held data, in each band; pixels of 0 (no data) are left out.
         num_samples: chips measured.
         data_hash: hash of the subset measured.
+        times: whether the first time of each sample was measured, or all.
     """
 
     bands: tuple[str, ...]
@@ -54,18 +61,18 @@ class Normalization:
     num_pixels: tuple[int, ...]
     num_samples: int
     data_hash: str
+    times: Times = "first"
 
     def apply(self, chips_BCHW: Tensor) -> Tensor:
         """Chips scaled to float32 within 0..1, on their device: ``clip((x - (mean - 2 std)) / (4 std), 0, 1)``.
 
+        Any axes may stand before the bands, such as times.
+
         SatMAE's scaling, without its rounding to 256 levels. Source: SatMAE, ``util/datasets.py`` (as described in its
         appendix): mean ± 2 std spans the range, what is beyond is clipped.
         """
-        shape = (1, -1, 1, 1)
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=chips_BCHW.device).view(shape)
-        std = torch.tensor(self.std, dtype=torch.float32, device=chips_BCHW.device).view(shape)
-        std = std.clamp_min(1e-6)  # a band without any spread becomes 0.5, not NaN
-        return ((chips_BCHW.float() - mean) / (4 * std) + 0.5).clamp_(0, 1)
+        mean, spread = _scaling(self.mean, self.std, chips_BCHW.device)
+        return ((chips_BCHW.float() - mean) / spread + 0.5).clamp_(0, 1)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -87,10 +94,13 @@ class Normalization:
             part.write_text(json.dumps(self.to_json(), indent=2) + "\n")
 
 
-def band_counts(chips_NCHW: np.ndarray) -> np.ndarray:
-    """How often each digital number occurs in each band, (C, 65536) int64."""
-    bands = chips_NCHW.swapaxes(0, 1)
-    return np.stack([np.bincount(band.ravel(), minlength=LEVELS) for band in bands])
+@lru_cache(maxsize=16)
+def _scaling(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and four standard deviations of each band, (C, 1, 1); copied to a card once, for it would wait for each copy."""
+    with torch.inference_mode(False):  # whoever asks first, training may use them
+        values = torch.tensor([mean, std], dtype=torch.float32).to(device)
+    mean_C, std_C = values.view(2, -1, 1, 1)
+    return mean_C, 4 * std_C.clamp_min(1e-6)  # a band without any spread becomes 0.5, not NaN
 
 
 def unit_of(subset: Subset, bands: Sequence[str] | None = None) -> str:
@@ -121,9 +131,9 @@ def _unit(cube: Cube, bands: Sequence[str] | None) -> str:
 
 
 def summarise(
-    counts_CK: np.ndarray, *, bands: Sequence[str], unit: str, num_samples: int, data_hash: str
+    counts_CK: np.ndarray, *, bands: Sequence[str], unit: str, num_samples: int, data_hash: str, times: Times = "first"
 ) -> Normalization:
-    """Statistics from added-up :func:`band_counts`; no data (0) is left out.
+    """Statistics from the counts of each digital number, (C, 65536); no data (0) is left out.
 
     Raises:
         TrainingError: a band holds no data at all.
@@ -132,36 +142,110 @@ def summarise(
     counts_CK[:, NODATA] = 0
     pixels_C = counts_CK.sum(axis=1)
     if empty := [band for band, pixels in zip(bands, pixels_C, strict=True) if pixels == 0]:
-        raise TrainingError(f"bands {', '.join(empty)} hold no data in any chip of this subset: choose other samples")
-    levels = np.arange(LEVELS, dtype=np.float64)
-    mean_C = counts_CK @ levels / pixels_C
-    var_C = np.array([row @ (levels - m) ** 2 for row, m in zip(counts_CK, mean_C, strict=True)]) / pixels_C
+        raise TrainingError(
+            f"bands {', '.join(empty)} hold no data in any chip of this subset: choose other samples, or bands that hold some"
+        )
+    moments = [_moments(row) for row in counts_CK]
     return Normalization(
         bands=tuple(bands),
         unit=unit,
-        mean=tuple(mean_C.tolist()),
-        std=tuple(np.sqrt(var_C).tolist()),
+        mean=tuple(mean for mean, _ in moments),
+        std=tuple(std for _, std in moments),
         percentiles={str(p): tuple(_percentile(row, p) for row in counts_CK) for p in PERCENTILES},
         num_pixels=tuple(pixels_C.tolist()),
         num_samples=num_samples,
         data_hash=data_hash,
+        times=times,
     )
 
 
-def measure(subset: Subset, *, bands: Sequence[str], blocks: Iterable[np.ndarray] | None = None) -> Normalization:
-    """Statistics of the first time of every chip of a subset, read a block at a time.
+def measure(
+    subset: Subset,
+    *,
+    bands: Sequence[str],
+    times: Times = "first",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Normalization:
+    """Statistics of a subset's chips, each read once; :meth:`training.loader.Loader.measure` shares that out to ranks.
 
     Args:
         subset: the samples.
         bands: names of the bands to measure, in order; all must be in the subset.
-        blocks: the chips, (n, C, H, W) with these bands, where the caller holds them already.
+        times: the first of each sample, or all.
+        progress: told of samples done, and of all.
+
+    Raises:
+        TrainingError: bands are missing, or hold no data at all, or collections have different units.
     """
-    if blocks is None:
-        blocks = read_blocks(subset, bands=bands, block=DEFAULT_BLOCK)
-    total = np.zeros((len(bands), LEVELS), dtype=np.int64)
-    for chips in blocks:
-        total += band_counts(chips)
-    return summarise(total, bands=bands, unit=unit_of(subset, bands), num_samples=len(subset), data_hash=subset.hash)
+    from training.loading.counts import counts_of_source  # compiles its loop: not for those who only apply statistics
+
+    def count() -> np.ndarray:
+        source = Source(subset, bands=bands, times=times)
+        return counts_of_source(source, slice(0, len(subset)), threads=num_threads(), progress=progress)
+
+    return measured(subset, bands=bands, times=times, count=count)
+
+
+def measured(
+    subset: Subset,
+    *,
+    bands: Sequence[str],
+    times: Times,
+    count: Callable[[], np.ndarray],
+    keep_in: Path | None = None,
+    all_have: Callable[[bool], bool] = lambda here: here,
+) -> Normalization:
+    """Statistics of a subset, from its counts; or those that an earlier run left of the very same files.
+
+    Args:
+        subset: the samples.
+        bands: names of the bands.
+        times: see :func:`measure`.
+        count: gives the counts of every chip, (C, 65536), if they are needed.
+        keep_in: folder where statistics are found and left, see :mod:`training.loading.kept`; none where ``None``.
+        all_have: whether all ranks have what this one has: either all of them count, or none.
+    """
+    from training.loading.kept import kept_path
+
+    unit = unit_of(subset, bands)
+    path = kept_path(keep_in, subset, bands=bands, times=times) if keep_in else None
+    kept = _find(path) if path else None
+    if keep_in and all_have(kept is not None) and kept:
+        log.info("statistics of these %d samples were measured before: %s", len(subset), path)
+        return kept
+    found = summarise(count(), bands=bands, unit=unit, num_samples=len(subset), data_hash=subset.hash, times=times)
+    if path:
+        _keep(found, path)
+    return found
+
+
+def _find(path: Path) -> Normalization | None:
+    """Statistics that an earlier run left at a path; ``None`` if there are none, or none that can be read."""
+    try:
+        return Normalization.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        log.warning("%s cannot be read (%s): the data are measured again", path, exc)
+        return None
+
+
+def _keep(normalization: Normalization, path: Path) -> None:
+    """Leave statistics at a path, for later runs on the same data. Where nothing can be written, they go without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        normalization.save(path)
+    except OSError as exc:
+        log.warning("%s cannot be written (%s): the next run measures these data again", path, exc)
+
+
+def _moments(counts_K: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation, from whole numbers without bounds: rounded once, the same on every machine."""
+    held = np.flatnonzero(counts_K)
+    n, total, squares = 0, 0, 0
+    for level, count in zip(held.tolist(), counts_K[held].tolist(), strict=True):
+        n, total, squares = n + count, total + count * level, squares + count * level * level
+    return total / n, math.sqrt((n * squares - total * total) / (n * n))
 
 
 def _percentile(counts_K: np.ndarray, percent: float) -> float:

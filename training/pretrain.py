@@ -360,6 +360,7 @@ class Trainer:
             effective_batch=min(self.recipe.effective_batch, len(self.subset)),
             precision=str(self.engine.dtype).removeprefix("torch."),
             placement=self.batches.placement,
+            placement_reason=self.batches.placement_reason,
             peak=asdict(self.peak),
             mfu=None,
             peak_memory_mb=peak_memory_mb(self.device),

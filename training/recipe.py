@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from pwcat.errors import RecipeError
 from training.augment import Crop, Flip
+from training.loading.placement import Asked
 from training.looping.schedule import Schedule
 from training.models import ARCHITECTURES, config_faults
 
@@ -32,7 +33,7 @@ __all__ = [
 FOLDER = Path(__file__).parent / "recipes"
 
 # Of a recipe, what changes no weight: a run may go on with other values.
-WITHOUT_BEARING = {"title", "checkpoint", "memory_budget_mb"}
+WITHOUT_BEARING = {"title", "checkpoint", "placement", "memory_budget_mb"}
 
 
 class _Section(BaseModel):
@@ -123,8 +124,11 @@ class TrainRecipe(_Section):
     )
     compile: bool = Field(default=False, description="compile the model: faster steps, minutes before the first")
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="when checkpoints are written and kept")
-    memory_budget_mb: float = Field(default=2048, gt=0, description="chips beyond this many MB are streamed, not held")
-    window_chips: int = Field(default=8192, gt=0, description="chips shuffled together while streaming")
+    placement: Asked = Field(
+        default="auto", description="where chips are kept: device, cache or stream; auto: the first that they fit in"
+    )
+    memory_budget_mb: float = Field(default=2048, gt=0, description="MB of chips that may be held in memory, on a CPU")
+    window_chips: int = Field(default=32768, gt=0, description="chips shuffled together, wherever they are kept")
 
     @field_validator("architecture")
     @classmethod

@@ -44,7 +44,8 @@ class Run:
         world_size: processes that trained together last, each with a device.
         effective_batch: samples a step, of all of them.
         precision: of the matrix products.
-        placement: where the chips were.
+        placement: where the chips were: device, cache or stream.
+        placement_reason: why there, a sentence with the numbers that led to it.
         peak: the measured rate of matrix products that ``mfu`` is of: flops, dtype, how it was measured.
         mfu: model operations a second over all of ``seconds``, of that rate, 0..1; ``None`` before the first checkpoint.
         peak_memory_mb: most memory that was held at once, in MB (10^6 bytes), on the device of the first process.
@@ -78,6 +79,7 @@ class Run:
     hardware: dict[str, Any]
     num_parameters: int
     versions: dict[str, str]
+    placement_reason: str = ""
     reused: bool = field(default=False, compare=False)
 
     @property

@@ -129,7 +129,7 @@ def test_a_recipe_may_be_named(subset, tmp_path):
 
 
 def test_streaming_trains_as_well(subset, make_recipe, tmp_path):
-    recipe = make_recipe(memory_budget_mb="0.001", window_chips="16", epochs="2")
+    recipe = make_recipe(placement="stream", window_chips="16", epochs="2")
     run = pretrain(subset, recipe, tmp_path, device="cpu")
     assert (run.placement, run.finished) == ("stream", True)
 

@@ -48,6 +48,7 @@ class Batches:
             rank=rank(),
             world_size=world_size(),
             device=device,
+            placement=recipe.placement,
             memory_budget_mb=recipe.memory_budget_mb,
             window_chips=recipe.window_chips,
         )
@@ -65,6 +66,11 @@ class Batches:
     def placement(self) -> str:
         """Where the chips are."""
         return self._loader.placement
+
+    @property
+    def placement_reason(self) -> str:
+        """Why there: a sentence with the numbers that led to it."""
+        return self._loader.placement_reason
 
     @property
     def steps_per_epoch(self) -> int:

@@ -129,7 +129,7 @@ def test_batches_of_a_foreign_dataset_are_its_pixels_in_memory_or_streamed(geoti
     rows = np.concatenate([batch.rows for batch in batches])
     assert sorted(rows) == [0, 1, 2]
     pixels = np.concatenate([batch.chips.numpy() for batch in batches])
-    np.testing.assert_array_equal(pixels, subset.read(rows)[:, 0, [3, 7]])
+    np.testing.assert_array_equal(pixels, subset.read(rows)[:, :1, [3, 7]])
 
 
 def test_the_doctor_says_who_looks_at_it(geotiffs, add):

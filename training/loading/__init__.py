@@ -1,0 +1,1 @@
+"""The steps of loading: order, placement, source, reading ahead, transfer; :mod:`training.loader` puts them together."""

@@ -1,0 +1,248 @@
+"""Chips of a subset's rows, decoded straight into the caller's array: the bands and times that a model reads.
+
+Chips of our own cubes are read one by one, from anywhere, at once. Those of imported datasets lie in files of others, many
+in one part that can only be read as a whole: where they are wanted in random order, they are read a window at a time, and
+held until the window is done (:meth:`Source.expect`, :meth:`Source.release`).
+
+Shapes: n chips, T times, C bands, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pwcat.chips import ChipReader
+from pwcat.cube import Cube
+from pwcat.errors import TrainingError
+from training.loading.ahead import NAME
+
+if TYPE_CHECKING:
+    from catalog.subset import Subset
+
+__all__ = ["Source", "Times", "band_indices"]
+
+T = TypeVar("T")
+
+Times = Literal["first", "all"]
+Chips = NDArray[np.uint16]
+Index = NDArray[np.int64]
+
+# Chips that are decoded with all their bands before those wanted are taken: few, so that they stay in the core's cache.
+SCRATCH = 4
+# Of a shard's chips, the part that must be wanted for reading all of it ahead to be worth it.
+WORTH_A_SHARD = 0.25
+FOREIGN_THREADS = 2
+
+
+def band_indices(subset: Subset, bands: Sequence[str]) -> list[int]:
+    """Where the wanted bands are among those of a subset.
+
+    Raises:
+        TrainingError: some are not there; the message lists both sides.
+    """
+    if missing := [band for band in bands if band not in subset.bands]:
+        raise TrainingError(
+            f"the model reads bands {', '.join(bands)}, but the data have {', '.join(subset.bands)}: "
+            f"{', '.join(missing)} are missing. Choose data with these bands, or pretrain on the bands there are "
+            "(model.bands and model.groups of the recipe)"
+        )
+    return [subset.bands.index(band) for band in bands]
+
+
+class _Reader(Protocol):
+    """Reads whole chips of one cube; from any thread."""
+
+    def read_into(self, out: Chips, index: Index) -> None:
+        """Chips of some samples, in the order asked for."""
+
+    def expect(self, index: Index, *, own: NDArray[np.bool_], hints: bool) -> None:
+        """These samples are wanted soon; some by this process."""
+
+    def release(self, index: Index, *, hints: bool) -> None:
+        """These samples are not wanted any more."""
+
+    def close(self) -> None:
+        """Nothing is wanted any more."""
+
+
+class Source:
+    """Chips of a subset.
+
+    Args:
+        subset: the samples.
+        bands: names of the bands, in the order wanted.
+        times: the first of each sample, or all.
+
+    Attributes:
+        hints: whether to tell the system which files will be read, and which will not any more; else it keeps what it can.
+        chip_shape: (T, C, H, W) of a chip as it is handed out.
+    """
+
+    def __init__(self, subset: Subset, *, bands: Sequence[str], times: Times = "first") -> None:
+        wanted = band_indices(subset, bands)
+        stored = subset.chip_shape
+        self.subset, self.hints = subset, False
+        self.chip_shape = (1 if times == "first" else stored[0], len(wanted), *stored[2:])
+        self._stored_shape, self._runs = stored, _runs(wanted)
+        self._is_whole = self.chip_shape == stored and len(self._runs) == 1
+        self._starts = np.array([rows.start for _, rows in subset.parts()])
+        self._readers = [_reader(collection.cube) for collection, _ in subset.parts()]
+
+    def read_into(self, out: Chips, rows: Index) -> None:
+        """Chips of some rows of the subset, in the order asked for.
+
+        Args:
+            out: (n, T, C, H, W), is set.
+            rows: (n,) of the subset.
+
+        Raises:
+            CubeError: a chip cannot be read; names its shard.
+        """
+        owner = self._owner(rows)
+        index = self.subset.index[rows]
+        if self._is_whole and np.all(owner == owner[:1]):
+            if len(rows):
+                self._readers[owner[0]].read_into(out, index)
+            return
+        scratch = np.empty((min(SCRATCH, len(rows)), *self._stored_shape), dtype=np.uint16)
+        for number in np.unique(owner):
+            mine = np.flatnonzero(owner == number)
+            for start in range(0, len(mine), SCRATCH):
+                some = mine[start : start + SCRATCH]
+                whole = scratch[: len(some)]
+                self._readers[number].read_into(whole, index[some])
+                self._take(whole, out, some)
+
+    def expect(self, rows: Index, *, own: NDArray[np.bool_]) -> None:
+        """Read ahead what a window will ask for: as a hint to the system, or into memory.
+
+        Args:
+            rows: of the window.
+            own: (n,) which of them this process will read; other ranks read the others.
+        """
+        owner = self._owner(rows)
+        for number in np.unique(owner):
+            mine = owner == number
+            self._readers[number].expect(self.subset.index[rows[mine]], own=own[mine], hints=self.hints)
+
+    def release(self, rows: Index) -> None:
+        """Give up what was read ahead for these rows."""
+        owner = self._owner(rows)
+        for number in np.unique(owner):
+            self._readers[number].release(self.subset.index[rows[owner == number]], hints=self.hints)
+
+    def close(self) -> None:
+        """Give up all that was read ahead, and end the threads that do so."""
+        for reader in self._readers:
+            reader.close()
+
+    def _owner(self, rows: Index) -> Index:
+        if len(self._readers) == 1:
+            return np.zeros(len(rows), dtype=np.int64)
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def _take(self, whole: Chips, out: Chips, places: Index) -> None:
+        """Copy the bands and times wanted of whole chips to their places."""
+        for place, chip in zip(places, whole, strict=True):
+            for to, band, length in self._runs:
+                out[place, :, to : to + length] = chip[: len(out[place]), band : band + length]
+
+
+def _runs(wanted: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Bands to be copied together: place among those wanted, place among those stored, how many."""
+    runs: list[tuple[int, int, int]] = []
+    for to, band in enumerate(wanted):
+        if runs and band == runs[-1][1] + runs[-1][2]:
+            runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
+        else:
+            runs.append((to, band, 1))
+    return runs
+
+
+def _reader(cube: Cube) -> _Reader:
+    return _Direct(cube) if type(cube) is Cube else _Windowed(cube)
+
+
+class _Helpers:
+    """Threads that are there from the first work given to them until they are let go."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._pool: ThreadPoolExecutor | None = None
+
+    def submit(self, work: Callable[..., T], *given: Any) -> Future[T]:
+        """Have it done."""
+        self._pool = self._pool or ThreadPoolExecutor(self._number, thread_name_prefix=f"{NAME}-window")
+        return self._pool.submit(work, *given)
+
+    def end(self) -> None:
+        """End them after what they are at; what they have not begun is left undone."""
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+
+class _Direct:
+    """Chips of a cube of ours, from anywhere; the pages of its files are the system's to keep."""
+
+    def __init__(self, cube: Cube) -> None:
+        self._chips, self._shard_size = ChipReader(cube, threads=1), cube.shard_size  # the threads are the caller's
+        self._helpers = _Helpers(1)  # the system may take its time over a hint
+
+    def read_into(self, out: Chips, index: Index) -> None:
+        self._chips.read_into(out, index)
+
+    def expect(self, index: Index, *, own: NDArray[np.bool_], hints: bool) -> None:
+        if hints:
+            self._helpers.submit(lambda: self._chips.advise(self._full(index), will_need=True))
+
+    def release(self, index: Index, *, hints: bool) -> None:
+        if hints:
+            self._helpers.submit(lambda: self._chips.advise(self._full(index), will_need=False))
+
+    def close(self) -> None:
+        self._helpers.end()
+
+    def _full(self, index: Index) -> Index:
+        """Shards of which enough is wanted; of others, what is wanted is read when it is."""
+        shards, wanted = np.unique(index // self._shard_size, return_counts=True)
+        return shards[wanted >= WORTH_A_SHARD * self._shard_size]
+
+
+class _Windowed:
+    """Chips of files of others: each shard, that is what lies together, is read once a window, and held for its length."""
+
+    def __init__(self, cube: Cube) -> None:
+        self._cube, self._shard_size = cube, cube.shard_size
+        self._held: dict[int, tuple[Index, Future[Chips]]] = {}
+        self._helpers = _Helpers(FOREIGN_THREADS)
+
+    def read_into(self, out: Chips, index: Index) -> None:
+        shards = index // self._shard_size
+        for shard in np.unique(shards):
+            places = np.flatnonzero(shards == shard)
+            held = self._held.get(int(shard))
+            if held is None:
+                out[places] = self._cube.read(index[places])
+            else:
+                out[places] = held[1].result()[np.searchsorted(held[0], index[places])]
+
+    def expect(self, index: Index, *, own: NDArray[np.bool_], hints: bool) -> None:
+        index = np.sort(index[own])
+        if not len(index):
+            return
+        for part in np.split(index, np.flatnonzero(np.diff(index // self._shard_size)) + 1):
+            self._held[int(part[0]) // self._shard_size] = part, self._helpers.submit(self._cube.read, part)
+
+    def release(self, index: Index, *, hints: bool) -> None:
+        for shard in np.unique(index // self._shard_size):
+            self._held.pop(int(shard), None)
+
+    def close(self) -> None:
+        self._helpers.end()
+        self._held = {}
