@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import yaml
@@ -11,7 +11,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from publish.facts import DatasetFacts
 
-__all__ = ["dataset_front_matter", "feature_list", "hub_license", "render", "size_category", "weights_front_matter"]
+if TYPE_CHECKING:
+    from training.models import Model
+
+__all__ = [
+    "dataset_front_matter",
+    "example_of",
+    "feature_list",
+    "hub_license",
+    "render",
+    "size_category",
+    "weights_front_matter",
+]
 
 # SPDX identifiers whose names on the Hub are not just their lower case (hub-docs, repositories-licenses).
 HUB_LICENSES: Mapping[str, str] = {
@@ -72,7 +83,7 @@ def _measure(measure: Any) -> str:
 
 
 _environment.filters |= {"thousands": _thousands, "yaml": _yaml}
-_environment.globals |= {"share": _share, "measure": _measure}
+_environment.globals |= {"share": _share, "measure": _measure, "zip": zip}
 
 
 def size_category(num_samples: int) -> str:
@@ -109,15 +120,32 @@ def dataset_front_matter(facts: DatasetFacts, *, schemas: Mapping[str, pa.Schema
     return _yaml(front)
 
 
-def weights_front_matter(name: str, *, license: str | None, architecture: str) -> str:
+def weights_front_matter(name: str, *, license: str | None, model: Model) -> str:
     """The YAML that heads a model's card."""
+    tags = ["geospatial", "earth-observation", "remote-sensing", "pretraining", "safetensors", model.architecture]
     front = {
         **(hub_license([license]) if license else {}),
         "library_name": "pwcat",
-        "pipeline_tag": "image-feature-extraction",
-        "tags": ["geospatial", "earth-observation", "remote-sensing", "pretraining", "safetensors", architecture],
+        "pipeline_tag": "image-feature-extraction" if hasattr(model, "embed") else "feature-extraction",
+        "tags": [*tags, f"arxiv:{model.facts().arxiv}"],
     }
     return _yaml({"model_name": name, **front})
+
+
+def example_of(model: Model, source: str) -> str:
+    """Python that loads a model and embeds something with it: chips, places or samples of a catalog, as it can."""
+    load = f'import pwcat\n\nmodel = pwcat.load_model("{source}")  # eval mode; checks the weights against their checksum\n'
+    dim = model.embedding_dim
+    if hasattr(model, "embed"):
+        use = f"embeddings = model.embed(chips)  # chips: uint16 tensor (batch, band, y, x) → (batch, {dim})"
+    elif hasattr(model, "encode_locations"):
+        use = f"embeddings = model.encode_locations([[8.55, 47.37]])  # longitude, latitude, degrees → (places, {dim})"
+    else:
+        use = (
+            'samples = pwcat.open_catalog("path/to/a/catalog").search()\n'
+            f"embeddings = pwcat.embed_subset(model, samples)  # → (samples, {dim})"
+        )
+    return load + use
 
 
 def _config(name: str, files: Mapping[str, str], *, default: bool) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def dataset(
 def model(
     run: str, repo: str | None, to: Path | None, private: bool, tag: str | None, as_json: bool, license_: str | None
 ) -> None:
-    """Publish the model of RUN, the folder that `pwcat pretrain` wrote."""
+    """Publish the model of RUN, the folder that `pwcat pretrain` or `pwcat weights import` wrote."""
     _check(repo, to, private, tag)
     from publish.weights import publish_model
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from publish.manifest import FileRecord, describe_file
-from training.models import Model, config_of
-from training.run import Run
+from publish.origin import Origin
+from training.models import Model
+from training.models.base import ModelInput
 
 __all__ = ["mlm_item"]
 
@@ -24,13 +24,13 @@ ALWAYS = ("1900-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
 TASKS = ["similarity-search"]
 
 
-def mlm_item(name: str, model: Model, run: Run, *, weights: Path) -> dict[str, Any]:
+def mlm_item(name: str, model: Model, origin: Origin, *, weights: Path) -> dict[str, Any]:
     """The item as JSON values.
 
     Args:
         name: Name of the model.
-        model: The model, for its shapes.
-        run: The run it comes from.
+        model: The model, for what it takes and gives.
+        origin: Where its weights come from.
         weights: The file of weights, for its size and checksum.
     """
     record = describe_file(weights)
@@ -43,30 +43,30 @@ def mlm_item(name: str, model: Model, run: Run, *, weights: Path) -> dict[str, A
         "id": name,
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "bbox": WHOLE_EARTH,
-        "properties": _properties(name, model, run, weights=record),
+        "properties": _properties(name, model, origin, weights=record),
         "links": [],
         "assets": _assets(model, record),
     }
 
 
-def _properties(name: str, model: Model, run: Run, *, weights: FileRecord) -> dict[str, Any]:
+def _properties(name: str, model: Model, origin: Origin, *, weights: FileRecord) -> dict[str, Any]:
     return {
         "datetime": None,
         "start_datetime": ALWAYS[0],
         "end_datetime": ALWAYS[1],
-        "bands": [{"name": band} for band in model.bands],
+        **_bands(model),
         "mlm:name": _mlm_name(name),
         "mlm:architecture": model.architecture,
         "mlm:tasks": TASKS,
         "mlm:framework": "PyTorch",
-        "mlm:framework_version": run.versions["torch"],
+        "mlm:framework_version": origin.versions["torch"],
         "mlm:total_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "mlm:memory_size": weights.bytes,
-        "mlm:pretrained": True,
-        "mlm:pretrained_source": f"pwcat subset {run.data['hash']} of {', '.join(run.data['collections'])}",
+        "mlm:pretrained": origin.run is not None or origin.released is not None,
+        "mlm:pretrained_source": origin.source,
         "mlm:accelerator": None,
-        "mlm:hyperparameters": _hyperparameters(run, model),
-        "mlm:input": [_input(model)],
+        "mlm:hyperparameters": origin.hyperparameters(model),
+        "mlm:input": [_input(model, one) for one in model.inputs()],
         "mlm:output": [_output(model)],
     }
 
@@ -77,10 +77,10 @@ def _mlm_name(name: str) -> str:
     return cleaned if re.match(r"[a-zA-Z].+[a-zA-Z0-9]$", cleaned) else f"model-{cleaned or 'unnamed'}"
 
 
-def _hyperparameters(run: Run, model: Model) -> dict[str, Any]:
-    keep = ("epochs", "batch_size", "accumulate", "optimizer", "augment", "seed", "precision")
-    recipe: Mapping[str, Any] = run.recipe
-    return {**{key: recipe[key] for key in keep if key in recipe}, "model": config_of(model)}
+def _bands(model: Model) -> dict[str, list[dict[str, str]]]:
+    """The bands of all inputs; nothing, where none has any."""
+    names = dict.fromkeys(band for one in model.inputs() for band in one.bands)
+    return {"bands": [{"name": name} for name in names]} if names else {}
 
 
 def _unit(model: Model) -> str:
@@ -90,22 +90,22 @@ def _unit(model: Model) -> str:
     return "; ".join([plain, *sensors])
 
 
-def _input(model: Model) -> dict[str, Any]:
-    size = model.image_size
-    shape = [-1, len(model.bands), size, size]
-    structure = {"shape": shape, "dim_order": ["batch", "bands", "height", "width"], "data_type": "uint16"}
-    out = {
-        "name": "chips",
-        "description": f"Chips in digital numbers ({_unit(model)}), which the model scales itself, clipped to 0..1.",
-        "bands": list(model.bands),
-        "input": structure,
-        "resize_type": None,
+def _input(model: Model, one: ModelInput) -> dict[str, Any]:
+    """An input; where its bands are scaled by statistics of the pretraining's data, these too."""
+    out: dict[str, Any] = {
+        "name": one.name,
+        "description": one.description,
+        "input": {"shape": [*one.shape], "dim_order": [*one.dim_order], "data_type": one.dtype},
     }
-    if model.normalization is None:
+    if not one.bands:
         return out
-    pairs = zip(model.normalization.mean, model.normalization.std, strict=True)
+    out |= {"bands": [*one.bands], "resize_type": None}
+    normalization = model.normalization
+    if model.scales_itself or normalization is None or normalization.bands != one.bands:
+        return out | {"description": f"{one.description} Scaling: {model.facts().scaling}."}
+    pairs = zip(normalization.mean, normalization.std, strict=True)
     scaling = [{"type": "min-max", "minimum": mean - 2 * std, "maximum": mean + 2 * std} for mean, std in pairs]
-    return {**out, "value_scaling": scaling}
+    return out | {"description": f"{one.description} Digital numbers: {_unit(model)}.", "value_scaling": scaling}
 
 
 def _output(model: Model) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _assets(model: Model, weights: FileRecord) -> dict[str, Any]:
             "title": "Weights",
             "roles": ["mlm:model", "mlm:weights"],
             "mlm:artifact_type": "safetensors.torch.save_file",
-            "bands": [{"name": band} for band in model.bands],  # STAC 1.1: in an asset, if in the properties
+            **_bands(model),  # STAC 1.1: in an asset, if in the properties
             "file:size": weights.bytes,
             "file:checksum": f"1220{weights.sha256}",  # multihash: SHA-256, 32 bytes
         },

@@ -33,8 +33,9 @@ for config in get_dataset_config_names(folder):
 """
 LOAD_MODEL = """
 import sys
+from publish.invented import embed_invented
 from publish.weights import load_model
-load_model(sys.argv[1])
+embed_invented(load_model(sys.argv[1]))
 """
 TIMEOUT_S = 600
 
@@ -57,7 +58,7 @@ class Verification:
 def verify_folder(folder: str | Path) -> Verification:
     """The faults of a publication's folder: manifest, checksums, columns, and a load of it in a process of its own.
 
-    Reads every byte. A folder with faults is not loaded.
+    Reads every byte. A folder with faults is not loaded. A model that loads is given invented samples to embed.
 
     Raises:
         PublishError: The folder has no manifest that can be read.

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from publish.cards import render, weights_front_matter
+from publish.cards import example_of, render, weights_front_matter
 from publish.hub import check_repo_name, fetch_folder
 from publish.manifest import MANIFEST, check_hashes, read_manifest, write_manifest
 from publish.mlm import mlm_item
+from publish.origin import Origin, origin_of
 from publish.publication import Publication, building, deliver
 from pwcat.errors import PublishError
 from training.checkpoint import load_model_folder
 from training.evaluate import SCORES, Scores, load_scores
 from training.models import Model
 from training.models.folder import CONFIG, PICKLES, WEIGHTS
-from training.run import RUN, Run, load_run
+from training.run import RUN
+from training.weights.importing import ORIGIN
 
 __all__ = ["build_model_folder", "load_model", "publish_model"]
 
 PREPROCESSING = "preprocessing.json"
 MANIFEST_VERSION = 1
-SCALING = "clip((x - (mean - 2 std)) / (4 std), 0, 1), band by band"
 
 
 def publish_model(
@@ -36,25 +38,28 @@ def publish_model(
     tag: str | None = None,
     license: str | None = None,
 ) -> Publication:
-    """What was published of a pretraining run: a folder, a repository on the Hub, or both.
+    """What was published of a model: a folder, a repository on the Hub, or both.
 
     Args:
-        run_dir: Folder of the run.
+        run_dir: Folder of its pretraining, or of the model alone, such as ``pwcat weights import`` makes.
         repo: ``organisation/name`` on the Hub. The token comes from ``HF_TOKEN`` or the Hub's login.
         to: Folder to build and keep.
         private: Make a new repository private.
         tag: Name of the release, set once the pushed files are verified.
-        license: SPDX identifier of the weights; without it the card says that none was given.
+        license: SPDX identifier of the weights; without it that of released weights, or the card says that none was given.
 
     Raises:
         PublishError: Neither ``repo`` nor ``to`` is given, the folder is taken, or the push failed.
-        TrainingError: The folder is no run, or has no checkpoint.
+        TrainingError: The folder is neither a run nor a model, or has no checkpoint.
     """
-    run = load_run(run_dir)
+    origin = origin_of(run_dir)
+    run, architecture = origin.run, load_model_folder(origin.folder).architecture
     return deliver(
         lambda folder: build_model_folder(run_dir, folder, repo_id=repo, release=tag, license=license),
         kind="model",
-        message=f"{run.recipe['architecture']} after step {run.steps} of {run.total_steps}",
+        message=f"{architecture} after step {run.steps} of {run.total_steps}"
+        if run
+        else f"{architecture}: {origin.source}",
         load=lambda source: f'pwcat.load_model("{source}")',
         repo=repo,
         to=Path(to) if to is not None else None,
@@ -77,19 +82,19 @@ def build_model_folder(
         PublishError: The folder holds something else.
         TrainingError: ``run_dir`` is no run, or has no checkpoint.
     """
-    run, out = load_run(run_dir), Path(out)
-    model = run.load_model()
-    name = repo_id.rpartition("/")[2] if repo_id else run.path.resolve().name
+    origin, out = origin_of(run_dir), Path(out)
+    model = load_model_folder(origin.folder)
+    name = repo_id.rpartition("/")[2] if repo_id else origin.name
     with building(out) as folder:
-        for file in (WEIGHTS, CONFIG):
-            shutil.copyfile(run.checkpoint / file, folder / file)
-        shutil.copyfile(run.path / RUN, folder / RUN)
-        scores = _copy_scores(run, folder)
+        for file in (WEIGHTS, CONFIG, ORIGIN):
+            if file != ORIGIN or origin.released is not None:
+                shutil.copyfile(origin.folder / file, folder / file)
+        if origin.run is not None:
+            shutil.copyfile(origin.run.path / RUN, folder / RUN)
+        scores = _copy_scores(Path(run_dir), folder)
         _write_json(folder / PREPROCESSING, _preprocessing(model))
-        weights = folder / WEIGHTS
-        item = mlm_item(name, model, run, weights=weights)
-        _write_json(folder / "mlm-item.json", item)
-        card = _card(name, model, run, scores, repo=repo_id, license=license)
+        _write_json(folder / "mlm-item.json", mlm_item(name, model, origin, weights=folder / WEIGHTS))
+        card = _card(name, model, origin, scores, repo=repo_id, license=license)
         (folder / "README.md").write_text(card, encoding="utf-8")
         header = {
             "manifest_version": MANIFEST_VERSION,
@@ -97,9 +102,8 @@ def build_model_folder(
             "name": name,
             "repository": repo_id,
             "release": release,
-            "subset_hash": run.data["hash"],
-            "recipe_hash": run.recipe_hash,
-            "versions": run.versions,
+            **origin.hashes,
+            "versions": origin.versions,
         }
         write_manifest(folder, header=header, known={})
     return out
@@ -174,31 +178,42 @@ def _check(path: Path, source: str) -> None:
 
 
 def _preprocessing(model: Model) -> dict[str, Any]:
-    normalization = model.normalization
-    assert normalization is not None, "a checkpoint of a run has its normalisation"
-    return {"scaling": SCALING, "image_size_px": model.image_size, **normalization.to_json()}
+    """What becomes of the inputs; with the statistics of the pretraining's data, where they are known."""
+    facts, normalization = model.facts(), model.normalization
+    told: dict[str, Any] = {"scaling": facts.scaling, "pooling": facts.pooling}
+    if model.image_size:
+        told["image_size_px"] = model.image_size
+    told["inputs"] = [asdict(one) for one in model.inputs()]
+    return told | (normalization.to_json() if normalization is not None else {})
 
 
-def _copy_scores(run: Run, folder: Path) -> list[Scores]:
-    if (run.path / SCORES).is_file():
-        shutil.copyfile(run.path / SCORES, folder / SCORES)
-    return [scores for scores in load_scores(run.path) if not scores.control]
+def _copy_scores(source: Path, folder: Path) -> list[Scores]:
+    if not (source / SCORES).is_file():
+        return []
+    shutil.copyfile(source / SCORES, folder / SCORES)
+    return [scores for scores in load_scores(source) if not scores.control]
 
 
-def _card(name: str, model: Model, run: Run, scores: list[Scores], *, repo: str | None, license: str | None) -> str:
-    normalization = model.normalization
-    assert normalization is not None
-    bands = zip(normalization.bands, normalization.mean, normalization.std, strict=True)
+def _card(
+    name: str, model: Model, origin: Origin, scores: list[Scores], *, repo: str | None, license: str | None
+) -> str:
+    normalization = None if model.scales_itself else model.normalization
+    source = repo or "path/to/this/folder"
+    license = license or origin.license
+    read = tuple(band for one in model.inputs() for band in one.bands)
+    scaled = normalization is not None and normalization.bands == read
     return render(
         "model.md.j2",
-        front_matter=weights_front_matter(name, license=license, architecture=model.architecture),
+        front_matter=weights_front_matter(name, license=license, model=model),
         name=name,
-        source=repo or "path/to/this/folder",
+        example=example_of(model, source),
         model=model,
-        run=run,
-        bands=list(bands),
-        unit=normalization.unit,
-        scaling=SCALING,
+        facts=model.facts(),
+        inputs=model.inputs(),
+        run=origin.run,
+        released=origin.released,
+        bands=list(zip(read, normalization.mean, normalization.std, strict=True)) if normalization and scaled else [],
+        unit=normalization.unit if normalization else "",
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         scores=scores,
         license=license,

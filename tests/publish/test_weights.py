@@ -14,13 +14,18 @@ import yaml
 from click.testing import CliRunner
 from referencing import Registry, Resource
 
+import pwcat
 from publish.commands import publish
-from publish.manifest import MANIFEST, read_manifest
+from publish.invented import embed_invented
+from publish.manifest import MANIFEST, read_manifest, write_manifest
 from publish.mlm import _mlm_name
 from publish.verify import verify_folder
 from publish.weights import build_model_folder, load_model, publish_model
 from pwcat.errors import PublishError, TrainingError
 from training.checkpoint import load_model_folder
+from training.models import build_model
+from training.normalize import measure
+from training.weights import import_weights
 
 LOAD_FROM_HUB = """
 import json, sys
@@ -194,17 +199,140 @@ def test_model_names_fit_the_schema(name, expected):
     assert re.match(r"^[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]$", expected)
 
 
-@pytest.mark.kit
-def test_the_stac_item_is_valid_mlm(model_folder, kit):
-    item = json.loads((model_folder / "mlm-item.json").read_text())
+def valid_mlm(folder, kit):
+    """The STAC item of a folder, checked against its schemas."""
+    item = json.loads((folder / "mlm-item.json").read_text())
     schema = json.loads((kit / "stac_schemas" / "mlm.json").read_text())
     # The kit has no raster schema, of which MLM takes the data types alone.
-    types = {"bands": {"items": {"properties": {"data_type": {"enum": ["uint8", "uint16", "float32"]}}}}}
+    types = {
+        "bands": {"items": {"properties": {"data_type": {"enum": ["uint8", "uint16", "int64", "float32", "float64"]}}}}
+    }
     raster = Resource.from_contents({"$schema": schema["$schema"], "definitions": types})
     registry = Registry().with_resource("https://stac-extensions.github.io/raster/v1.1.0/schema.json", raster)
     jsonschema.Draft7Validator(schema, registry=registry).validate(item)
     pystac.Item.from_dict({**item, "stac_extensions": []}).validate()
-    assert item["properties"]["mlm:input"][0]["bands"] == list(load_model(model_folder).bands)
+    return item
+
+
+@pytest.mark.kit
+def test_the_stac_item_is_valid_mlm(model_folder, kit):
+    item = valid_mlm(model_folder, kit)
+    (told,) = item["properties"]["mlm:input"]
+    model = load_model(model_folder)
+    assert told["bands"] == list(model.bands)
+    assert told["input"]["shape"] == [-1, len(model.bands), 32, 32]
+    first = model.normalization.mean[0] - 2 * model.normalization.std[0]
+    assert told["value_scaling"][0] == {
+        "type": "min-max", "minimum": first, "maximum": pytest.approx(first + 4 * model.normalization.std[0])
+    }  # fmt: skip
+    assert item["properties"]["mlm:pretrained_source"].startswith("pwcat subset ")
+    assert item["properties"]["bands"] == [{"name": band} for band in model.bands]
+
+
+SMALL_SATMAE = {
+    "image_size": 32, "patch_size": 16, "dim": 48, "depth": 1, "heads": 2, "group_dim": 16, "decoder_dim": 32,
+    "decoder_depth": 1, "decoder_heads": 2, "decoder_group_dim": 8,
+}  # fmt: skip
+SMALL = {
+    "satmae": SMALL_SATMAE,
+    "presto": {"dim": 32, "depth": 1, "decoder_dim": 32, "decoder_depth": 1},
+    "satclip": {
+        "degrees": 4,
+        "hidden": 32,
+        "dim": 16,
+        "tower": {"architecture": "satmae", "config": SMALL_SATMAE, "frozen": False},
+    },
+}
+
+
+@pytest.fixture(scope="module", params=sorted(SMALL))
+def untrained(request, everywhere, tmp_path_factory):
+    """A small model of each architecture as its own folder, and the publication of it."""
+    torch.manual_seed(0)
+    model = build_model(request.param, SMALL[request.param])
+    if request.param == "satmae":
+        model.normalization = measure(everywhere, bands=model.bands)
+    folder = tmp_path_factory.mktemp("untrained") / f"small-{request.param}"
+    model.save_pretrained(folder)
+    return model, build_model_folder(folder, folder.with_name("published"))
+
+
+@pytest.mark.kit
+def test_every_architecture_is_told_as_what_it_takes(untrained, kit):
+    model, folder = untrained
+    item = valid_mlm(folder, kit)["properties"]
+    assert [one["name"] for one in item["mlm:input"]] == {
+        "satmae": ["chips"], "presto": ["chips", "times", "lonlat"], "satclip": ["lonlat"]
+    }[model.architecture]  # fmt: skip
+    assert ("bands" in item) == (model.architecture != "satclip")
+    assert item["mlm:output"][0]["result"]["shape"] == [-1, model.embedding_dim]
+    assert (item["mlm:pretrained"], item["mlm:pretrained_source"]) == (False, "not known")
+    assert item["mlm:hyperparameters"] == {"model": json.loads(json.dumps(model.config_json()))}
+
+
+def test_every_architecture_has_a_card_and_loads(untrained):
+    model, folder = untrained
+    card, facts = (folder / "README.md").read_text(), model.facts()
+    front = yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card, flags=re.DOTALL)[1])
+    assert {model.architecture, f"arxiv:{facts.arxiv}"} <= set(front["tags"])
+    for told in (facts.paper, facts.reads, facts.pooling, facts.scaling, facts.source, *facts.limits):
+        assert told in card
+    assert "Nothing is known of it" in card
+    assert "It has not been scored" in card
+    assert ("| band | mean |" in card) == (model.architecture == "satmae")
+    assert "\n\n\n" not in card
+    preprocessing = json.loads((folder / "preprocessing.json").read_text())
+    assert preprocessing["inputs"][0]["name"] == model.inputs()[0].name
+    assert ("mean" in preprocessing) == (model.architecture == "satmae")
+    again = load_model(folder)
+    assert type(again) is type(model)
+    torch.testing.assert_close(embed_invented(again), embed_invented(model.eval()), rtol=0, atol=0)
+    assert verify_folder(folder).ok
+
+
+def test_the_example_of_a_card_runs(untrained, everywhere, chips, monkeypatch):
+    model, folder = untrained
+    source = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)[1]
+    source = source.replace("path/to/this/folder", str(folder)).replace(
+        "path/to/a/catalog", str(everywhere.collections[0].path)
+    )
+    values = {"chips": torch.from_numpy(chips)}
+    exec(source, values)
+    assert values["embeddings"].shape[1] == model.embedding_dim
+
+
+def test_a_model_that_computes_nothing_is_found_out(untrained, tmp_path):
+    _, folder = untrained
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    broken = load_model(copy)
+    for parameter in broken.parameters():
+        parameter.data.fill_(float("nan"))
+    broken.save_pretrained(copy)
+    header, _ = read_manifest(copy)
+    write_manifest(copy, header=header, known={})
+    assert "or not finite, where (2, " in verify_folder(copy).faults[0]
+
+
+def test_released_weights_are_published_with_their_licence(golden, tmp_path, kit):
+    import_weights("presto", golden / "presto_default_model.pt", tmp_path / "presto")
+    assert pwcat.load_model(tmp_path / "presto").embedding_dim == 128
+    folder = build_model_folder(tmp_path / "presto", tmp_path / "published")
+    card = (folder / "README.md").read_text()
+    assert "license: mit" in card
+    assert "released under MIT. Their authors released them under MIT: see <https://github.com/nasaharvest/presto>" in card
+    assert "imported from `presto_default_model.pt` (SHA-256 `" in card
+    assert "822,682" in card
+    assert "Sentinel-2 is Level-1C" in card
+    item = valid_mlm(folder, kit)["properties"]
+    assert item["mlm:pretrained"] is True
+    assert item["mlm:pretrained_source"].startswith("released weights presto_default_model.pt, SHA-256 ")
+    assert verify_folder(folder).ok
+    (tmp_path / "presto" / "origin.json").write_text("{}")
+    with pytest.raises(
+        PublishError, match=r"origin.json is not what `pwcat weights import` writes: 'file'; import again"
+    ):
+        build_model_folder(tmp_path / "presto", tmp_path / "again")
 
 
 def test_a_path_that_is_not_there_is_said_to_be_none(tmp_path):

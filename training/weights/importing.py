@@ -33,16 +33,18 @@ class Family:
     Attributes:
         module: has ``convert(checkpoint: Mapping[str, Any]) -> Converted``; a tuple of config and state dict does, too.
         sign: part of a name of a tensor that weights of this family have, and those of no other.
+        license: SPDX identifier of the released weights; empty where it is not known here.
     """
 
     module: str
     sign: str
+    license: str = ""
 
 
 FAMILIES: dict[str, Family] = {
     "satmae": Family(module="training.weights.satmae", sign="patch_embed.0.proj.weight"),
-    "presto": Family(module="training.weights.presto", sign="eo_patch_embed.S2_RGB.weight"),
-    "satclip": Family(module="training.weights.satclip", sign="location.nnet."),
+    "presto": Family(module="training.weights.presto", sign="eo_patch_embed.S2_RGB.weight", license="MIT"),
+    "satclip": Family(module="training.weights.satclip", sign="location.nnet.", license="MIT"),
 }
 
 
