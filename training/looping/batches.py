@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from pwcat.errors import TrainingError
 from training.batch import Batch
 from training.chance import Chance
+from training.features import FEATURES, FeatureLoader
 from training.loader import Loader
 from training.looping.distributed import global_sum, own_rows, rank, world_size
 from training.looping.engine import Share
@@ -32,14 +34,17 @@ class Batches:
         model: what reads them.
         recipe: how many at once, in what order.
         device: where they go.
+        run_dir: folder of the run, where features are kept if the recipe asks for them.
 
     Raises:
         TrainingError: the data do not fit the model, or are too few.
     """
 
-    def __init__(self, subset: Subset, model: Model, recipe: TrainRecipe, *, device: torch.device) -> None:
+    def __init__(
+        self, subset: Subset, model: Model, recipe: TrainRecipe, *, device: torch.device, run_dir: Path | None = None
+    ) -> None:
         self._subset, self._recipe = subset, recipe
-        self._loader = Loader(
+        self._loader: Loader | FeatureLoader = Loader(
             subset,
             bands=model.choose_bands(subset.bands),
             batch_size=recipe.batch_size,
@@ -48,7 +53,7 @@ class Batches:
             rank=rank(),
             world_size=world_size(),
             device=device,
-            placement=recipe.placement,
+            placement="stream" if recipe.cached_views else recipe.placement,  # chips that are seen once are not held
             memory_budget_mb=recipe.memory_budget_mb,
             window_chips=recipe.window_chips,
         )
@@ -56,6 +61,21 @@ class Batches:
             raise TrainingError(
                 f"{len(subset)} samples are fewer than the {world_size()} processes that are to share them: start fewer"
             )
+        if recipe.cached_views:
+            self._loader = FeatureLoader(
+                self._loader,
+                model,
+                views=recipe.cached_views,
+                augment=recipe.augment,
+                seed=recipe.seed,
+                folder=(run_dir or Path()) / FEATURES,
+                dtype=recipe.dtype(device),
+            )
+
+    def get_ready(self) -> None:
+        """Compute what is computed once, before the first step: features of an image tower."""
+        if isinstance(self._loader, FeatureLoader):
+            self._loader.fill()
 
     @property
     def waited(self) -> float:

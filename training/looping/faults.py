@@ -89,8 +89,8 @@ def _out_of_memory(recipe: TrainRecipe, run_dir: Path, device: torch.device, exc
     if not recipe.compile and device.type == "cuda":
         ways.append("compile: true, which keeps less between forward and backward")
     return TrainingError(
-        f"{device} has not enough memory for {here} ({_first_line(exc)}). To mend it, {'; or '.join(ways)}; then train into a new "
-        f"folder. {kept(run_dir)}"
+        f"{device} has not enough memory for {here} ({_first_line(exc)}). To mend it, {'; or '.join(ways)}; then train into "
+        f"a new folder. {kept(run_dir)}"
     )
 
 
@@ -110,9 +110,9 @@ def writing_explained(run_dir: Path, *, what: str) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as exc:  # safetensors and torch.save each tell it their own way
         full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
         raise TrainingError(
-            f"{what} could not be written ({'the disk is full' if full else _first_line(exc)}; {_free_mb(run_dir):,.0f} MB are free "
-            f"there). Make room, or keep fewer checkpoints (checkpoint.keep), and run the same command again: it goes on "
-            f"from there. {kept(run_dir)}"
+            f"{what} could not be written ({'the disk is full' if full else _first_line(exc)}; {_free_mb(run_dir):,.0f} MB "
+            "are free there). Make room, or keep fewer checkpoints (checkpoint.keep), and run the same command again: it goes "
+            f"on from there. {kept(run_dir)}"
         ) from exc
 
 
