@@ -26,6 +26,7 @@ from pwcat.errors import TrainingError
 from pwcat.lock import locked
 from training.augment import check_size
 from training.checkpoint import latest_checkpoint, load_state, load_trained, prune_checkpoints, save_checkpoint
+from training.features import FEATURES
 from training.looping.batches import Batches
 from training.looping.distributed import RankEndedError, from_main, global_sum, is_main, joined, world_size
 from training.looping.engine import Engine, Share
@@ -122,7 +123,7 @@ def _end_if_told(stop: Stop) -> None:
 
 def _require_own_folder(run_dir: Path) -> None:
     if run_dir.is_dir() and any(run_dir.iterdir()) and not (run_dir / RUN).is_file():
-        known = {"checkpoints", METRICS, TENSORBOARD, LOCK, "scores.json", "embeddings"}
+        known = {"checkpoints", METRICS, TENSORBOARD, LOCK, FEATURES, "scores.json", "embeddings"}
         if {path.name for path in run_dir.iterdir()} - known:
             raise TrainingError(f"{run_dir} holds other files and no run: give a folder of its own")
 
@@ -162,7 +163,7 @@ class Trainer:
         self.model = _fresh_model(recipe)
         if self.model.times == "first" and recipe.augment.crop != "resized":
             check_size(*subset.chip_shape[-2:], size=self.model.image_size)
-        self.batches = Batches(subset, self.model, recipe, device=device)
+        self.batches = Batches(subset, self.model, recipe, device=device, run_dir=run_dir)
         self.due = Due(recipe.checkpoint, steps_per_epoch=self.batches.steps_per_epoch)
         self.ahead = device.type == "cuda"  # a CPU is done with a step when the host is: there is nothing to wait for
         self.step, self.seconds, self.samples, self.epoch_losses = 0, 0.0, 0, list[float]()
@@ -226,6 +227,8 @@ class Trainer:
         """
         last, told = min(self.total_steps, last or self.total_steps), False
         coming = Late[_Sent](ahead=self.ahead)
+        with step_explained(self.recipe, self.run_dir, device=self.device):
+            self.batches.get_ready()
         self.meter.rest(waited=self.batches.waited)
         with closing(self.batches.steps(self.step, last)) as batches:
             for epoch, shares in batches:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -123,6 +124,12 @@ class TrainRecipe(_Section):
         default="auto", description="auto: bfloat16 on CUDA, else float32"
     )
     compile: bool = Field(default=False, description="compile the model: faster steps, minutes before the first")
+    cached_views: int = Field(
+        default=0,
+        ge=0,
+        description="views of each image whose features by a frozen image tower are computed once and trained on (SatCLIP); "
+        "0: chips are read and the tower is run each time",
+    )
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="when checkpoints are written and kept")
     placement: Asked = Field(
         default="auto", description="where chips are kept: device, cache or stream; auto: the first that they fit in"
@@ -152,6 +159,11 @@ class TrainRecipe(_Section):
         if epochs is not None and optimizer.warmup_epochs >= epochs:
             raise ValueError(f"warmup_epochs {optimizer.warmup_epochs:g} must be below epochs {epochs}")
         return optimizer
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """Of the matrix products on a device."""
+        half = {"auto": device.type == "cuda", "float32": False, "bfloat16": True}[self.precision]
+        return torch.bfloat16 if half else torch.float32
 
     @property
     def effective_batch(self) -> int:
