@@ -35,7 +35,7 @@ def test_a_run_leaves_everything_that_describes_it(run, subset):
 
 def test_the_loss_falls(run):
     losses = [row["loss"] for row in run.metrics]
-    assert losses[-1] < 0.9 * losses[0]
+    assert sum(losses[-3:]) < 0.95 * sum(losses[:3])  # the last epoch's and the first's
     assert run.final_loss == pytest.approx(sum(losses[-3:]) / 3)
 
 
