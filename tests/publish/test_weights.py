@@ -320,7 +320,9 @@ def test_released_weights_are_published_with_their_licence(golden, tmp_path, kit
     folder = build_model_folder(tmp_path / "presto", tmp_path / "published")
     card = (folder / "README.md").read_text()
     assert "license: mit" in card
-    assert "released under MIT. Their authors released them under MIT: see <https://github.com/nasaharvest/presto>" in card
+    assert (
+        "released under MIT. Their authors released them under MIT: see <https://github.com/nasaharvest/presto>" in card
+    )
     assert "imported from `presto_default_model.pt` (SHA-256 `" in card
     assert "822,682" in card
     assert "Sentinel-2 is Level-1C" in card
