@@ -54,7 +54,7 @@ def listening(stop: Stop, *, patient: bool = False) -> Iterator[Stop]:
 
     def note(number: int, frame: object) -> None:
         if stop.signal is not None and not patient:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("asked to stop twice")
         stop.signal = number
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
