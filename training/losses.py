@@ -219,7 +219,7 @@ def sample_losses(
     other_units: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """The pretraining loss of each sample, (N,) float32, mean over ``repeats`` masks; NaN where it has none.
+    """The pretraining loss of each sample, (N,) float32, mean over ``repeats`` masks; NaN where none gives it any.
 
     Nothing is augmented: images are cut to their middle. The model is left on ``device``, in eval mode. See
     :func:`measure_losses` for the arguments.
@@ -233,13 +233,14 @@ def sample_losses(
     target = torch.device(device or pick_device())
     model.to(target)
     model.eval()
-    sums, done = np.zeros(len(subset)), 0
+    sums, known, done = np.zeros(len(subset)), np.zeros(len(subset)), 0
     for drawn in _draws(model, subset, repeats=repeats, seed=seed, batch_size=batch_size):
         inputs = model.prepare(drawn.batch.to(target), chance=SampleChance(drawn.seeds))
-        losses = model.sample_losses(**inputs).float().cpu().numpy()
-        sums[drawn.rows] += losses[: len(drawn.rows)]
+        losses = model.sample_losses(**inputs).float().cpu().numpy()[: len(drawn.rows)]
+        sums[drawn.rows] += np.nan_to_num(losses, nan=0.0)
+        known[drawn.rows] += ~np.isnan(losses)  # with some masks, nothing that has data may be hidden
         progress(done := done + len(drawn.rows), repeats * len(subset))
-    return (sums / repeats).astype(np.float32)
+    return np.where(known > 0, sums / np.maximum(known, 1), np.nan).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,17 @@ def test_the_loss_of_a_sample_does_not_hang_on_batch_order_or_subset(model, subs
     np.testing.assert_allclose(sample_losses(model, everything, repeats=2, device="cpu")[here], losses, rtol=1e-5)
 
 
+def test_so_it_is_with_series(subset):
+    torch.manual_seed(0)
+    model = build_model("presto", {"dim": 32, "depth": 1, "decoder_dim": 32, "decoder_depth": 1})
+    losses = sample_losses(model, subset, repeats=2, batch_size=48, device="cpu")
+    assert np.isfinite(losses).all()
+    some = subset.select(np.arange(1, 48, 5))
+    np.testing.assert_allclose(
+        sample_losses(model, some, repeats=2, batch_size=3, device="cpu"), losses[1::5], rtol=1e-4
+    )
+
+
 def test_masks_are_those_of_the_seed_and_more_of_them_steady_the_mean(model, subset):
     one = sample_losses(model, subset, repeats=1, device="cpu")
     np.testing.assert_array_equal(sample_losses(model, subset, repeats=1, device="cpu"), one)
