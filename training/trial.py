@@ -1,14 +1,15 @@
-"""A few steps of the real training, timed; nothing is written. Benchmarks are made of it."""
+"""A few steps of the real training, timed; nothing is left of them. Benchmarks are made of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
 
-from training.looping.distributed import joined
+from training.looping.distributed import from_main, joined
 from training.looping.stopping import Stop
 from training.looping.throughput import Peak, peak_memory_mb
 from training.pretrain import Trainer, pick_device
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from catalog.subset import Subset
 
 __all__ = ["Trial", "time_steps"]
-
-NOWHERE = Path("no-run")  # a name for error messages: a trial has no folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +67,10 @@ def time_steps(
     Raises:
         TrainingError: the data do not fit the model, memory does not suffice, or the recipe has fewer steps than asked for.
     """
-    with joined(device or pick_device()) as target:
+    with joined(device or pick_device()) as target, TemporaryDirectory(prefix="pwcat-trial-") as folder:
         if target.type == "cuda":
             torch.cuda.reset_peak_memory_stats(target)
-        trainer = Trainer(subset, recipe, NOWHERE, device=target)
+        trainer = Trainer(subset, recipe, Path(from_main(folder)), device=target)
         trainer.start()
         trainer.require_steps(warmup_steps + steps)
         told = list(trainer.steps(Stop(), last=warmup_steps + steps, saving=False))[warmup_steps:]

@@ -1,16 +1,27 @@
 import json
-import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+import pwcat
 from catalog.query import open_catalog
-from pwcat.errors import TrainingError
-from training.checkpoint import load_model_folder, load_state
+from pwcat.errors import PwcatError, TrainingError
+from pwcat.lock import locked
+from training.checkpoint import latest_checkpoint, load_model_folder, load_state
+from training.looping.stopping import Stop
 from training.models.folder import weights_hash
-from training.pretrain import learning_rate, pretrain
+from training.pretrain import Trainer, pretrain
 from training.recipe import load_train_recipe
 from training.run import load_run
+from training.trial import time_steps
 
 
 def same_weights(a, b):
@@ -30,6 +41,13 @@ def test_a_run_leaves_everything_that_describes_it(run, subset):
     assert run.recipe["seed"] == 0
     assert run.samples_per_second > 0
     assert {"pwcat", "torch", "python", "numpy"} <= set(run.versions)
+    assert (run.world_size, run.effective_batch, run.precision, run.gpu_hours) == (1, 16, "float32", 0.0)
+    assert {"system", "processor", "cores", "memory_gb", "gpus"} == set(run.hardware)
+    assert run.peak["flops"] > 0
+    assert run.peak_memory_mb > 0
+    assert 0 < run.mfu < 1
+    keys = ["step", "epoch", "loss", "lr", "grad_norm", "samples_per_s", "wait_share", "mfu", "memory_mb"]
+    assert all(list(row) == keys for row in run.metrics)
     assert load_run(run.path) == run
 
 
@@ -83,6 +101,170 @@ def test_accumulated_batches_are_resumed_too(subset, make_recipe, tmp_path):
     pretrain(subset, recipe, tmp_path / "parts", device="cpu", stop_after_steps=4)
     parts = pretrain(subset, recipe, tmp_path / "parts", device="cpu")
     assert log_of(parts) == log_of(whole)
+
+
+@pytest.mark.parametrize("stop", [2, 4], ids=["within an epoch", "in the next"])
+def test_averaged_and_accumulated_weights_are_resumed_to_the_bit(subset, make_recipe, tmp_path, stop):
+    recipe = make_recipe(batch_size="10", accumulate="2", optimizer__ema_decay="0.9", epochs="2")
+    whole = pretrain(subset, recipe, tmp_path / "whole", device="cpu")
+    pretrain(subset, recipe, tmp_path / "parts", device="cpu", stop_after_steps=stop)
+    parts = pretrain(subset, recipe, tmp_path / "parts", device="cpu")
+    assert log_of(parts) == log_of(whole)
+    for name in ("model.safetensors", "trained.safetensors"):
+        assert (parts.checkpoint / name).read_bytes() == (whole.checkpoint / name).read_bytes()
+    assert (whole.checkpoint / "model.safetensors").read_bytes() != (
+        whole.checkpoint / "trained.safetensors"
+    ).read_bytes()
+
+
+def test_the_average_is_evaluated_and_training_goes_on_with_its_own_weights(run, subset, make_recipe, tmp_path):
+    averaged = pretrain(subset, make_recipe(optimizer__ema_decay="0.5"), tmp_path, device="cpu")
+    assert log_of(averaged) == log_of(run)
+    trained = load_file(averaged.checkpoint / "trained.safetensors")
+    assert all(torch.equal(trained[name], weights) for name, weights in run.load_model().state_dict().items())
+    assert not same_weights(averaged.path, run.path)
+
+
+def test_reading_a_step_late_changes_nothing(run, subset, make_recipe, tmp_path):
+    trainer = Trainer(subset, make_recipe(), tmp_path, device=torch.device("cpu"))
+    trainer.ahead = True  # as on a GPU
+    trainer.start()
+    late = trainer.train(Stop())
+    assert log_of(late) == log_of(run)
+    assert same_weights(late.path, run.path)
+    diverging = Trainer(
+        subset,
+        make_recipe(optimizer__base_lr="1.0e+12", epochs="8", checkpoint__every_steps="1"),
+        tmp_path / "bad",
+        device=torch.device("cpu"),
+    )
+    diverging.ahead = True
+    diverging.start()
+    with pytest.raises(TrainingError, match="The last good checkpoint is kept"):
+        diverging.train(Stop())
+    weights = load_model_folder(tmp_path / "bad").state_dict().values()
+    assert all(torch.isfinite(tensor).all() for tensor in weights)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_leaves_a_checkpoint_from_which_the_run_goes_on(run, subset, make_recipe, tmp_path, number):
+    recipe = make_recipe(checkpoint__every_epochs="null")
+
+    def send(step):
+        if step.step == 4:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt, match="after a checkpoint"):
+        pretrain(subset, recipe, tmp_path, device="cpu", progress=send)
+    part = load_run(tmp_path)
+    assert 4 <= part.steps < part.total_steps
+    assert part.checkpoint.name == f"step-{part.steps:08d}"
+    assert signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}
+    whole = pretrain(subset, recipe, tmp_path, device="cpu")
+    assert log_of(whole) == log_of(run)
+    assert same_weights(whole.path, run.path)
+
+
+def test_a_run_of_limited_time_stops_with_a_checkpoint(subset, make_recipe, tmp_path):
+    part = pretrain(subset, make_recipe(), tmp_path, device="cpu", max_minutes=1e-6)
+    assert (part.steps, part.finished) == (1, False)
+    assert part.checkpoint.name == "step-00000001"
+
+
+def test_checkpoints_are_kept_by_policy(subset, make_recipe, tmp_path):
+    def kept(**policy):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        values = {f"checkpoint__{key}": value for key, value in policy.items()}
+        pretrain(subset, make_recipe(**values), folder, device="cpu")
+        return [int(path.name.removeprefix("step-")) for path in sorted((folder / "checkpoints").iterdir())]
+
+    assert kept() == [9]  # nine steps of three epochs
+    assert kept(keep="all") == [3, 6, 9]
+    assert kept(keep="2", every_steps="2", every_epochs="null") == [8, 9]
+    assert kept(milestones="[1]", every_epochs="null", every_steps="4") == [3, 9]
+
+
+def test_another_policy_or_place_is_no_other_run(subset, make_recipe, tmp_path):
+    pretrain(subset, make_recipe(), tmp_path, device="cpu", stop_after_steps=2)
+    recipe = make_recipe(checkpoint__keep="all", memory_budget_mb="1", title="another")
+    assert pretrain(subset, recipe, tmp_path, device="cpu").finished
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+from catalog.subset import load_subset
+from training.pretrain import pretrain
+from training.recipe import load_train_recipe
+torch.set_num_threads(1)
+pretrain(load_subset(sys.argv[1]), load_train_recipe(sys.argv[2]), sys.argv[3], device="cpu")
+"""
+
+
+def test_killed_while_it_writes_a_checkpoint_the_former_is_whole(subset, tiny_catalog, make_recipe, tmp_path):
+    recipe = make_recipe(checkpoint__every_steps="1", epochs="40", model__dim="384", model__depth="2")
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.model_dump(mode="json")))
+    run_dir = tmp_path / "run"
+    arguments = [tiny_catalog / "everywhere", tmp_path / "recipe.yaml", run_dir]
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, *map(str, arguments)], cwd=Path(pwcat.__file__).parents[1]
+    )
+    writing = run_dir / "checkpoints" / "step-00000003.part"
+    deadline = time.monotonic() + 120
+    while not writing.is_dir() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.0002)
+    process.kill()
+    process.wait()
+    assert latest_checkpoint(run_dir).name in {"step-00000002", "step-00000003"}
+    assert load_model_folder(run_dir).config.dim == 384
+    more = pretrain(subset, recipe, run_dir, device="cpu", stop_after_steps=5)
+    alone = pretrain(subset, recipe, tmp_path / "alone", device="cpu", stop_after_steps=5)
+    assert log_of(more) == log_of(alone)
+    assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["step-00000005"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_former(run, subset, make_recipe, tmp_path):
+    before = pretrain(subset, make_recipe(), tmp_path, device="cpu", stop_after_steps=3)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # as a full disk: no file may grow beyond it
+    try:
+        with pytest.raises(
+            TrainingError, match=r"checkpoint of step 6 could not be written.*goes on from there\. The last"
+        ):
+            pretrain(subset, make_recipe(), tmp_path, device="cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [before.checkpoint.name]
+    assert log_of(pretrain(subset, make_recipe(), tmp_path, device="cpu")) == log_of(run)
+
+
+def test_memory_that_does_not_suffice_says_what_to_change(subset, make_recipe, tmp_path):
+    # images of 500,000 pixels a side: more than a process can address, so that no machine has it
+    absurd = {"image_size": "500000", "patch_size": "500", "dim": "12", "group_dim": "4", "decoder_dim": "12"}
+    model = {f"model__{name}": value for name, value in {**absurd, "decoder_group_dim": "4"}.items()}
+    recipe = make_recipe(batch_size="48", augment__crop="resized", **model)
+    with pytest.raises(TrainingError, match=r"not enough memory for 48 samples.*batch_size 24 with accumulate 2"):
+        pretrain(subset, recipe, tmp_path, device="cpu")
+
+
+def test_a_folder_that_another_process_trains_in_is_left_alone(subset, make_recipe, tmp_path):
+    with (
+        locked(tmp_path / ".lock", doing="x"),
+        pytest.raises(PwcatError, match="another pretraining is at work already"),
+    ):
+        pretrain(subset, make_recipe(), tmp_path, device="cpu")
+
+
+def test_steps_can_be_timed_without_a_run(subset, make_recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trial = time_steps(subset, make_recipe(), steps=4, warmup_steps=2, device="cpu")
+    assert (trial.steps, trial.samples) == (4, 64)
+    assert trial.samples_per_second == pytest.approx(64 / trial.seconds)
+    assert trial.mfu == pytest.approx(trial.samples_per_second * trial.flops_per_sample / trial.peak.flops)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(TrainingError, match="make 9 steps, fewer than the 12 asked for"):
+        time_steps(subset, make_recipe(), steps=10, warmup_steps=2, device="cpu")
 
 
 def test_a_finished_run_is_not_repeated(run, subset, make_recipe):
@@ -146,16 +328,6 @@ def test_clipping_limits_the_step(subset, make_recipe, tmp_path):
     )
     assert clipped.metrics[0]["grad_norm"] == free.metrics[0]["grad_norm"] > 0.01
     assert clipped.metrics[2]["loss"] != free.metrics[2]["loss"]
-
-
-def test_schedule_warms_up_and_falls_along_half_a_cosine():
-    rates = [learning_rate(step, peak=2.0, warmup_steps=10, total_steps=110) for step in range(111)]
-    assert rates[0] == 0
-    assert rates[5] == pytest.approx(1.0)
-    assert rates[10] == pytest.approx(2.0)
-    assert rates[60] == pytest.approx(1.0)
-    assert rates[35] == pytest.approx(1 + math.cos(math.pi / 4))
-    assert rates[110] == pytest.approx(0, abs=1e-12)
 
 
 def test_a_folder_without_a_run_says_so(tmp_path):
