@@ -6,6 +6,7 @@ folder (``model.safetensors``), and the weights that training goes on with are b
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Collection
@@ -14,7 +15,8 @@ from typing import Any, Literal
 
 import torch
 
-from training.models import Model
+from pwcat.errors import TrainingError
+from training.models import Model, config_of
 from training.models import folder as model_folder
 from training.models.folder import CONFIG, WEIGHTS, load_weights, save_model_folder, save_weights
 
@@ -99,8 +101,14 @@ def load_trained(checkpoint: Path, model: Model) -> None:
     """Give a model the weights that training went on with.
 
     Raises:
-        TrainingError: they are those of another model.
+        TrainingError: they are those of another model, such as one with a tower whose origin has changed since.
     """
+    kept, now = (json.loads(text) for text in ((checkpoint / CONFIG).read_text(), json.dumps(config_of(model))))
+    if others := sorted(name for name in now if kept["config"].get(name, now[name]) != now[name]):
+        raise TrainingError(
+            f"checkpoint {checkpoint} is of another model than the recipe's now: {', '.join(others)} differ. Give back what "
+            "the recipe names, or train into another folder"
+        )
     path = checkpoint / TRAINED
     load_weights(model, path if path.is_file() else checkpoint / WEIGHTS)
 
