@@ -6,7 +6,8 @@ from training.recipe import FOLDER, list_train_recipes, load_train_recipe, parse
 
 
 def test_shipped_recipes_load_and_say_how_to_run_them():
-    assert list_train_recipes() == ["satmae-b", "satmae-tiny"]
+    shipped = ["presto", "presto-tiny", "satclip", "satclip-tiny", "satmae-b", "satmae-l", "satmae-tiny"]
+    assert list_train_recipes() == shipped
     for name in list_train_recipes():
         assert load_train_recipe(name).name == name
         head = (FOLDER / f"{name}.yaml").read_text().split("name:")[0]
