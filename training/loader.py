@@ -196,7 +196,7 @@ class Loader:
             progress: told of samples done, and of all, of this rank.
 
         Raises:
-            TrainingError: a band holds no data at all, or collections have different units.
+            TrainingError: collections have different units.
         """
 
         def all_have(here: bool) -> bool:

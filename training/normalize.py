@@ -74,6 +74,18 @@ class Normalization:
         mean, spread = _scaling(self.mean, self.std, chips_BCHW.device)
         return ((chips_BCHW.float() - mean) / spread + 0.5).clamp_(0, 1)
 
+    def require_data(self) -> None:
+        """Make sure that every band has been measured on some data: one that has none cannot be scaled by it.
+
+        Raises:
+            TrainingError: a band held no data at all.
+        """
+        if empty := [band for band, pixels in zip(self.bands, self.num_pixels, strict=True) if pixels == 0]:
+            raise TrainingError(
+                f"bands {', '.join(empty)} hold no data in any chip of this subset: choose other samples, or bands that hold "
+                "some"
+            )
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
@@ -133,18 +145,10 @@ def _unit(cube: Cube, bands: Sequence[str] | None) -> str:
 def summarise(
     counts_CK: np.ndarray, *, bands: Sequence[str], unit: str, num_samples: int, data_hash: str, times: Times = "first"
 ) -> Normalization:
-    """Statistics from the counts of each digital number, (C, 65536); no data (0) is left out.
-
-    Raises:
-        TrainingError: a band holds no data at all.
-    """
+    """Statistics from the counts of each digital number, (C, 65536); no data (0) is left out, and of no data at all 0 comes."""
     counts_CK = counts_CK.copy()
     counts_CK[:, NODATA] = 0
     pixels_C = counts_CK.sum(axis=1)
-    if empty := [band for band, pixels in zip(bands, pixels_C, strict=True) if pixels == 0]:
-        raise TrainingError(
-            f"bands {', '.join(empty)} hold no data in any chip of this subset: choose other samples, or bands that hold some"
-        )
     moments = [_moments(row) for row in counts_CK]
     return Normalization(
         bands=tuple(bands),
@@ -175,7 +179,7 @@ def measure(
         progress: told of samples done, and of all.
 
     Raises:
-        TrainingError: bands are missing, or hold no data at all, or collections have different units.
+        TrainingError: bands are missing, or collections have different units.
     """
     from training.loading.counts import counts_of_source  # compiles its loop: not for those who only apply statistics
 
@@ -245,7 +249,7 @@ def _moments(counts_K: np.ndarray) -> tuple[float, float]:
     n, total, squares = 0, 0, 0
     for level, count in zip(held.tolist(), counts_K[held].tolist(), strict=True):
         n, total, squares = n + count, total + count * level, squares + count * level * level
-    return total / n, math.sqrt((n * squares - total * total) / (n * n))
+    return (total / n, math.sqrt((n * squares - total * total) / (n * n))) if n else (0.0, 0.0)
 
 
 def _percentile(counts_K: np.ndarray, percent: float) -> float:

@@ -185,6 +185,7 @@ class Trainer:
     def start(self, before: Run | None = None) -> None:
         """Measure the data, put the model on the device, and go on from what an earlier part of the run has left."""
         self.model.normalization = Normalization.from_json(before.normalization) if before else self.batches.measure()
+        self.model.require_normalization()
         checkpoint = from_main(latest_checkpoint(self.run_dir) if before and is_main() else None)
         if checkpoint:
             load_trained(checkpoint, self.model)

@@ -389,6 +389,16 @@ def test_the_same_seed_gives_the_same_loss_and_another_seed_another():
     assert one.item() == two.item() != other.item()
 
 
+def test_bfloat16_gives_nearly_the_same_loss():
+    model, batch = small(depth=2), batch_of(count=16, missing=0.05)
+    inputs = prepared(model, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(**inputs)
+        half.backward()
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(model(**inputs).item(), rel=0.01)
+
+
 # What is missing
 
 

@@ -1,6 +1,7 @@
 """Presto on a real cube of pixel series: three dates of a year from two other sources beside Sentinel-2, and no radar."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import rasterio
 import torch
 import yaml
+import zarr
 from rasterio.transform import from_origin
 
 from catalog.subset import load_subset
@@ -135,6 +137,17 @@ def test_its_embeddings_and_losses_are_numbers(series, run):
     assert embeddings.std(axis=0).mean() > 0.01
     losses = measure_losses(run.path, series)
     assert np.isfinite(losses.values).all()
+
+
+def test_a_sensor_without_any_data_is_as_one_that_is_not_there(series, tmp_path):
+    (collection,) = series.collections
+    shutil.copytree(collection.path.parent, tmp_path / "catalog")
+    chips = zarr.open_group(tmp_path / "catalog" / "series" / "cube.zarr")["chips"]
+    chips[:, :, len(OPTICAL) :] = 0
+    blind = load_subset(tmp_path / "catalog" / "series")
+    run = pretrain(blind, tiny(epochs="2"), tmp_path / "run", device="cpu")
+    assert run.normalization["num_pixels"][len(OPTICAL) :] == [0] * 4
+    assert np.isfinite(losses_of(run)).all()
 
 
 def test_released_weights_read_the_cube_as_it_is(series, golden, tmp_path):

@@ -183,13 +183,15 @@ class Model(nn.Module, ABC):
         """Its normalisation.
 
         Raises:
-            TrainingError: it has none.
+            TrainingError: it has none, or needs one and there was no data of a band.
         """
         if self.normalization is None:
             raise TrainingError(
                 "the model has no normalisation, so chips cannot be scaled for it: take a pretrained one, or measure the "
                 "statistics of the data (training.normalize.measure)"
             )
+        if not self.scales_itself:
+            self.normalization.require_data()
         return self.normalization
 
     def share(self, batch: Batch, chance: Chance) -> Tensor:
