@@ -82,12 +82,12 @@ class Subset:
     @cached_property
     def part(self) -> NDArray[np.int32]:
         """Each sample's collection, ``(n,)``, as its place among :attr:`members`; ascending."""
-        return np.asarray(self.rows["part"].to_numpy(), dtype=np.int32)
+        return np.asarray(_numbers(self.rows["part"]), dtype=np.int32)
 
     @cached_property
     def row(self) -> NDArray[np.int64]:
         """Each sample's row among its collection's items, ``(n,)``; ascending within a collection."""
-        return np.asarray(self.rows["row"].to_numpy(), dtype=np.int64)
+        return np.asarray(_numbers(self.rows["row"]), dtype=np.int64)
 
     def parts(self) -> list[tuple[Collection, slice]]:
         """The collections that its samples are of, and which of its rows are of each."""
@@ -162,13 +162,13 @@ class Subset:
             raise CatalogError(
                 f"{column.null_count:,} samples of this subset are in no cube of ours: pixels stay where they are"
             )
-        return np.asarray(column.to_numpy(), dtype=np.int64)
+        return np.asarray(_numbers(column), dtype=np.int64)
 
     @cached_property
     def lonlat(self) -> NDArray[np.float64]:
         """``(n, 2)`` longitude and latitude of the samples' centres, EPSG:4326."""
         centroid = self.columns(["proj:centroid"])["proj:centroid"]
-        return np.column_stack([pc.struct_field(centroid, name).to_numpy() for name in ("lon", "lat")])
+        return np.column_stack([_numbers(pc.struct_field(centroid, name)) for name in ("lon", "lat")])
 
     @cached_property
     def table(self) -> pa.Table:
@@ -384,6 +384,16 @@ class Subset:
         return read_subset(Path(path))
 
 
+def _numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Values of a column of numbers, NaN where missing.
+
+    Arrow's own conversion loads pandas first, which takes longer than to read the column; only nulls need it.
+    """
+    if column.null_count or not column.num_chunks:
+        return np.asarray(column.to_numpy())
+    return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks])
+
+
 def _is_narrow(column: pa.ChunkedArray) -> bool:
     """Whether to take rows of a column that was read, rather than read it again if it is asked for."""
     return pa.types.is_primitive(column.type) or pa.types.is_string(column.type) or pa.types.is_struct(column.type)
@@ -425,7 +435,7 @@ def _fetch(items: Items, names: Sequence[str], rows: NDArray[np.int64], *, besid
         )
     if len(found) != len(rows):
         raise CatalogError(f"{items.place}: the items have changed since they were searched; search again")
-    order = found["file_row_number"].to_numpy()
+    order = _numbers(found["file_row_number"])
     if np.any(order[1:] < order[:-1]):
         found = found.take(pa.array(np.argsort(order, kind="stable")))
     for name, kind in absent.items():

@@ -23,7 +23,7 @@ __all__ = ["Samples"]
 
 
 class Samples:
-    """What is known of N samples; read when the first batch asks for it.
+    """What is known of N samples; read by :meth:`load`, or when the first batch asks for it.
 
     Args:
         subset: the samples.
@@ -53,6 +53,10 @@ class Samples:
             if known is not None:
                 found[rows] = known[self.subset.index[rows], :kept]
         return torch.from_numpy(found)
+
+    def load(self) -> None:
+        """Read it now, in this thread."""
+        _ = self.lonlat, self.times
 
     def batch(self, chips: Tensor, rows: NDArray[np.int64]) -> Batch:
         """The batch of these chips, (B, T, C, H, W) uint16, and their rows of the subset, (B,)."""

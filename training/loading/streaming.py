@@ -42,6 +42,7 @@ def streamed(
         batch_size: of global batches.
         share: number of this rank, and of ranks.
     """
+    samples.load()  # here, not in the threads that decode, of which several would
     transfer = Transfer(device)
     windows = _Windows(source, order, batch_size=batch_size, share=share)
     own = -(-batch_size // share[1])
