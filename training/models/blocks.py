@@ -31,7 +31,8 @@ class Attention(nn.Module):
         """Tokens mixed by attention, (B, L, D); where ``seen_B11L`` is false, a token is looked at by none."""
         batch, length, dim = x_BLD.shape
         qkv_3BHLK = self.qkv(x_BLD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        mixed_BHLK = functional.scaled_dot_product_attention(*qkv_3BHLK.unbind(0), attn_mask=seen_B11L)
+        query, key, value = qkv_3BHLK.unbind(0)
+        mixed_BHLK = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen_B11L)
         return cast(Tensor, self.proj(mixed_BHLK.transpose(1, 2).reshape(batch, length, dim)))
 
 
