@@ -49,7 +49,7 @@ def test_unknown_architecture_names_those_there_are():
 
 
 def test_unknown_recipe_names_those_there_are(tmp_path):
-    with pytest.raises(RecipeError, match="satmae-b, satmae-tiny"):
+    with pytest.raises(RecipeError, match="satclip, satclip-tiny, satmae-b, satmae-l, satmae-tiny"):
         load_train_recipe("satmae-xl")
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(RecipeError, match="must hold a mapping"):
@@ -67,3 +67,41 @@ def test_hash_follows_content_not_layout(tmp_path):
     path.write_text(yaml.safe_dump(document, sort_keys=True))
     assert load_train_recipe(path).hash == load_train_recipe("satmae-tiny").hash
     assert load_train_recipe("satmae-tiny", overrides={"seed": "1"}).hash != load_train_recipe("satmae-tiny").hash
+
+
+def test_the_rate_grows_with_the_batch_or_is_given():
+    def rate(**values):
+        document = {"name": "x", "epochs": 9, "batch_size": 64, "accumulate": 8, "optimizer": values}
+        return parse_train_recipe(document).lr
+
+    assert rate() == pytest.approx(2e-4)
+    assert rate(base_lr=1e-3) == pytest.approx(2e-3)
+    assert rate(lr=1e-3) == 1e-3
+    assert rate(lr=1e-3, base_lr=None) == 1e-3
+    with pytest.raises(RecipeError, match="optimizer: base_lr and lr are two ways to say one thing"):
+        rate(lr=1e-3, base_lr=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("checkpoint.keep", "0", "greater than 0"),
+        ("checkpoint.keep", "some", "should be 'all'"),
+        ("checkpoint.every_steps", "0", "greater than 0"),
+        ("checkpoint.milestones", "[0]", "greater than 0"),
+        ("checkpoint_every_epochs", "3", "Extra inputs are not permitted"),
+        ("optimizer.ema_decay", "1", "less than 1"),
+        ("optimizer.schedule", "line", "'cosine' or 'constant'"),
+    ],
+)
+def test_faults_of_the_loop_are_told(key, value, said):
+    with pytest.raises(RecipeError, match=f"{key}.*{said}"):
+        load_train_recipe("satmae-tiny", overrides={key: value})
+
+
+def test_where_data_lie_and_what_is_kept_has_no_bearing_on_the_hash():
+    plain = load_train_recipe("satmae-tiny").hash
+    overrides = {"checkpoint.keep": "all", "memory_budget_mb": "1", "placement": "stream", "title": "x"}
+    assert load_train_recipe("satmae-tiny", overrides=overrides).hash == plain
+    for key, value in {"compile": "true", "optimizer.ema_decay": "0.9", "window_chips": "9"}.items():
+        assert load_train_recipe("satmae-tiny", overrides={key: value}).hash != plain
