@@ -36,7 +36,7 @@ from training.models.presto_channels import (
     DYNAMIC_WORLD,
     GROUND,
     GROUND_GROUP,
-    GROUPS,
+    GROUND_ROW,
     NUM_CLASSES,
     STEP_CHANNELS,
     STEP_GROUPS,
@@ -358,7 +358,7 @@ class Encoder(nn.Module):
         )
         self.norm = nn.LayerNorm(c.dim, eps=LAYER_NORM_EPS)
         self.month_embed = _table(month_code(c.code_dim))
-        self.channel_embed = nn.Embedding(len(GROUPS), c.code_dim)
+        self.channel_embed = nn.Embedding(NUM_STEP_GROUPS + 1, c.code_dim)
 
     def forward(self, series: Series) -> Tensor:
         """Embeddings, (B, D)."""
@@ -456,11 +456,10 @@ def _table(code: np.ndarray) -> nn.Embedding:
     return table
 
 
-def _coded(values_BTGD: Tensor, ground_BD: Tensor, month_BTm: Tensor, groups_Gc: Tensor, places_1Np: Tensor) -> Tensor:
+def _coded(values_BTGD: Tensor, ground_BD: Tensor, month_BTm: Tensor, groups_Nc: Tensor, places_1Np: Tensor) -> Tensor:
     """Tokens (B, L, D) with the codes of month, group and position; the ground has that of its group alone."""
     batch, steps, groups, _ = values_BTGD.shape
-    order = [GROUPS.index(name) for name in (*STEP_GROUPS, DYNAMIC_WORLD)]
-    group_Gc = torch.stack([groups_Gc[row] for row in order])
+    group_Gc = torch.cat([groups_Nc[:GROUND_ROW], groups_Nc[GROUND_ROW + 1 :]])
     code_BTGD = torch.cat(
         [
             month_BTm.unsqueeze(2).expand(-1, -1, groups, -1),
@@ -469,7 +468,7 @@ def _coded(values_BTGD: Tensor, ground_BD: Tensor, month_BTm: Tensor, groups_Gc:
         ],
         dim=3,
     )
-    code_D = functional.pad(groups_Gc[GROUPS.index(GROUND_GROUP)], (month_BTm.shape[2], places_1Np.shape[2]))
+    code_D = functional.pad(groups_Nc[GROUND_ROW], (month_BTm.shape[2], places_1Np.shape[2]))
     return torch.cat([(values_BTGD + code_BTGD).flatten(1, 2), (ground_BD + code_D).unsqueeze(1)], dim=1)
 
 

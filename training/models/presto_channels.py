@@ -18,7 +18,7 @@ __all__ = [
     "DYNAMIC_WORLD",
     "GROUND",
     "GROUND_GROUP",
-    "GROUPS",
+    "GROUND_ROW",
     "NUM_CLASSES",
     "STEP_CHANNELS",
     "STEP_GROUPS",
@@ -97,10 +97,8 @@ STEP_GROUPS: Mapping[str, tuple[str, ...]] = {
     "NDVI": ("NDVI",),
 }
 GROUND_GROUP = "SRTM"
-# Rows of the table of channel codes.
-GROUPS: tuple[str, ...] = (
-    "S1", "S2_RGB", "S2_Red_Edge", "S2_NIR_10m", "S2_NIR_20m", "S2_SWIR", "ERA5", "SRTM", "NDVI", DYNAMIC_WORLD,
-)  # fmt: skip
+# Its row in the table of channel codes; before and behind it come the other groups, in the order above, Dynamic World the last.
+GROUND_ROW = 7
 
 
 def scalings(bands: Bands) -> dict[str, Affine]:

@@ -116,16 +116,15 @@ def read_series(batch: Batch, *, steps: int, pixel_B: Tensor | None = None, star
         raise TrainingError("Presto reads chips of all dates, but this batch holds features of a frozen image tower")
     scaling = scalings(batch.bands)
     numbers_BSK = _pixels(batch.chips, pixel_B)
-    numbers = {name: numbers_BSK[..., k] for k, name in enumerate(batch.bands.names)}
     place_BS, first_B = _places(batch.times, steps=steps, start_BS=start_BS)
+    by_month, of_all = _mean_by_month(numbers_BSK, place_BS, steps), _mean_of_all(numbers_BSK)
     channels, there = {}, {}
     for name, (factor, summand) in scaling.items():
-        mean, there[name] = (
-            _mean_of_all(numbers[name]) if name in GROUND else _mean_by_month(numbers[name], place_BS, steps)
-        )
+        k = batch.bands.names.index(name)
+        mean, there[name] = (part[..., k] for part in (of_all if name in GROUND else by_month))
         channels[name] = torch.where(there[name], mean * factor + summand, 0.0)
     _add_ndvi(channels, there)
-    world_BT = _land_cover(batch, numbers, place_BS, steps)
+    world_BT = _land_cover(batch, numbers_BSK, place_BS, steps)
     empty_BT, empty_B = first_B.new_zeros(len(batch), steps), first_B.new_zeros(len(batch))
     ground_there_B2 = torch.stack([there.get(name, empty_B.bool()) for name in GROUND], dim=1)
     there_BTC = torch.stack([there.get(name, empty_BT.bool()) for name in STEP_CHANNELS], dim=2)
@@ -208,22 +207,22 @@ def _draw_start(after_BS: Tensor, known_BS: Tensor, latest_B: Tensor, noise_BS: 
     return starts.gather(1, drawn_B[:, None]).squeeze(1)
 
 
-def _mean_by_month(numbers_BS: Tensor, place_BS: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Means of each month's digital numbers that are data (B, T) float32, and where there are any (B, T).
+def _mean_by_month(numbers_BSK: Tensor, place_BS: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Means of each month's digital numbers that are data (B, T, K) float32, and where there are any (B, T, K).
 
     Whole numbers are added, so that the order in which a GPU adds them changes nothing.
     """
-    has_BS = (numbers_BS != 0).int()
-    empty = numbers_BS.new_zeros(len(numbers_BS), steps + 1)
-    sum_BT = empty.scatter_add(1, place_BS, numbers_BS)[:, :steps]
-    count_BT = empty.scatter_add(1, place_BS, has_BS)[:, :steps]
-    return sum_BT / count_BT.clamp(min=1), count_BT > 0
+    place_BSK = place_BS.unsqueeze(2).expand_as(numbers_BSK)
+    empty = numbers_BSK.new_zeros(len(numbers_BSK), steps + 1, numbers_BSK.shape[2])
+    sum_BTK = empty.scatter_add(1, place_BSK, numbers_BSK)[:, :steps]
+    count_BTK = empty.scatter_add(1, place_BSK, (numbers_BSK != 0).int())[:, :steps]
+    return sum_BTK / count_BTK.clamp(min=1), count_BTK > 0
 
 
-def _mean_of_all(numbers_BS: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over all dates with data (B,) float32, and where there are any (B,)."""
-    count_B = (numbers_BS != 0).sum(dim=1)
-    return numbers_BS.sum(dim=1) / count_B.clamp(min=1), count_B > 0
+def _mean_of_all(numbers_BSK: Tensor) -> tuple[Tensor, Tensor]:
+    """Means over all dates with data (B, K) float32, and where there are any (B, K)."""
+    count_BK = (numbers_BSK != 0).sum(dim=1)
+    return numbers_BSK.sum(dim=1) / count_BK.clamp(min=1), count_BK > 0
 
 
 def _add_ndvi(channels: dict[str, Tensor], there: dict[str, Tensor]) -> None:
@@ -237,13 +236,13 @@ def _add_ndvi(channels: dict[str, Tensor], there: dict[str, Tensor]) -> None:
     channels["NDVI"] = torch.where(there["NDVI"] & (total_BT > 0), ratio_BT, 0.0)
 
 
-def _land_cover(batch: Batch, numbers: dict[str, Tensor], place_BS: Tensor, steps: int) -> Tensor:
+def _land_cover(batch: Batch, numbers_BSK: Tensor, place_BS: Tensor, steps: int) -> Tensor:
     """Class of each month's earliest date that has one, (B, T) int64; 9 where none has."""
     latest = place_BS.new_full((len(place_BS), steps + 1), FAR)
-    if DYNAMIC_WORLD not in numbers:
+    if DYNAMIC_WORLD not in batch.bands.names:
         return torch.full_like(latest[:, :steps], NUM_CLASSES)
     k = batch.bands.names.index(DYNAMIC_WORLD)
-    number_BS = numbers[DYNAMIC_WORLD]
+    number_BS = numbers_BSK[..., k]
     class_BS = (number_BS * batch.bands.scale[k] + batch.bands.offset[k]).round().long()
     has_BS = (number_BS != 0) & (class_BS >= 0) & (class_BS < NUM_CLASSES) & (place_BS < steps)
     # the time and, in its last four bits, the class: the least of a month is the earliest
