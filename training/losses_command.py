@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pwcat.progress import show_counts
-from training.losses import BATCH_SIZE, REPEATS, Losses, column_name, measure_losses
+from training.losses import BATCH_SIZE, REPEATS, Losses, Summary, column_name, measure_losses
 
 __all__ = ["losses"]
 
@@ -77,6 +77,10 @@ def losses(
         click.echo(f"Column {name} of {', '.join(path.parent.parent.name for path in files)}")
 
 
+def _percentiles(told: Summary) -> list[tuple[str, str]]:
+    return [(str(percent), f"{value:.4g}") for percent, value in told.percentiles.items()]
+
+
 def _show(found: Losses, *, highest: int) -> None:
     told = found.summary(highest=highest)
     console = Console()
@@ -84,8 +88,8 @@ def _show(found: Losses, *, highest: int) -> None:
     console.print(
         f"{found.meaning}: {told.mean:.4g} ± {told.sd:.2g} over {told.samples:,} samples{without}", highlight=False
     )
-    parts = [f"{percent} %: {value:.4g}" for percent, value in told.percentiles.items()]
-    console.print(f"Percentiles: {'   '.join(parts)}", highlight=False)
+    percents, values = (", ".join(parts) for parts in zip(*_percentiles(told), strict=True))
+    console.print(f"Percentiles {percents}:\n  {values}", highlight=False, soft_wrap=True)
     if told.highest:
         table = Table(box=SIMPLE_HEAD, title="Highest", title_justify="left", padding=(0, 1, 0, 0))
         for heading in ("Loss", "Sample", "Collection"):

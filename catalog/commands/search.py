@@ -79,8 +79,9 @@ def show_samples(found: Subset, *, more: Sequence[str] = (), most: int = 12) -> 
     for name in ("Sample", "Date"):
         table.add_column(name, no_wrap=True)
     table.add_column("Biome", no_wrap=True)
-    table.add_column("Land cover", no_wrap=True)
-    table.add_column("Nats", justify="right", no_wrap=True)
+    if not more:  # a row fits into 80 signs
+        table.add_column("Land cover", no_wrap=True)
+        table.add_column("Nats", justify="right", no_wrap=True)
     for name in more:
         table.add_column(name, justify="right", no_wrap=True)
     for row in samples_of(found.only(np.arange(min(most, len(found)))), more=more):
@@ -89,9 +90,7 @@ def show_samples(found: Subset, *, more: Sequence[str] = (), most: int = 12) -> 
             shown_place(row["id"], ID_WIDTH),
             (row["datetime"] or "")[:10],
             shown_place(row["biome"], BIOME_WIDTH),
-            shown_place(row["landcover"], 18),
-            entropy,
-            *(_shown(row[name]) for name in more),
+            *((_shown(row[name]) for name in more) if more else (shown_place(row["landcover"], 18), entropy)),
         )
     console = Console()
     console.print(table)

@@ -154,7 +154,7 @@ def test_the_command_shows_a_summary_and_writes_a_file_instead(run, root, tmp_pa
     result = CliRunner().invoke(cli, ["losses", str(run.path), str(root / "europe"), *options])
     assert result.exit_code == 0, result.output
     assert "over 32 samples" in result.output
-    assert "50 %: " in result.output
+    assert "Percentiles 1, 5, 25, 50, 75, 95, 99:" in result.output
     assert f"pwcat catalog columns CATALOG --add {file}" in "".join(result.output.split("\n")).replace("  ", " ")
     assert not list(root.glob("*/columns"))
     assert CliRunner().invoke(cli, ["catalog", "columns", str(root), "--add", str(file)]).exit_code == 0
