@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pwcat.errors import TrainingError
-from training.checkpoint import latest_checkpoint, load_model_folder
+from training.checkpoint import latest_checkpoint, load_model_folder, load_state, prune_checkpoints, save_checkpoint
 from training.loader import read_chips
 from training.models.folder import save_model_folder, weights_hash
 
@@ -68,6 +68,24 @@ def test_half_written_checkpoints_are_not_seen(run):
         assert run.checkpoint.name == "step-00000009"
     finally:
         part.rmdir()
+
+
+def test_earlier_checkpoints_go_and_half_removed_ones_are_not_seen(run, tmp_path):
+    model = run.load_model()
+    for step in (1, 2, 3, 4):
+        save_checkpoint(tmp_path, model=model, state={"step": step}, step=step)
+    (tmp_path / "checkpoints" / "step-00000009.part").mkdir()
+    prune_checkpoints(tmp_path, keep=2, always=[1])
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [f"step-0000000{n}" for n in (1, 3, 4)]
+    prune_checkpoints(tmp_path, keep="all")
+    assert load_state(latest_checkpoint(tmp_path)) == {"step": 4}
+
+
+def test_a_checkpoint_of_this_step_is_not_written_again(run, tmp_path):
+    written = save_checkpoint(tmp_path, model=run.load_model(), state={"step": 1}, step=1)
+    before = (written / "state.pt").stat().st_mtime_ns
+    assert save_checkpoint(tmp_path, model=run.load_model(), state={"step": 1}, step=1) == written
+    assert (written / "state.pt").stat().st_mtime_ns == before
 
 
 def test_unknown_architecture_is_refused(run, tmp_path):

@@ -49,6 +49,17 @@ def test_pretrain_says_that_nothing_was_repeated(trained):
     assert "nothing was repeated" in invoke(pretrain, *args).stdout
 
 
+def test_pretrain_stops_where_it_is_told_to_and_goes_on(trained, tmp_path):
+    args = [arg if arg != trained[2] else tmp_path for arg in trained[0]]
+    part = invoke(pretrain, *args, "--stop-after-steps", "1", "--tensorboard")
+    assert f"{tmp_path}: 1 of 4 steps; the same command goes on from there." in part.stdout
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    values = json.loads(invoke(pretrain, *args, "--max-minutes", "30", "--json").stdout)
+    assert (values["finished"], values["steps"], values["world_size"]) == (True, 4, 1)
+    with pytest.raises(TrainingError, match="another recipe: train into another folder"):
+        invoke(pretrain, *args, "--compile")
+
+
 def test_evaluate_prints_a_table_and_json(trained, tiny_catalog, everything):
     _, _, out = trained
     rarest = min(Counter(everything.column("div:landcover").tolist()).values())

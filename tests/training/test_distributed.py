@@ -14,11 +14,17 @@ import pwcat
 from training.checkpoint import load_model_folder
 from training.looping.distributed import gather_with_grad, global_sum, own_rows, rank, world_size
 from training.pretrain import pretrain
+from training.recipe import load_train_recipe
 from training.run import load_run
 
 ROOT = Path(pwcat.__file__).parents[1]
 # float32 sums in another order: of samples within a rank first, then of ranks
 TOLERANCE = 2e-6
+
+SHORT = {"epochs": "2", "optimizer.warmup_epochs": "0.5", "batch_size": "9"}
+TOWER = {
+    f"model.tower.config.{key}": value for key, value in (("image_size", "32"), ("dim", "48"), ("group_dim", "16"))
+}
 
 TOGETHER = """
 import json, sys
@@ -106,6 +112,8 @@ def test_two_processes_train_as_one_and_gather_with_gradient(subset, tiny_catalo
         "whole batches": make_recipe(epochs="2"),
         "an odd last batch": make_recipe(epochs="2", batch_size="9"),  # 5 of 9, and one of 3
         "accumulated": make_recipe(epochs="2", batch_size="10", accumulate="2", optimizer__ema_decay="0.9"),
+        "series of pixels": load_train_recipe("presto-tiny", overrides=SHORT),
+        "places against images": load_train_recipe("satclip-tiny", overrides={**SHORT, **TOWER}),
         "clipped": make_recipe(epochs="2", augment__crop="resized", optimizer__clip_norm="0.1"),
     }
     documents = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -133,5 +134,7 @@ def _wrap(model: Model, device: torch.device) -> Model | DistributedDataParallel
     if world_size() == 1:
         return model
     options: dict[str, Any] = {SYNC_BUFFERS: False}  # codes are fixed, and the same everywhere
+    # of gradients whose axes of length one have other strides, which costs nothing
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     devices = [device] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, **options)
