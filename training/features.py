@@ -111,9 +111,16 @@ class FeatureLoader:
         """Global batches an epoch."""
         return self._chips.num_batches
 
-    def measure(self, *, add: Callable[[Tensor], Tensor] = lambda counts: counts) -> Normalization:
+    @property
+    def decoded_bytes(self) -> int:
+        """What all chips take, decoded."""
+        return self._chips.decoded_bytes
+
+    def measure(
+        self, *, add: Callable[[Tensor], Tensor] = lambda counts: counts, keep_in: Path | None = None
+    ) -> Normalization:
         """Statistics of the chips; see :meth:`Loader.measure`."""
-        return self._chips.measure(add=add)
+        return self._chips.measure(add=add, keep_in=keep_in)
 
     def fill(self, progress: Progress = lambda done, total: None) -> None:
         """Compute the features that are missing, or find them; else the first epoch does so."""

@@ -164,6 +164,11 @@ class Loader:
         whole, rest = divmod(len(self.subset), self.batch_size)
         return whole + (rest >= self.world_size)
 
+    @property
+    def decoded_bytes(self) -> int:
+        """What all chips take, decoded."""
+        return len(self.subset) * chip_bytes(self._source)
+
     def order(self, epoch: int) -> Epoch:
         """Which sample comes when in an epoch, on all ranks together."""
         return Epoch(self._shards, seed=self.seed, number=epoch, window_chips=self.window_chips)

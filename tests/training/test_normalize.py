@@ -216,9 +216,9 @@ def test_nothing_is_kept_where_nothing_can_be_written(own, tmp_path, caplog):
     assert "cannot be written" in caplog.text
 
 
-def test_statistics_are_kept_in_the_users_cache(own, tmp_path, monkeypatch):
+def test_statistics_of_large_data_are_kept_in_the_users_cache(own, tmp_path, monkeypatch):
     monkeypatch.setenv("PWCAT_CACHE", str(tmp_path / "cache"))
-    assert statistics_folder() == tmp_path / "cache" / "statistics"
-    assert kept_path(statistics_folder(), own, bands=BANDS, times="first") != kept_path(
-        statistics_folder(), own, bands=BANDS, times="all"
-    )
+    folder = statistics_folder(10**10)
+    assert folder == tmp_path / "cache" / "statistics"
+    assert statistics_folder(10**6) is None
+    assert kept_path(folder, own, bands=BANDS, times="first") != kept_path(folder, own, bands=BANDS, times="all")

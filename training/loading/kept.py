@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["kept_path", "statistics_folder"]
 
+WORTH_KEEPING = 10**9  # decoded bytes: less is measured again in a second
 VERSION = 1  # to be raised when what is kept, or how it is computed, changes
 
 
-def statistics_folder() -> Path:
-    """Where statistics are kept: in the user's cache of pwcat."""
-    return cache_folder() / "statistics"
+def statistics_folder(decoded_bytes: int) -> Path | None:
+    """Where statistics of chips of so many bytes are kept: in the user's cache of pwcat; ``None`` where they are few."""
+    return cache_folder() / "statistics" if decoded_bytes >= WORTH_KEEPING else None
 
 
 def kept_path(folder: Path, subset: Subset, *, bands: Sequence[str], times: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,15 +37,27 @@ class Samples:
     def __init__(self, subset: Subset, *, bands: Sequence[str], times: Times) -> None:
         self.subset, self.bands = subset, Bands.of(subset, bands)
         self._times = times
+        self._known: tuple[Tensor, Tensor] | None = None
+        self._lock = threading.Lock()
 
-    @cached_property
+    @property
     def lonlat(self) -> Tensor:
         """(N, 2) float64 degrees, EPSG:4326."""
-        return torch.from_numpy(np.ascontiguousarray(self.subset.lonlat))
+        return self.load()[0]
 
-    @cached_property
+    @property
     def times(self) -> Tensor:
         """(N, T) int64 seconds since 1970-01-01 UTC, ``UNKNOWN_TIME`` where the cube does not tell."""
+        return self.load()[1]
+
+    def load(self) -> tuple[Tensor, Tensor]:
+        """Where and when all of them are; read once, however many threads ask."""
+        with self._lock:
+            if self._known is None:
+                self._known = torch.from_numpy(np.ascontiguousarray(self.subset.lonlat)), self._read_times()
+            return self._known
+
+    def _read_times(self) -> Tensor:
         kept = 1 if self._times == "first" else self.subset.chip_shape[0]
         found = np.full((len(self.subset), kept), UNKNOWN_TIME, dtype=np.int64)
         for collection, rows in self.subset.parts():
@@ -53,10 +65,6 @@ class Samples:
             if known is not None:
                 found[rows] = known[self.subset.index[rows], :kept]
         return torch.from_numpy(found)
-
-    def load(self) -> None:
-        """Read it now, in this thread."""
-        _ = self.lonlat, self.times
 
     def batch(self, chips: Tensor, rows: NDArray[np.int64]) -> Batch:
         """The batch of these chips, (B, T, C, H, W) uint16, and their rows of the subset, (B,)."""

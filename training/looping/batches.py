@@ -14,6 +14,7 @@ from training.batch import Batch
 from training.chance import Chance
 from training.features import FEATURES, FeatureLoader
 from training.loader import Loader
+from training.loading.kept import statistics_folder
 from training.looping.distributed import global_sum, own_rows, rank, world_size
 from training.looping.engine import Share
 from training.models import Model
@@ -73,9 +74,8 @@ class Batches:
             )
 
     def get_ready(self) -> None:
-        """Compute what is computed once, before the first step: features of an image tower."""
-        if isinstance(self._loader, FeatureLoader):
-            self._loader.fill()
+        """Do what is done once, before the first step: chips that are held are read, features of a tower computed."""
+        self._loader.fill()
 
     @property
     def waited(self) -> float:
@@ -98,8 +98,8 @@ class Batches:
         return -(-self._loader.num_batches // self._recipe.accumulate)
 
     def measure(self) -> Normalization:
-        """The statistics of the data."""
-        return self._loader.measure(add=global_sum)
+        """The statistics of the data; of large ones, an earlier run's on the very same files."""
+        return self._loader.measure(add=global_sum, keep_in=statistics_folder(self._loader.decoded_bytes))
 
     def steps(self, start: int, last: int) -> Generator[tuple[int, list[Share]]]:
         """Epoch and this rank's batches of each step after ``start``, until ``last`` are done."""
