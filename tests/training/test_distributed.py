@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -80,12 +81,21 @@ except RankEndedError:
 """
 
 
+@contextmanager
 def torchrun(*args, log: Path, ranks=2):
-    """Start processes that train together; what they say goes to a file."""
+    """Processes that train together; what they say goes to a file."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with log.open("w") as file:
-        return subprocess.Popen([*command, *map(str, args)], stdout=file, stderr=file, env=environment, cwd=log.parent)
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            [*command, *map(str, args)], stdout=file, stderr=file, env=environment, cwd=log.parent
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()  # torchrun ends its processes
 
 
 def script(folder, text):
@@ -119,9 +129,11 @@ def test_two_processes_train_as_one_and_gather_with_gradient(subset, tiny_catalo
     documents = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}
     (tmp_path / "recipes.json").write_text(json.dumps(documents))
     arguments = [script(tmp_path, TOGETHER), tiny_catalog / "everywhere", tmp_path / "recipes.json", tmp_path / "two"]
-    process = torchrun(*arguments, log=tmp_path / "log")
-    alone = {name: pretrain(subset, recipe, tmp_path / "one" / name, device="cpu") for name, recipe in recipes.items()}
-    assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()
+    with torchrun(*arguments, log=tmp_path / "log") as process:
+        alone = {
+            name: pretrain(subset, recipe, tmp_path / "one" / name, device="cpu") for name, recipe in recipes.items()
+        }
+        assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()
     for name, one in alone.items():
         two = load_run(tmp_path / "two" / name)
         assert (two.finished, two.world_size, two.steps) == (True, 2, one.steps)
@@ -135,8 +147,8 @@ def test_two_processes_train_as_one_and_gather_with_gradient(subset, tiny_catalo
 
 
 def test_a_rank_that_fails_ends_all_with_its_line(tmp_path):
-    process = torchrun(script(tmp_path, FAIL), log=tmp_path / "log")
-    assert process.wait(timeout=120) == 1
+    with torchrun(script(tmp_path, FAIL), log=tmp_path / "log") as process:
+        assert process.wait(timeout=120) == 1
     said = (tmp_path / "log").read_text()
     assert said.count("said by 1: the second rank fails alone") == 1
     assert "said by 0" not in said
@@ -147,14 +159,14 @@ def test_the_command_stops_with_a_checkpoint_and_goes_on_alone(subset, tiny_cata
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.model_dump(mode="json")))
     command = ["-m", "pwcat", "pretrain", tiny_catalog / "everywhere", "--device", "cpu"]
     out = tmp_path / "run"
-    process = torchrun(*command, "--recipe", tmp_path / "recipe.yaml", "--out", out, log=tmp_path / "log")
-    deadline = time.monotonic() + 120
-    while not ((out / "metrics.jsonl").is_file() and len((out / "metrics.jsonl").read_text().splitlines()) > 4):
-        assert process.poll() is None, (tmp_path / "log").read_text()
-        assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=120)
+    with torchrun(*command, "--recipe", tmp_path / "recipe.yaml", "--out", out, log=tmp_path / "log") as process:
+        deadline = time.monotonic() + 120
+        while not ((out / "metrics.jsonl").is_file() and len((out / "metrics.jsonl").read_text().splitlines()) > 4):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=120)
     said = (tmp_path / "log").read_text()
     assert said.count("pwcat: interrupted; nothing half-written is left") == 1, said
     run = load_run(out)
