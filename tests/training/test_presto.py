@@ -515,6 +515,19 @@ def test_it_takes_the_bands_that_the_data_have():
     assert most_tokens(GROUND, steps=12) == 1
 
 
+def test_bands_that_a_model_may_not_read_are_as_if_not_there():
+    model, batch = small(bands=OPTICAL).eval(), batch_of()
+    optical = replace(batch, chips=batch.chips[:, :, 2:12], bands=meaning(OPTICAL))
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode(batch), model.encode(optical), rtol=0, atol=0)
+    torch.testing.assert_close(model(**prepared(model, batch)), model(**prepared(model, optical)), rtol=0, atol=0)
+
+
+def test_a_series_of_which_nothing_can_be_hidden_is_refused():
+    with pytest.raises(TrainingError, match=r"series of 1 months of VV, VH have 1 token, of which none can be hidden"):
+        prepared(small(months=1), batch_of(bands=("VV", "VH")))
+
+
 @given(st.lists(st.integers(-(10**11), 10**11), min_size=1, max_size=20))
 def test_months_are_those_of_the_calendar(times):
     months = calendar_months(torch.tensor(times))

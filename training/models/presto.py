@@ -192,14 +192,13 @@ class Presto(Model):
         series = read_series(
             batch,
             steps=c.months,
+            bands=self.bands,
             pixel_B=None if central else noise_BN[:, 0],
             start_BS=noise_BN[:, 1 : dates + 2],
         )
         noise = MaskNoise.of(noise_BN[:, dates + 2 :], steps=c.months, groups=NUM_STEP_GROUPS)
         hidden_BL = draw_hidden(series.there_BL, noise, ratio=c.mask_ratio, strategies=c.strategies)
-        keep_BV, seen_BV = _visible(
-            series.there_BL & ~hidden_BL, self.num_visible(most_tokens(batch.bands.names, steps=c.months))
-        )
+        keep_BV, seen_BV = _visible(series.there_BL & ~hidden_BL, self._most_visible(batch))
         inputs = {**series.tensors(), "hidden_BL": hidden_BL, "keep_BV": keep_BV, "seen_BV": seen_BV}
         inputs.pop("there_BL")
         return {**inputs, "weights_2": self._loss_weights(hidden_BL, chance.world_size)}
@@ -231,7 +230,7 @@ class Presto(Model):
         in any group of bands is told by its place alone.
         """
         self._require_dates(batch)
-        return self.encode_series(read_series(batch, steps=self.config.months))
+        return self.encode_series(read_series(batch, steps=self.config.months, bands=self.bands))
 
     def encode_series(self, series: Series) -> Tensor:
         """Embeddings (B, D) float32 of series of 1 to 24 months; see :meth:`encode`."""
@@ -312,6 +311,17 @@ class Presto(Model):
                 "Presto reads months, and no sample of this batch has a date whose time is known: give data with dates"
             )
         self._dates_seen = True
+
+    def _most_visible(self, batch: Batch) -> int:
+        """Visible tokens of a sample that has data in all bands of the batch, the place's not counted."""
+        bands = tuple(band for band in batch.bands.names if band in self.bands)
+        tokens = most_tokens(bands, steps=self.config.months)
+        if not num_hidden(tokens, self.config.mask_ratio):
+            raise TrainingError(
+                f"series of {self.config.months} months of {', '.join(bands)} have {tokens} token, of which none can be hidden "
+                "to be learnt: take more months (model.months) or more bands"
+            )
+        return self.num_visible(tokens)
 
     def _loss_weights(self, hidden_BL: Tensor, world_size: int) -> Tensor:
         """What sums of squares and of cross-entropies of this rank are multiplied with, (2,)."""

@@ -6,7 +6,7 @@ divisors and the order of the channels are those of its released code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pwcat.errors import TrainingError
@@ -101,13 +101,13 @@ GROUND_GROUP = "SRTM"
 GROUND_ROW = 7
 
 
-def scalings(bands: Bands) -> dict[str, Affine]:
-    """How the digital numbers of each band that is a channel become it: factor and summand.
+def scalings(bands: Bands, *, only: Sequence[str] = BANDS) -> dict[str, Affine]:
+    """How the digital numbers of each of these bands that is a channel become it: factor and summand.
 
     Raises:
         TrainingError: a band comes in a unit that cannot be converted; every such band is told.
     """
-    known = {channel.band: channel for channel in CHANNELS}
+    known = {channel.band: channel for channel in CHANNELS if channel.band in only}
     told = {
         name: (scale, offset, unit)
         for name, scale, offset, unit in zip(bands.names, bands.scale, bands.offset, bands.unit, strict=True)

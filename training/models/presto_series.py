@@ -13,6 +13,7 @@ month (Dynamic World the last), L = T * G + 1 tokens (the ground the last), H W 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME, Batch
 from training.models.presto_channels import (
+    BANDS,
     CHANNELS,
     DYNAMIC_WORLD,
     GROUND,
@@ -100,12 +102,20 @@ class Series:
         )
 
 
-def read_series(batch: Batch, *, steps: int, pixel_B: Tensor | None = None, start_BS: Tensor | None = None) -> Series:
+def read_series(
+    batch: Batch,
+    *,
+    steps: int,
+    bands: Sequence[str] = BANDS,
+    pixel_B: Tensor | None = None,
+    start_BS: Tensor | None = None,
+) -> Series:
     """The series of a batch's samples.
 
     Args:
         batch: samples with chips of all their dates.
         steps: months of a series, T.
+        bands: those that are read; others of the batch are as if they were not there.
         pixel_B: (B,) numbers of [0, 1) that choose each sample's pixel; the centre where ``None``.
         start_BS: (B, S + 1) numbers of [0, 1) that choose the month it begins with; that of the first date where ``None``.
 
@@ -114,7 +124,7 @@ def read_series(batch: Batch, *, steps: int, pixel_B: Tensor | None = None, star
     """
     if batch.chips is None:
         raise TrainingError("Presto reads chips of all dates, but this batch holds features of a frozen image tower")
-    scaling = scalings(batch.bands)
+    scaling = scalings(batch.bands, only=bands)
     numbers_BSK = _pixels(batch.chips, pixel_B)
     place_BS, first_B = _places(batch.times, steps=steps, start_BS=start_BS)
     by_month, of_all = _mean_by_month(numbers_BSK, place_BS, steps), _mean_of_all(numbers_BSK)
@@ -124,7 +134,7 @@ def read_series(batch: Batch, *, steps: int, pixel_B: Tensor | None = None, star
         mean, there[name] = (part[..., k] for part in (of_all if name in GROUND else by_month))
         channels[name] = torch.where(there[name], mean * factor + summand, 0.0)
     _add_ndvi(channels, there)
-    world_BT = _land_cover(batch, numbers_BSK, place_BS, steps)
+    world_BT = _land_cover(batch, numbers_BSK if DYNAMIC_WORLD in bands else None, place_BS, steps)
     empty_BT, empty_B = first_B.new_zeros(len(batch), steps), first_B.new_zeros(len(batch))
     ground_there_B2 = torch.stack([there.get(name, empty_B.bool()) for name in GROUND], dim=1)
     there_BTC = torch.stack([there.get(name, empty_BT.bool()) for name in STEP_CHANNELS], dim=2)
@@ -236,10 +246,10 @@ def _add_ndvi(channels: dict[str, Tensor], there: dict[str, Tensor]) -> None:
     channels["NDVI"] = torch.where(there["NDVI"] & (total_BT > 0), ratio_BT, 0.0)
 
 
-def _land_cover(batch: Batch, numbers_BSK: Tensor, place_BS: Tensor, steps: int) -> Tensor:
-    """Class of each month's earliest date that has one, (B, T) int64; 9 where none has."""
+def _land_cover(batch: Batch, numbers_BSK: Tensor | None, place_BS: Tensor, steps: int) -> Tensor:
+    """Class of each month's earliest date that has one, (B, T) int64; 9 where none has, and where nothing is to be read."""
     latest = place_BS.new_full((len(place_BS), steps + 1), FAR)
-    if DYNAMIC_WORLD not in batch.bands.names:
+    if numbers_BSK is None or DYNAMIC_WORLD not in batch.bands.names:
         return torch.full_like(latest[:, :steps], NUM_CLASSES)
     k = batch.bands.names.index(DYNAMIC_WORLD)
     number_BS = numbers_BSK[..., k]
