@@ -185,6 +185,7 @@ def measure_losses(
         "weights_hash": weights_hash(model),
         "repeats": repeats,
         "seed": seed,
+        "device": str(device or pick_device()),  # bfloat16 on CUDA, float32 elsewhere
         **({"batch_size": batch_size} if model.compares_samples else {}),
         **_trained(folder),
         "versions": software_versions(),
@@ -221,8 +222,8 @@ def sample_losses(
 ) -> NDArray[np.float32]:
     """The pretraining loss of each sample, (N,) float32, mean over ``repeats`` masks; NaN where none gives it any.
 
-    Nothing is augmented: images are cut to their middle. The model is left on ``device``, in eval mode. See
-    :func:`measure_losses` for the arguments.
+    Nothing is augmented: images are cut to their middle. On CUDA it computes in bfloat16, as training does there. The model is
+    left on ``device``, in eval mode. See :func:`measure_losses` for the arguments.
 
     Raises:
         TrainingError: the data do not fit the model, or there are none.
@@ -236,7 +237,8 @@ def sample_losses(
     sums, known, done = np.zeros(len(subset)), np.zeros(len(subset)), 0
     for drawn in _draws(model, subset, repeats=repeats, seed=seed, batch_size=batch_size):
         inputs = model.prepare(drawn.batch.to(target), chance=SampleChance(drawn.seeds))
-        losses = model.sample_losses(**inputs).float().cpu().numpy()[: len(drawn.rows)]
+        with torch.autocast(target.type, dtype=torch.bfloat16, enabled=target.type == "cuda"):  # as in training
+            losses = model.sample_losses(**inputs).float().cpu().numpy()[: len(drawn.rows)]
         sums[drawn.rows] += np.nan_to_num(losses, nan=0.0)
         known[drawn.rows] += ~np.isnan(losses)  # with some masks, nothing that has data may be hidden
         progress(done := done + len(drawn.rows), repeats * len(subset))

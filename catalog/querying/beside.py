@@ -212,7 +212,7 @@ def joined(items: Items, names: Mapping[str, str]) -> str:
         CatalogError: a column is damaged, or of other items.
     """
     selected, joins = [], []
-    for number, name in enumerate(sorted(names)):
+    for number, name in enumerate(sorted(set(names) - set(items.columns))):
         column = column_at(items.place, name)
         if column is None:
             selected.append(f'NULL::{_TYPES[names[name]]} AS "{name}"')
@@ -224,6 +224,8 @@ def joined(items: Items, names: Mapping[str, str]) -> str:
             f"ON beside_{number}.place = items.{on[1]}"
         )
     base = items.source
+    if not selected:
+        return base
     rows = "items.*" if base.startswith("(") else "items.*, items.file_row_number"
     return f"(SELECT {rows}, {', '.join(selected)} FROM {base} AS items {' '.join(joins)})"  # noqa: S608
 
