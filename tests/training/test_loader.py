@@ -271,6 +271,17 @@ def test_files_of_others_are_read_once_a_window_and_held_no_longer(tiny_catalog,
     assert "not known" in loader.placement_reason or "asked for" in loader.placement_reason
 
 
+def test_of_others_files_no_more_is_held_than_memory_allows(tiny_catalog, make, caplog, monkeypatch):
+    monkeypatch.setattr("training.loading.source.HELD_BYTES", 10 * 2 * 12 * 32 * 32)
+    subset = load_subset(tiny_catalog / "everywhere")
+    vars(subset.collections[0])["cube"] = Elsewhere(subset.collections[0].cube.path)
+    loader = make(subset, placement="stream", window_chips=24)
+    for batch in loader.epoch(0):
+        assert all(len(part) <= 10 for part, _ in loader._source._readers[0]._held.values())
+        np.testing.assert_array_equal(batch.chips[:, 0].numpy(), read_chips(subset, batch.rows, bands=BANDS))
+    assert caplog.text.count("10 can be held in memory; the others are read one by one") == 1
+
+
 def test_ranks_read_no_more_of_others_files_than_is_theirs(tiny_catalog, make):
     subset = load_subset(tiny_catalog / "everywhere")
     vars(subset.collections[0])["cube"] = Elsewhere(subset.collections[0].cube.path)
@@ -282,6 +293,18 @@ def test_ranks_read_no_more_of_others_files_than_is_theirs(tiny_catalog, make):
         object.__setattr__(cube, "read", lambda index, read=read: (fetched.extend(index), read(index))[1])
         rows_of(loader)
     assert sorted(fetched) == list(range(48))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_on_a_card_batches_are_those_of_memory(make, placement):
+    there, here = make(placement=placement, device="cuda"), make(placement="cache")
+    for batch, same in zip(there.epoch(0), here.epoch(0), strict=True):
+        assert batch.chips.device.type == batch.lonlat.device.type == batch.times.device.type == "cuda"
+        for name in ("chips", "lonlat", "times"):
+            np.testing.assert_array_equal(getattr(batch, name).cpu().numpy(), getattr(same, name).numpy())
+        assert batch.rows.tolist() == same.rows.tolist()
+    assert there.measure() == here.measure()
 
 
 def test_the_subset_in_its_own_order(everything):

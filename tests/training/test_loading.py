@@ -173,6 +173,12 @@ def test_the_placement_is_the_first_that_has_room(needs, there, expected, told):
         raise AssertionError(choice.reason)
 
 
+def test_windows_too_large_for_memory_are_told():
+    needs = Needs(decoded=90 * GB, stored=80 * GB, window=6 * GB)
+    choice = choose_placement(needs, room(ram=16 * GB), window_chips=32768)
+    assert choice.reason.endswith("6.0 GB stored: two of them are more than 70% of memory, lower window_chips")
+
+
 def test_a_placement_that_is_asked_for_is_taken_or_refused():
     needs = Needs(decoded=5 * GB, stored=3 * GB, window=GB)
     for asked in ("cache", "stream"):

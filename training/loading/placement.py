@@ -116,12 +116,11 @@ def choose_placement(needs: Needs, room: Room, *, asked: Asked = "auto", window_
         )
     if asked == "device" or (asked == "auto" and fits):
         return Choice(placement="device", reason=held)
-    pages = _stored(needs, room)
-    cached, told = pages
+    cached, told = _stored(needs, room)
     if asked == "cache" or (asked == "auto" and cached):
         return Choice(placement="cache", reason=told if asked == "auto" else f"{told}; cache was asked for")
     window = f", {_gb(needs.window)} stored" if needs.window is not None else ""
-    streamed = f"read window by window of about {window_chips:,} chips{window}"
+    streamed = f"read window by window of about {window_chips:,} chips{window}{_tight(needs, room)}"
     if asked == "stream":
         return Choice(placement="stream", reason=f"stream was asked for; {streamed}")
     return Choice(placement="stream", reason=f"{held}; {told}; {streamed}")
@@ -155,6 +154,13 @@ def _stored(needs: Needs, room: Room) -> tuple[bool, str]:
     fits = needs.stored <= RAM_SHARE * room.ram
     words = "fit in" if fits else "are over"
     return fits, f"{_gb(needs.stored)} stored {words} {RAM_SHARE:.0%} of the {_gb(room.ram)} of memory available"
+
+
+def _tight(needs: Needs, room: Room) -> str:
+    """A warning where the windows in use and read ahead are more than memory holds."""
+    if needs.window is None or room.ram is None or 2 * needs.window <= RAM_SHARE * room.ram:
+        return ""
+    return f": two of them are more than {RAM_SHARE:.0%} of memory, lower window_chips"
 
 
 def _gb(size: int) -> str:

@@ -9,6 +9,7 @@ Shapes: n chips, T times, C bands, H W pixels.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -20,11 +21,14 @@ from pwcat.chips import ChipReader
 from pwcat.cube import Cube
 from pwcat.errors import TrainingError
 from training.loading.ahead import NAME
+from training.loading.memory import available_ram
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
 __all__ = ["Source", "Times", "band_indices"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -37,6 +41,9 @@ SCRATCH = 4
 # Of a shard's chips, the part that must be wanted for reading all of it ahead to be worth it.
 WORTH_A_SHARD = 0.25
 FOREIGN_THREADS = 2
+# Decoded bytes of a window that may be held, of which there are up to three; and the share of the memory there is.
+HELD_BYTES = 4 * 2**30
+HELD_SHARE = 0.1
 
 
 def band_indices(subset: Subset, bands: Sequence[str]) -> list[int]:
@@ -215,10 +222,15 @@ class _Direct:
 
 
 class _Windowed:
-    """Chips of files of others: each shard, that is what lies together, is read once a window, and held for its length."""
+    """Chips of files of others: each shard, that is what lies together, is read once a window, and held for its length.
+
+    Of a window that is too large for that, some are held, and the others read one by one as they are wanted.
+    """
 
     def __init__(self, cube: Cube) -> None:
         self._cube, self._shard_size = cube, cube.shard_size
+        self._most = _chips_to_hold(cube)
+        self._told = False
         self._held: dict[int, tuple[Index, Future[Chips]]] = {}
         self._helpers = _Helpers(FOREIGN_THREADS)
 
@@ -230,14 +242,34 @@ class _Windowed:
             if held is None:
                 out[places] = self._cube.read(index[places])
             else:
-                out[places] = held[1].result()[np.searchsorted(held[0], index[places])]
+                self._take(out, places, index[places], *held)
 
     def expect(self, index: Index, *, own: NDArray[np.bool_], hints: bool) -> None:
         index = np.sort(index[own])
+        if len(index) > self._most:
+            self._tell(len(index))
+            index = index[: self._most]
         if not len(index):
             return
         for part in np.split(index, np.flatnonzero(np.diff(index // self._shard_size)) + 1):
             self._held[int(part[0]) // self._shard_size] = part, self._helpers.submit(self._cube.read, part)
+
+    def _take(self, out: Chips, places: Index, index: Index, known: Index, chips: Future[Chips]) -> None:
+        """Copy what is held of a shard; the window's end may cut through one."""
+        found = np.searchsorted(known, index)
+        there = (found < len(known)) & (known[np.minimum(found, len(known) - 1)] == index)
+        out[places[there]] = chips.result()[found[there]]
+        if not there.all():
+            out[places[~there]] = self._cube.read(index[~there])
+
+    def _tell(self, chips: int) -> None:
+        if not self._told:
+            log.warning(
+                "%s: of a window of %d chips, %d can be held in memory; the others are read one by one, which is slow where "
+                "many lie in one part of a file: window_chips of at most %d holds all", self._cube.path, chips, self._most,
+                self._most,
+            )  # fmt: skip
+        self._told = True
 
     def release(self, index: Index, *, hints: bool) -> None:
         for shard in np.unique(index // self._shard_size):
@@ -246,3 +278,9 @@ class _Windowed:
     def close(self) -> None:
         self._helpers.end()
         self._held = {}
+
+
+def _chips_to_hold(cube: Cube) -> int:
+    ram = available_ram()
+    most = HELD_BYTES if ram is None else min(HELD_BYTES, int(HELD_SHARE * ram))
+    return max(1, most // (2 * int(np.prod(cube.chip_shape))))
