@@ -245,6 +245,8 @@ class Subset:
     def read(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
         """Chips of some of its rows in the order asked for, ``(n, time, band, y, x)``."""
         rows = np.asarray(rows, dtype=np.int64)
+        if len(self.collections) == 1:
+            return self.collections[0].cube.read(self.index[rows])
         chips = np.empty((len(rows), *self.chip_shape), dtype=np.uint16)
         for number, collection in enumerate(self.collections):
             mine = np.flatnonzero(self._owner[rows] == number)

@@ -184,7 +184,7 @@ def describe_shard(task: DescribeTask) -> int:
 def _measures(task: DescribeTask, written: NDArray[np.int64]) -> SpectralMeasures:
     """Of the reflectance alone: what sensors measure has other units."""
     cube = open_cube(task.folder / "cube.zarr")
-    chips = cube.read_shard(task.shard)[written][:, :, cube.main]
+    chips = cube.read(task.shard * cube.shard_size + written)[:, :, cube.main]
     return measure(chips, codebook=task.codebook, bands=cube.bands[cube.main], threads=task.threads)
 
 

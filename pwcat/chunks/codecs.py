@@ -9,7 +9,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numcodecs import blosc, lz4, zstd
@@ -72,14 +72,18 @@ def _require_size(size: int, out: NDArray[np.uint16]) -> None:
 class BloscDecoder:
     """Blosc frames; those that our cubes are made of, LZ4 and bit shuffle, faster than blosc does it.
 
-    The first chips are left to blosc: what the fast way needs takes a third of a second to load, as long as two thousand
-    chips take.
+    The first chips of a process are left to blosc: what the fast way needs takes a third of a second to load, in which blosc
+    decodes some thousand.
+
+    Attributes:
+        patience: how many are left to it.
+        decoded: how many there were in this process; roughly, as threads count together.
     """
 
-    PATIENCE = 512
+    patience: ClassVar[int] = 512
+    decoded: ClassVar[int] = 0
 
     def __init__(self) -> None:
-        self._decoded = 0
         self._own = threading.local()
 
     def __call__(self, chunk: memoryview, out: NDArray[np.uint16]) -> None:
@@ -90,9 +94,9 @@ class BloscDecoder:
         _require_size(size, out)
         if stored != len(chunk):  # blosc would read on
             raise ValueError(f"a blosc frame of {len(chunk)} bytes, not {stored}")
-        self._decoded += 1
+        BloscDecoder.decoded += 1
         ours = flags == LZ4_BIT_SHUFFLED and typesize == BYTES_APART and block and block % 16 == 0 == size % block
-        if not ours or self._decoded <= self.PATIENCE:
+        if not ours or self.decoded <= self.patience:
             blosc.decompress(chunk, out)
             return
         try:

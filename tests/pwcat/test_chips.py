@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from pwcat.chips import ChipReader
+from pwcat.chunks.codecs import BloscDecoder
 from pwcat.cube import DIMS, open_cube, shard_path
 from pwcat.errors import CubeError
 
@@ -79,7 +80,9 @@ def test_what_zarr_wrote_is_read_whatever_the_codec(tmp_path, codec, monkeypatch
     cube = write_cube(tmp_path / "c", chips, compressors=CODECS[codec])
     assert is_direct(cube.reader)
     order = np.random.default_rng(1).permutation(np.repeat(np.arange(SAMPLES), 2))
-    monkeypatch.setattr("pwcat.chunks.codecs.BloscDecoder.PATIENCE", 20)  # both ways of decoding blosc's frames
+    monkeypatch.setattr(
+        "pwcat.chunks.codecs.BloscDecoder.patience", BloscDecoder.decoded + 20
+    )  # both ways of decoding blosc's frames
     for _ in range(2):
         np.testing.assert_array_equal(cube.read(order), chips[order])
     np.testing.assert_array_equal(cube.read_shard(5), chips[20:])
@@ -150,7 +153,8 @@ def test_any_order_is_what_zarr_reads(tmp_path_factory, count, shard, size, time
     reader = ChipReader(
         write_cube(path, chips, compressors=CODECS[codec], shard=shard), threads=threads, most_files=most
     )
-    reader._source._layout.decode.__dict__.update(PATIENCE=0) if codec.startswith("blosc") else None
+    if codec.startswith("blosc"):
+        reader._source._layout.decode.patience = 0
     whole = zarr.open_array(path / "chips", mode="r")[...]
     index = np.array(data.draw(st.lists(st.integers(0, count - 1), max_size=30)), dtype=np.int64)
     out = np.full((len(index), *chips.shape[1:]), 7, dtype=np.uint16)
@@ -160,7 +164,7 @@ def test_any_order_is_what_zarr_reads(tmp_path_factory, count, shard, size, time
 
 def test_chunks_of_several_blocks_are_read(tmp_path, monkeypatch):
     """Blosc cuts a large chip into blocks, and the last is shorter."""
-    monkeypatch.setattr("pwcat.chunks.codecs.BloscDecoder.PATIENCE", 0)
+    monkeypatch.setattr("pwcat.chunks.codecs.BloscDecoder.patience", 0)
     for number, size in enumerate((512, 300)):
         chips = some_chips(count=4, bands=5, size=size)
         cube = write_cube(tmp_path / str(number), chips, compressors=CODECS["blosc lz4, bit shuffle"], shard=2)
@@ -236,7 +240,7 @@ def is_read(path):
 @pytest.mark.parametrize("codec", [name for name in CODECS if "blosc" in name])
 def test_whatever_is_wrong_in_a_blosc_frame_is_an_error_or_other_pixels(tmp_path, codec, monkeypatch):
     """Never a crash, never an error of another kind, and never memory that is not the caller's."""
-    monkeypatch.setattr("pwcat.chunks.codecs.BloscDecoder.PATIENCE", 0)
+    monkeypatch.setattr("pwcat.chunks.codecs.BloscDecoder.patience", 0)
     cube = write_cube(tmp_path / "c", some_chips(), compressors=CODECS[codec])
     file = shard_path(cube.path, 0)
     whole = file.read_bytes()
