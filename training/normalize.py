@@ -47,7 +47,8 @@ class Normalization:
         mean: mean of each band over all pixels that hold data.
         std: standard deviation of each band (of the population) over the same.
         percentiles: for each percentile, its value in each band.
-        num_pixels: pixels that held data, in each band; pixels of 0 (no data) are left out.
+        num_pixels: pixels that held data, in each band; pixels of 0 (no data) are left out; empty where that is
+            not known, as of released weights.
         num_samples: chips measured.
         data_hash: hash of the subset measured.
         times: whether the first time of each sample was measured, or all.
@@ -80,7 +81,7 @@ class Normalization:
         Raises:
             TrainingError: a band held no data at all.
         """
-        if empty := [band for band, pixels in zip(self.bands, self.num_pixels, strict=True) if pixels == 0]:
+        if empty := [band for band, pixels in zip(self.bands, self.num_pixels, strict=False) if pixels == 0]:
             raise TrainingError(
                 f"bands {', '.join(empty)} hold no data in any chip of this subset: choose other samples, or bands that hold "
                 "some"

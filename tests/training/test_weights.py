@@ -19,6 +19,7 @@ from training.models.folder import save_model_folder, weights_hash
 from training.models.satmae import SatMAE, SatMAEConfig
 from training.weights import import_weights, read_checkpoint, tensors_of
 from training.weights.commands import weights as command
+from training.weights.showing import describe
 
 SMALL = {
     "image_size": 16, "patch_size": 4, "dim": 128, "depth": 2, "heads": 2, "group_dim": 32,
@@ -238,6 +239,15 @@ def test_the_command_imports_and_shows(tmp_path, model):
         assert told["bands"] == list(model.bands)
         assert told["parameters"] == parameters
     assert told["hash"] == weights_hash(model)
+
+
+def test_a_file_that_cannot_be_imported_is_shown_with_the_reason(tmp_path):
+    torch.save({"state_dict": {"weight": torch.ones(2, 3)}, "epoch": 3}, tmp_path / "other.ckpt")
+    told = describe(tmp_path / "other.ckpt")
+    assert (told["parameters"], told["holds"]) == (6, ["state_dict", "epoch"])
+    assert told["can_be_imported"].startswith("no: its names are those of no known family (satmae, presto, satclip)")
+    torch.save({"model": {"patch_embed.0.proj.weight": torch.ones(8, 4, 4, 4)}}, tmp_path / "finetuned.pth")
+    assert "no decoder" in describe(tmp_path / "finetuned.pth")["can_be_imported"]
 
 
 def test_a_checkpoint_of_ours_loads_in_a_fresh_process_that_forbids_unpickling_by_name(run, tmp_path):

@@ -67,6 +67,8 @@ def _pair(text: str) -> tuple[str, Any]:
 
 def _print(told: dict[str, Any]) -> None:
     table = Table(title=escape(told["path"]), show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")  # hashes are copied
     for key, value in told.items():
         if key not in {"path", "notes"} and value not in (None, [], {}):
             table.add_row(key.replace("_", " "), escape(_text(value)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from torch import Tensor
 
 from pwcat.errors import TrainingError
 from training.checkpoint import load_model_folder
+from training.models import ARCHITECTURES
 from training.models.folder import weights_hash
-from training.weights.importing import convert, file_hash, recognise
+from training.weights.importing import FAMILIES, convert, file_hash, recognise
 from training.weights.reading import read_checkpoint, tensors_of
 
 __all__ = ["describe"]
@@ -49,8 +52,9 @@ def _describe_folder(path: Path) -> dict[str, Any]:
 def _describe_file(path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     weights = tensors_of(checkpoint)
-    family = recognise(checkpoint)
     options = checkpoint.get("args")
+    family = recognise(checkpoint)
+    bands, can_be_imported = _as_imported(checkpoint, family)
     return {
         "path": str(path),
         "architecture": family,
@@ -58,16 +62,21 @@ def _describe_file(path: Path) -> dict[str, Any]:
         "tensors": len(weights),
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}),
         "holds": [str(key) for key, value in checkpoint.items() if not isinstance(value, Tensor)],
-        "bands": _bands(checkpoint, family),
+        "bands": bands,
+        "can_be_imported": can_be_imported,
         "sha256": file_hash(path),
-        "args": {key: str(value) for key, value in vars(options).items()} if hasattr(options, "__dict__") else {},
+        "args": {key: str(value) for key, value in vars(options).items()} if isinstance(options, Namespace) else {},
     }
 
 
-def _bands(checkpoint: Mapping[str, Any], family: str | None) -> list[str]:
-    """Bands of the model that would be imported; none where it would not be."""
+def _as_imported(checkpoint: Mapping[str, Any], family: str | None) -> tuple[list[str], str]:
+    """Bands of the model that would come of it, and whether one would."""
+    if family is None:
+        return [], f"no: its names are those of no known family ({', '.join(FAMILIES)})"
     try:
-        config = convert(family, checkpoint).config if family else {}
-    except TrainingError:
-        return []
-    return list(config.get("bands", ()))
+        config = convert(family, checkpoint).config
+    except TrainingError as exc:
+        return [], f"no: {exc}"
+    module, name = ARCHITECTURES[family]
+    whole = getattr(importlib.import_module(module), name).config_class(**config)
+    return list(getattr(whole, "bands", ())), f"yes: pwcat weights import {family}"
