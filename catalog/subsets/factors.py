@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from catalog.querying.beside import is_column_name
 from catalog.subsets.drawing import STRATA, classes_of
 from pwcat.errors import CatalogError
 
@@ -48,12 +49,18 @@ def factor(subset: Subset, name: str) -> Factor:
         subset: whose samples are classed.
         name: a layer, ``split`` or ``collection``; ``season``, by hemisphere; ``month``; ``year``; ``cloud``, the scene's cloud
             cover in steps of 10 %; ``latitude``, in steps of 10 degrees; ``valid``, the share of pixels with data;
-            ``entropy``, quarters of these samples by spectral entropy, or ``entropy:10`` for tenths.
+            ``entropy``, quarters of these samples by spectral entropy, or ``entropy:10`` for tenths; likewise a column kept
+            beside the items, such as ``loss:run`` or ``loss:run:10``, whose texts are classes themselves.
 
     Raises:
         CatalogError: there is no such factor, or it is not known of these samples.
     """
     base, _, detail = name.partition(":")
+    column, _, parts = name.rpartition(":")
+    if base not in (*STRATA, *FACTORS) and is_column_name(name):
+        return _of_column(subset, name, "")
+    if is_column_name(column):
+        return _of_column(subset, column, parts)
     if base in STRATA and not detail:
         codes, names = classes_of(subset, base)
         return Factor(codes=codes, names=names)
@@ -62,7 +69,7 @@ def factor(subset: Subset, name: str) -> Factor:
             f"unknown factor {name!r}; there are {', '.join((*STRATA, *FACTORS))}, and entropy:10 for tenths"
         )
     if base == "entropy":
-        return _quantiles(subset, detail)
+        return _quantiles(subset.column("div:spectral_entropy"), "entropy", detail)
     return FACTORS[base](subset)
 
 
@@ -127,17 +134,31 @@ def _scenes(member: object) -> str:
     return quoted(member.place.address("scenes.parquet"))  # type: ignore[attr-defined]
 
 
-def _quantiles(subset: Subset, detail: str) -> Factor:
+def _of_column(subset: Subset, name: str, detail: str) -> Factor:
+    """Equal parts of a column of numbers that is kept beside the items, or the texts of one."""
+    column = subset.columns([name])[name]
+    if pa.types.is_string(column.type) and not detail:
+        names = sorted(pc.unique(column.drop_null()).to_pylist())
+        codes = pc.fill_null(pc.index_in(column, pa.array(names, pa.string())), -1)
+        return Factor(codes=np.asarray(codes.to_numpy(), dtype=np.int64), names=names)
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise CatalogError(
+            f"column {name!r} holds {column.type}: factors are made of numbers, and of texts as they are"
+        )
+    return _quantiles(subset.column(name), name, detail)
+
+
+def _quantiles(column: NDArray[Any], name: str, detail: str) -> Factor:
     if detail and not (detail.isdecimal() and 2 <= int(detail) <= 100):
-        raise CatalogError(f"entropy:{detail}: a number of equal parts from 2 to 100 is wanted")
+        raise CatalogError(f"{name}:{detail}: a number of equal parts from 2 to 100 is wanted")
     parts = int(detail or QUANTILES)
-    entropy = subset.column("div:spectral_entropy").astype(np.float64)
-    known = np.flatnonzero(np.isfinite(entropy))
-    codes = np.full(len(entropy), -1, dtype=np.int64)
+    values = column.astype(np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    codes = np.full(len(values), -1, dtype=np.int64)
     place = np.empty(len(known), dtype=np.int64)
-    place[np.argsort(entropy[known], kind="stable")] = np.arange(len(known))
+    place[np.argsort(values[known], kind="stable")] = np.arange(len(known))
     codes[known] = place * parts // max(1, len(known))
-    return Factor(codes=codes, names=[f"entropy {k + 1} of {parts}" for k in range(parts)])
+    return Factor(codes=codes, names=[f"{name} {k + 1} of {parts}" for k in range(parts)])
 
 
 def _named(codes: NDArray[np.int64], name: Callable[[int], str]) -> Factor:
@@ -155,5 +176,5 @@ FACTORS: Mapping[str, Callable[[Subset], Factor]] = {
     "cloud": _cloud,
     "latitude": _latitude,
     "valid": _valid,
-    "entropy": lambda subset: _quantiles(subset, ""),
+    "entropy": lambda subset: _quantiles(subset.column("div:spectral_entropy"), "entropy", ""),
 }

@@ -26,6 +26,8 @@ from catalog.server import make_app
 from catalog.stac.mirror import read_items, write_items
 from catalog.store import describe, write_catalog
 from catalog.subset import load_subset
+from catalog.subsets.factors import factor
+from catalog.subsets.matching import match
 from pwcat.cli import cli
 from pwcat.errors import CatalogError
 
@@ -112,6 +114,22 @@ def test_texts_and_vectors(catalog):
     add_column(catalog.search(collections="everywhere"), "cluster:k8", np.arange(48), meaning="cluster")
     with pytest.raises(CatalogError, match=r"'cluster:k8' holds a text in one collection and another kind"):
         catalog.search(filter="\"cluster:k8\" = 'c1'")
+
+
+def test_subsets_that_differ_in_a_column(catalog, losses):
+    found = catalog.search(collections="everywhere")
+    halves = match(found, vary=["loss:run:2"], agree=[]).subsets
+    low, high = (halves[f"loss:run {k} of 2"].column("loss:run") for k in (1, 2))
+    assert len(low) == len(high) == (len(losses) - 1) // 2
+    assert low.max() < high.min()
+    add_column(found, "cluster:k2", [None, *(f"c{k % 2}" for k in range(47))], meaning="cluster")
+    assert {name: len(part) for name, part in match(found, vary=["cluster:k2"], agree=["split"]).subsets.items()}.keys() == {
+        "c0", "c1"
+    }  # fmt: skip
+    assert factor(found, "cluster:k2").codes[0] == -1
+    for name, why in (("loss:run:1", "from 2 to 100"), ("cluster:k2:2", "holds string: factors are made of numbers")):
+        with pytest.raises(CatalogError, match=why):
+            factor(found, name)
 
 
 def test_what_is_not_known_is_refused_by_name(catalog, losses):
