@@ -274,7 +274,7 @@ def attention_rates() -> list[dict[str, Any]]:
 
 
 def _attend(parts: Sequence[torch.Tensor], gradient: torch.Tensor) -> None:
-    torch.nn.functional.scaled_dot_product_attention(*parts).backward(gradient)
+    torch.autograd.grad(torch.nn.functional.scaled_dot_product_attention(*parts), parts, gradient)
 
 
 def _time_on_card(work: Callable[[], None]) -> float:

@@ -17,6 +17,7 @@ from pwcat.errors import TrainingError
 from training.checkpoint import load_model_folder
 from training.models.folder import save_model_folder, weights_hash
 from training.models.satmae import SatMAE, SatMAEConfig
+from training.normalize import unit_of
 from training.weights import import_weights, read_checkpoint, tensors_of
 from training.weights.commands import weights as command
 from training.weights.showing import describe
@@ -130,14 +131,14 @@ def test_weights_are_found_under_the_usual_keys_without_wrappers_prefixes(prefix
         tensors_of({"epoch": 1})
 
 
-def test_released_satmae_is_imported_to_the_bit(tmp_path, model):
+def test_released_satmae_is_imported_to_the_bit(tmp_path, model, subset):
     done = import_weights("satmae", save(tmp_path, model.state_dict()), tmp_path / "model")
     again = load_model_folder(tmp_path / "model")
     assert again.config == done.model.config == model.config
     assert weights_hash(again) == weights_hash(model)
     normalization = again.normalization
+    assert normalization.unit == unit_of(subset, model.bands)
     assert normalization.bands == model.bands
-    assert normalization.unit == "DN, reflectance*10000"
     assert (normalization.mean[0], normalization.std[-1]) == (1184.3824625, 1087.6020813)  # B02, B12
     origin = json.loads((tmp_path / "model" / "origin.json").read_text())
     assert origin["file"] == "checkpoint.pth"

@@ -81,5 +81,5 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value)) if not any(isinstance(item, list | tuple) for item in value) else str(value)
+        return ", ".join(" + ".join(item) if isinstance(item, list | tuple) else _text(item) for item in value)
     return str(value)
