@@ -1,7 +1,12 @@
+import multiprocessing
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
+from catalog.subset import load_subset
 from pwcat.errors import TrainingError
 from training.chance import Chance
 from training.features import FeatureLoader
@@ -99,6 +104,30 @@ def test_a_killed_computation_goes_on_with_the_blocks_that_are_left(kept, subset
     (path,) = tmp_path.iterdir()
     assert path.name == kept[1].name
     assert path.read_bytes() == kept[1].read_bytes()
+
+
+def fill_in_parts(rank, store, paths):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    subset, origin, folder = load_subset(paths["catalog"]), SimpleNamespace(path=paths["run"]), paths["folder"]
+    loader = features(subset, satclip(origin), folder, rank=rank, world_size=2)
+    loader.fill()
+    next(loader.epoch(0))
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_the_blocks(kept, tiny_catalog, run, tmp_path):
+    paths = {"catalog": tiny_catalog / "everywhere", "run": run.path, "folder": tmp_path / "features"}
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=fill_in_parts, args=(rank, tmp_path / "store", paths)) for rank in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    (path,) = paths["folder"].iterdir()
+    assert path.name == kept[1].name
+    np.testing.assert_allclose(np.load(path), np.load(kept[1]), rtol=2e-3, atol=1e-3)
 
 
 def test_whatever_bears_on_features_has_a_file_of_its_own(kept, subset, everything, model, run):

@@ -8,9 +8,13 @@ from pwcat.errors import TrainingError
 from training.checkpoint import load_model_folder, load_state
 from training.embed import embed_subset
 from training.evaluate import evaluate
+from training.losses import measure_losses
 from training.models.folder import weights_hash
+from training.models.harmonics import spherical_harmonics
+from training.models.siren import Siren
 from training.pretrain import pretrain
 from training.recipe import load_train_recipe
+from training.weights import import_weights
 
 SMALL = {
     "model.degrees": "6",
@@ -81,6 +85,22 @@ def test_resumed_equals_uninterrupted_to_the_bit(runs, subset, recipes, tmp_path
     assert all(torch.equal(ours[key]["exp_avg_sq"], theirs[key]["exp_avg_sq"]) for key in theirs)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bfloat16", "optimizer__clip_norm": "0.1"},
+        {"optimizer__ema_decay": "0.9", "accumulate": "2", "placement": "stream"},
+    ],
+    ids=["half precision, clipped", "averaged, accumulated, streamed"],
+)
+def test_the_loops_options_take_both_precisions_of_weights(runs, subset, recipes, tmp_path, options):
+    run = pretrain(subset, recipes("training", **options), tmp_path, device="cpu", stop_after_steps=3)
+    assert log_of(run)[0][1] == pytest.approx(log_of(runs["training"])[0][1], rel=0.2)
+    kinds = {name: tensor.dtype for name, tensor in run.load_model().state_dict().items()}
+    assert kinds["location.nnet.last_layer.weight"] == torch.float64
+    assert kinds["projection.weight"] == torch.float32
+
+
 def test_another_seed_another_loss(runs, subset, recipes, tmp_path):
     other = pretrain(subset, recipes("cached", seed="1"), tmp_path, device="cpu", stop_after_steps=2)
     assert log_of(other)[0] != log_of(runs["cached"])[0]
@@ -119,6 +139,24 @@ def test_places_are_embedded_without_their_chips(runs, subset):
     embeddings = embed_subset(model, subset)
     assert embeddings.shape == (48, 16)
     np.testing.assert_array_equal(embeddings, model.encode_locations(subset.lonlat).detach().numpy())
+
+
+def test_imported_weights_embed_places(subset, tmp_path):
+    torch.manual_seed(0)
+    net = Siren(100, hidden=512, layers=2, outputs=256)
+    state = {f"model.location.nnet.{name}": tensor for name, tensor in net.state_dict().items()}
+    file = tmp_path / "satclip-vit16-l10.ckpt"
+    torch.save({"state_dict": state, "hyper_parameters": {"le_type": "sphericalharmonics"}, "epoch": 499}, file)
+    imported = import_weights("satclip", file, tmp_path / "model")
+    embeddings = embed_subset(load_model_folder(imported.path), subset, cache_dir=tmp_path / "kept")
+    basis = spherical_harmonics(torch.from_numpy(subset.lonlat), degrees=10)
+    np.testing.assert_array_equal(embeddings, net(basis).detach().float().numpy())
+
+
+def test_losses_of_samples_are_measured(runs, subset):
+    found = [measure_losses(runs["frozen"].path, subset, repeats=1, batch_size=16, device="cpu") for _ in range(2)]
+    np.testing.assert_array_equal(found[0].values, found[1].values)
+    assert np.isfinite(found[0].values).all()
 
 
 def test_random_weights_are_the_control(subset, recipes, tmp_path):
