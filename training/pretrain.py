@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from training.features import FEATURES
 from training.looping.batches import Batches
 from training.looping.distributed import RankEndedError, from_main, global_sum, is_main, joined, world_size
 from training.looping.engine import Engine, Share
-from training.looping.faults import diverged, step_explained, writing_explained
+from training.looping.faults import building_explained, diverged, step_explained, writing_explained
 from training.looping.late import Late
 from training.looping.records import METRICS, TENSORBOARD, Records, Step
 from training.looping.saving import Due
@@ -88,7 +88,8 @@ def pretrain(
         TrainingError: the data do not fit the model, the folder holds another run, memory or disk do not suffice, or the
             loss is not a number; the last good checkpoint is kept.
         PwcatError: another process trains in this folder.
-        KeyboardInterrupt: SIGTERM or SIGINT came; a checkpoint was written first.
+        KeyboardInterrupt: SIGTERM or SIGINT came; where steps were done, a checkpoint was written first.
+        RankEndedError: another process of the same training has failed, and says why.
     """
     recipe = recipe if isinstance(recipe, TrainRecipe) else load_train_recipe(recipe)
     run_dir, stop = Path(out_dir), Stop(max_minutes=max_minutes)
@@ -100,12 +101,19 @@ def pretrain(
         if is_main():
             _require_own_folder(run_dir)
         trainer = Trainer(subset, recipe, run_dir, device=target)
+        if is_main() and len(subset) < recipe.effective_batch:
+            log.warning(
+                "%d samples are fewer than the %d of a step: each step is a whole epoch, at the learning rate of %d. Lower "
+                "batch_size or accumulate",
+                len(subset), recipe.effective_batch, recipe.effective_batch,
+            )  # fmt: skip
         hold = locked(run_dir / LOCK, doing=f"{run_dir}: another pretraining") if is_main() else nullcontext()
-        with hold, listening(stop, patient=world_size() > 1):
+        with hold:
             # read again: another process may have been at work in the folder until now
             before = from_main(_earlier_run(run_dir, subset=subset, recipe=recipe) if resume and is_main() else None)
             trainer.start(before)
-            run = trainer.train(stop, last=stop_after_steps, tensorboard=tensorboard, progress=progress)
+            with listening(stop, patient=world_size() > 1):
+                run = trainer.train(stop, last=stop_after_steps, tensorboard=tensorboard, progress=progress)
         _end_if_told(stop)
     return run
 
@@ -160,7 +168,8 @@ class Trainer:
 
     def __init__(self, subset: Subset, recipe: TrainRecipe, run_dir: Path, *, device: torch.device) -> None:
         self.subset, self.recipe, self.run_dir, self.device = subset, recipe, run_dir, device
-        self.model = _fresh_model(recipe)
+        with building_explained(device):
+            self.model = _fresh_model(recipe)
         if self.model.times == "first" and recipe.augment.crop != "resized":
             check_size(*subset.chip_shape[-2:], size=self.model.image_size)
         self.batches = Batches(subset, self.model, recipe, device=device, run_dir=run_dir)
@@ -189,13 +198,15 @@ class Trainer:
         checkpoint = from_main(latest_checkpoint(self.run_dir) if before and is_main() else None)
         if checkpoint:
             load_trained(checkpoint, self.model)
-        with step_explained(self.recipe, self.run_dir, device=self.device):
+        with building_explained(self.device):
             self.engine = Engine(self.model, self.recipe, device=self.device)
             self.peak = measure_peak(self.device, dtype=self.engine.dtype)
         self.meter = Meter(flops_per_sample=self.model.flops_per_sample(), peak=self.peak)
         if checkpoint:
             self._restore(checkpoint)
-        self.run = self._describe()
+        with step_explained(self.recipe, self.run_dir, device=self.device):
+            self.batches.get_ready()
+        self.run = self._so_far() if checkpoint else self._describe()
 
     def train(
         self,
@@ -210,15 +221,18 @@ class Trainer:
             for _ in self.steps(stop, last=last):
                 pass
             return self.run
-        with closing(self._open_folder(tensorboard=tensorboard)) as records:
-            for step in self.steps(stop, last=last):
+        with (
+            closing(self._open_folder(tensorboard=tensorboard)) as records,
+            closing(self.steps(stop, last=last)) as steps,
+        ):
+            for step in steps:
                 with writing_explained(self.run_dir, what="The metrics"):
                     records.add(step)
                 if progress:
                     progress(step)
         return self.run
 
-    def steps(self, stop: Stop, *, last: int | None = None, saving: bool = True) -> Iterator[Step]:
+    def steps(self, stop: Stop, *, last: int | None = None, saving: bool = True) -> Generator[Step]:
         """Each step, told when the next one is under way; checkpoints are written where they are due.
 
         Args:
@@ -228,8 +242,6 @@ class Trainer:
         """
         last, told = min(self.total_steps, last or self.total_steps), False
         coming = Late[_Sent](ahead=self.ahead)
-        with step_explained(self.recipe, self.run_dir, device=self.device):
-            self.batches.get_ready()
         self.meter.rest(waited=self.batches.waited)
         with closing(self.batches.steps(self.step, last)) as batches:
             for epoch, shares in batches:
@@ -377,7 +389,7 @@ class Trainer:
     def _so_far(self) -> Run:
         rate = self.samples / self.seconds if self.seconds else 0.0
         return replace(
-            self.run,
+            self._describe(),
             finished=self.step == self.total_steps,
             steps=self.step,
             final_loss=float(np.mean(self.epoch_losses)),

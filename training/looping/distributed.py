@@ -181,6 +181,11 @@ def joined(device: str) -> Iterator[torch.device]:
         if not watch.speaks_first():
             time.sleep(LINGER_S)
             raise RankEndedError from exc
+        if _is_of_the_wire(exc):
+            raise TrainingError(
+                f"process {rank()} of {world_size()} lost the others ({str(exc).splitlines()[0]}): one of them was killed, or "
+                "its machine cannot be reached any more. Start the same command again: it goes on from the last checkpoint"
+            ) from exc
         raise
     else:
         watch.stop()
@@ -204,6 +209,10 @@ def _own_device(name: str, ranks: int) -> torch.device:
     except (RuntimeError, AssertionError) as exc:  # an unknown name; a kind that this build or machine lacks
         raise TrainingError(f"no device {name!r} here: {str(exc).splitlines()[0]}") from exc
     return device
+
+
+def _is_of_the_wire(exc: BaseException) -> bool:
+    return isinstance(exc, dist.DistError) or (isinstance(exc, RuntimeError) and "gloo" in str(exc))
 
 
 def _backend(device: torch.device) -> str:

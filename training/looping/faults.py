@@ -16,7 +16,7 @@ from training.checkpoint import latest_checkpoint
 from training.looping.distributed import world_size
 from training.recipe import TrainRecipe
 
-__all__ = ["diverged", "kept", "step_explained", "writing_explained"]
+__all__ = ["building_explained", "diverged", "kept", "step_explained", "writing_explained"]
 
 # How torch's CPU allocator says it, in a plain RuntimeError
 NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
@@ -60,6 +60,24 @@ def step_explained(recipe: TrainRecipe, run_dir: Path, *, device: torch.device) 
                 f"without: compile: false (--no-compile). {kept(run_dir)}"
             ) from exc
         raise
+
+
+@contextmanager
+def building_explained(device: torch.device) -> Iterator[None]:
+    """Tell of a model that does not fit a device, be it of one sample.
+
+    Raises:
+        TrainingError: the block ran out of memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as exc:
+        if not _is_out_of_memory(exc):
+            raise
+        raise TrainingError(
+            f"the model alone, with its optimiser, takes more memory than {device} has ({_first_line(exc)}). Make it "
+            "smaller (model: its depth and widths), or take a larger device"
+        ) from exc
 
 
 def _is_out_of_memory(exc: Exception) -> bool:
