@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from pwcat.signals import terminable
 from training.correlation import Correlation, correlate_table, read_table
 from training.evaluate import Scores, Summary
 from training.evaluate import evaluate as evaluate_run
@@ -77,7 +78,7 @@ def pretrain(
     overrides |= {key: json.dumps(value) for key, value in named.items() if value is not None}
     with _one_of_the_ranks(device or pick_device()):
         recipe = load_train_recipe(name, overrides=overrides)
-        with show_training(Console(stderr=True), recipe.name) as progress:
+        with terminable(), show_training(Console(stderr=True), recipe.name) as progress:
             run = pretrain_model(
                 load_subset(data), recipe, out, resume=not restart, device=device, progress=progress, **options
             )
