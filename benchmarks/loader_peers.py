@@ -1,7 +1,8 @@
 """The peers of benchmarks/loader.py: how each stores the same chips, and reads them in random order.
 
-Each is used as its documentation says, in the way that was the fastest of those tried on this data: tensorstore without a
-cache, `datasets` from its memory-mapped Arrow.
+Each is used as its documentation says, in the way that was the fastest of those tried on this data and two cores: tensorstore
+without a cache, `datasets` from its memory-mapped Arrow, WebDataset and LitData in this process, as workers of theirs pass
+batches on between processes.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def _stacked(samples: list[tuple[int, Chips]]) -> tuple[Rows, Chips]:
     return np.array([row for row, _ in samples]), np.stack([chip for _, chip in samples])
 
 
-def litdata_way(folder: Path, chips_file: Path, count: int, *, compression: str | None, workers: int = 0) -> Way:
+def litdata_way(folder: Path, chips_file: Path, count: int, *, compression: str | None) -> Way:
     """Chunks of 64 MB, shuffled by LitData."""
     for name in ("DATA_OPTIMIZER_CACHE_FOLDER", "DATA_OPTIMIZER_DATA_CACHE_FOLDER"):
         os.environ[name] = str(folder.with_name(f"{folder.name}-{name.lower()}"))
@@ -172,9 +173,7 @@ def litdata_way(folder: Path, chips_file: Path, count: int, *, compression: str 
         chunk_bytes="64MB", num_workers=1, compression=compression, verbose=False,
     )  # fmt: skip
     data = litdata.StreamingDataset(str(folder), shuffle=True, seed=0)
-    loader = litdata.StreamingDataLoader(
-        data, batch_size=BATCH, num_workers=workers, collate_fn=_litdata_batch, persistent_workers=workers > 0
-    )
+    loader = litdata.StreamingDataLoader(data, batch_size=BATCH, num_workers=0, collate_fn=_litdata_batch)
 
     def epoch(number: int) -> Iterator[tuple[Rows, Any]]:
         yield from loader

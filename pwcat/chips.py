@@ -52,7 +52,7 @@ class ChipReader:
         self.path = cube.path
         self.num_samples = int(array.shape[0])
         self.chip_shape = tuple(int(n) for n in array.shape[1:])
-        self.threads = threads or min(MOST_THREADS, len(os.sched_getaffinity(0)))
+        self.threads = threads or min(MOST_THREADS, _num_cores())
         layout = layout_of(array.metadata.to_dict())
         self._source: _Shards | _ByZarr = (
             _ByZarr(self.path, array) if layout is None else _Shards(self.path, layout, most_files=most_files)
@@ -180,7 +180,7 @@ class _Shards:
         if decode is None and length != out.nbytes:
             raise ValueError(f"a chip is of {length} bytes, not {out.nbytes}")
         target: Any = out if decode is None else self._memory(length)
-        got = os.preadv(file.descriptor, [target], start)
+        got = _read_at(file.descriptor, target, start)
         if got != length:
             raise ValueError(f"chip {place} of it ends after {got} of {length} bytes")
         if decode is not None:
@@ -248,6 +248,21 @@ class _ByZarr:
             )
         except (ValueError, RuntimeError) as exc:  # what zarr and its codecs raise for bytes that are no shard
             raise damaged_shard(self._path, shard, file, exc) from exc
+
+
+def _num_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_at(descriptor: int, target: Any, start: int) -> int:
+    """Fill memory with a file's bytes from ``start`` on; how many there were."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [target], start)
+    memory = memoryview(target).cast("B")
+    found = os.pread(descriptor, len(memory), start)
+    memory[: len(found)] = found
+    return len(found)
 
 
 def missing_shard(path: Path, shard: int) -> CubeError:
