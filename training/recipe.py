@@ -79,7 +79,8 @@ class Optimizer(_Section):
         default=None,
         gt=0,
         lt=1,
-        description="share of the average of weights that stays at a step; evaluation loads the average; null: none is kept",
+        description="share of the average of weights that stays at a step; evaluation loads the average; null: none, but where "
+        "the model needs one",
     )
 
     @model_validator(mode="before")

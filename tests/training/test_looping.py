@@ -13,6 +13,7 @@ from torch import nn
 from pwcat.errors import TrainingError
 from pwcat.signals import TerminatedError
 from training.looping.ema import Ema
+from training.looping.engine import Engine
 from training.looping.faults import step_explained, writing_explained
 from training.looping.late import Late
 from training.looping.optimizer import adamw, parameter_groups
@@ -23,6 +24,7 @@ from training.looping.showing import show_training
 from training.looping.stopping import Stop, listening
 from training.looping.throughput import Meter, Peak, measure_peak, peak_memory_mb
 from training.models import build_model
+from training.models.satmae import SatMAE
 from training.recipe import Checkpoints
 
 
@@ -228,3 +230,15 @@ def test_what_cannot_be_written_says_where_and_what_is_kept(tmp_path):
         Path("/dev/full").open("w", buffering=1) as file,
     ):
         file.write("one line\n")
+
+
+def test_a_model_may_need_an_average_and_a_recipe_another(make_recipe, monkeypatch):
+    def decay(**values):
+        model = build_model("satmae", make_recipe().model)
+        engine = Engine(model, make_recipe(**values), device=torch.device("cpu"))
+        return engine.ema.decay if engine.ema else None
+
+    assert decay() is None
+    monkeypatch.setattr(SatMAE, "ema_decay", 0.99)
+    assert decay() == 0.99
+    assert decay(optimizer__ema_decay="0.9") == 0.9

@@ -57,7 +57,7 @@ class Engine:
         self.optimizer = adamw(
             model, lr=recipe.lr, betas=recipe.optimizer.betas, weight_decay=recipe.optimizer.weight_decay
         )
-        decay = recipe.optimizer.ema_decay
+        decay = model.ema_decay if recipe.optimizer.ema_decay is None else recipe.optimizer.ema_decay
         self.ema = Ema(model, decay=decay) if decay is not None else None
         self._wrapped = _wrap(model, device)
         # each shape is compiled for itself: that of most batches, and that of an epoch's last

@@ -79,6 +79,9 @@ class Model(nn.Module, ABC):
     architecture: ClassVar[str]  # its name in ARCHITECTURES
     config_class: ClassVar[type]  # a frozen dataclass of JSON values that says everything but the weights
     times: ClassVar[Literal["first", "all"]] = "first"  # of a sample's dates, those that it reads
+    ema_decay: ClassVar[float | None] = (
+        None  # of an average of its weights, where it needs one; a recipe may ask for another
+    )
     encodes: ClassVar[Literal["chips", "places"]] = (
         "chips"  # what an embedding is made of; of places, no chips are read
     )
