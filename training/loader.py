@@ -30,6 +30,7 @@ from training.loading.samples import Samples
 from training.loading.sizes import needs_of
 from training.loading.source import Source, Times, band_indices
 from training.loading.streaming import streamed
+from training.loading.transfer import Transfer
 from training.normalize import Normalization, measured
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class Loader:
         self._choice = self._choose(placement, memory_budget_mb, card_reserve)
         self._source.hints = self.placement == "stream"
         self._held: Held | None = None
+        self._transfer = Transfer(self.device)
         log.info("%s chips, placement %s: %s", f"{len(subset):,}", self.placement, self.placement_reason)
 
     @property
@@ -245,7 +247,7 @@ class Loader:
         if self.placement == "device":
             return self._hold().batches(parts)
         return streamed(
-            parts, order, source=self._source, samples=self._samples, device=self.device, threads=self._threads,
+            parts, order, source=self._source, samples=self._samples, transfer=self._transfer, threads=self._threads,
             batch_size=self.batch_size, share=(self.rank, self.world_size),
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ Rows = NDArray[np.int64]
 PIECE_CHIPS = (8, 64)
 PIECES_A_THREAD = 4
 # Decoded chips that wait for the model take no more than this, but for two batches, which overlap decoding with training.
-AHEAD_BYTES = 2**30
+AHEAD_BYTES = 2**28
 MOST_AHEAD = 8
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 __all__ = ["Buffers"]
 
-KEPT = 4  # unused ones that are kept
+KEPT = 10  # unused ones that are kept: as many as are in use at once when batches are small
 MOST_TOO_LARGE = 4  # times what is needed that one of them may be
 
 

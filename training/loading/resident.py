@@ -16,6 +16,7 @@ from pwcat.errors import TrainingError
 from training.batch import Batch
 from training.loading.ahead import read_ahead
 from training.loading.blocks import block_jobs
+from training.loading.buffers import Buffers
 from training.loading.order import Part
 from training.loading.samples import Samples
 from training.loading.source import Source
@@ -40,6 +41,7 @@ class Held:
 
     def __init__(self, chips: Tensor, samples: Samples) -> None:
         self.chips, self._samples = chips, samples
+        self._buffers = Buffers()
         self._lonlat, self._times = samples.lonlat.to(chips.device), samples.times.to(chips.device)
 
     def batches(self, parts: Iterator[Part]) -> Generator[Batch]:
@@ -49,10 +51,14 @@ class Held:
 
     def _gather(self, rows: NDArray[np.int64]) -> Batch:
         wanted = torch.from_numpy(rows)
-        if self.chips.device.type == "cuda":  # the thread does not wait for the copy
-            wanted = wanted.pin_memory().to(self.chips.device, non_blocking=True)
         # torch has not all of its kernels for unsigned words; their bits are the same as of signed ones
-        chips = self.chips.view(torch.int16).index_select(0, wanted).view(torch.uint16)
+        words = self.chips.view(torch.int16)
+        if self.chips.device.type == "cuda":  # the thread waits neither for this copy nor for the kernels
+            wanted = wanted.pin_memory().to(self.chips.device, non_blocking=True)
+            chips = words.index_select(0, wanted).view(torch.uint16)
+        else:
+            chips = self._buffers.empty((len(rows), *words.shape[1:]))
+            torch.index_select(words, 0, wanted, out=chips.view(torch.int16))
         return Batch(
             chips=chips,
             bands=self._samples.bands,

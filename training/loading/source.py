@@ -10,6 +10,7 @@ Shapes: n chips, T times, C bands, H W pixels.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -36,8 +37,8 @@ Times = Literal["first", "all"]
 Chips = NDArray[np.uint16]
 Index = NDArray[np.int64]
 
-# Chips that are decoded with all their bands before those wanted are taken: few, so that they stay in the core's cache.
-SCRATCH = 4
+# Chips that are decoded with all their bands before those wanted are taken: few, so that they stay in the cache of the core.
+SCRATCH = 8
 # Of a shard's chips, the part that must be wanted for reading all of it ahead to be worth it.
 WORTH_A_SHARD = 0.25
 FOREIGN_THREADS = 2
@@ -97,6 +98,7 @@ class Source:
         self.chip_shape = (1 if times == "first" else stored[0], len(wanted), *stored[2:])
         self._stored_shape, self._runs = stored, _runs(wanted)
         self._is_whole = self.chip_shape == stored and len(self._runs) == 1
+        self._of_thread = threading.local()
         self._starts = np.array([rows.start for _, rows in subset.parts()])
         self._readers = [_reader(collection.cube) for collection, _ in subset.parts()]
 
@@ -110,20 +112,29 @@ class Source:
         Raises:
             CubeError: a chip cannot be read; names its shard.
         """
-        owner = self._owner(rows)
         index = self.subset.index[rows]
-        if self._is_whole and np.all(owner == owner[:1]):
-            if len(rows):
-                self._readers[owner[0]].read_into(out, index)
+        if len(self._readers) == 1:
+            self._read_from(self._readers[0], out, index)
             return
-        scratch = np.empty((min(SCRATCH, len(rows)), *self._stored_shape), dtype=np.uint16)
+        owner = self._owner(rows)
         for number in np.unique(owner):
             mine = np.flatnonzero(owner == number)
-            for start in range(0, len(mine), SCRATCH):
-                some = mine[start : start + SCRATCH]
-                whole = scratch[: len(some)]
-                self._readers[number].read_into(whole, index[some])
-                self._take(whole, out, some)
+            chips = np.empty((len(mine), *self.chip_shape), dtype=np.uint16)
+            self._read_from(self._readers[number], chips, index[mine])
+            out[mine] = chips
+
+    def _read_from(self, reader: _Reader, out: Chips, index: Index) -> None:
+        """Chips of one cube: decoded in their place, or a few at a time beside it where only some bands are wanted."""
+        if self._is_whole:
+            reader.read_into(out, index)
+            return
+        scratch, times = self._scratch(), out.shape[1]
+        for start in range(0, len(index), SCRATCH):
+            some = slice(start, start + SCRATCH)
+            whole = scratch[: len(index[some])]
+            reader.read_into(whole, index[some])
+            for to, band, length in self._runs:
+                out[some, :, to : to + length] = whole[:, :times, band : band + length]
 
     def expect(self, rows: Index, *, own: NDArray[np.bool_]) -> None:
         """Read ahead what a window will ask for: as a hint to the system, or into memory.
@@ -148,16 +159,17 @@ class Source:
         for reader in self._readers:
             reader.close()
 
+    def _scratch(self) -> Chips:
+        """Memory of this thread for a few whole chips."""
+        memory: Chips | None = getattr(self._of_thread, "scratch", None)
+        if memory is None:
+            memory = self._of_thread.scratch = np.empty((SCRATCH, *self._stored_shape), dtype=np.uint16)
+        return memory
+
     def _owner(self, rows: Index) -> Index:
         if len(self._readers) == 1:
             return np.zeros(len(rows), dtype=np.int64)
         return np.searchsorted(self._starts, rows, side="right") - 1
-
-    def _take(self, whole: Chips, out: Chips, places: Index) -> None:
-        """Copy the bands and times wanted of whole chips to their places."""
-        for place, chip in zip(places, whole, strict=True):
-            for to, band, length in self._runs:
-                out[place, :, to : to + length] = chip[: len(out[place]), band : band + length]
 
 
 def _runs(wanted: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from training.batch import Batch
@@ -25,7 +24,7 @@ def streamed(
     *,
     source: Source,
     samples: Samples,
-    device: torch.device,
+    transfer: Transfer,
     threads: int,
     batch_size: int,
     share: tuple[int, int],
@@ -37,13 +36,12 @@ def streamed(
         order: of the epoch.
         source: of the chips; what it read ahead is given up at the end.
         samples: what is known beside them.
-        device: that trains.
+        transfer: to the device that trains.
         threads: that decode.
         batch_size: of global batches.
         share: number of this rank, and of ranks.
     """
     samples.load()  # here, not in the threads that decode, of which several would
-    transfer = Transfer(device)
     windows = _Windows(source, order, batch_size=batch_size, share=share)
     own = -(-batch_size // share[1])
     jobs = (_job(part, windows, source=source, samples=samples, transfer=transfer, threads=threads) for part in parts)
