@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from made_collection import forget_pages, write_collection
 from measured import RESULTS, keep
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pwcat.cube import SensorBand
 
@@ -79,6 +81,7 @@ class Job:
         steps: timed.
         warmup: steps before them.
         counts: whether the targets are of this row.
+        attention: the fused kernel to be preferred, by torch's name; torch's own choice where empty.
     """
 
     name: str
@@ -89,12 +92,13 @@ class Job:
     steps: int
     warmup: int
     counts: bool = False
+    attention: str = ""
 
 
 def job(name: str, recipe: str, *, compiled: bool, placement: str, steps: int, warmup: int, **overrides: str) -> Job:
     """A row of a recipe, with ``__`` for the dots in names of overrides."""
     counts, data = overrides.pop("counts", ""), overrides.pop("data", "images")
-    note = overrides.pop("note", "")
+    note, attention = overrides.pop("note", ""), overrides.pop("attention", "")
     values = {key.replace("__", "."): value for key, value in overrides.items()}
     return Job(
         name=name,
@@ -111,6 +115,7 @@ def job(name: str, recipe: str, *, compiled: bool, placement: str, steps: int, w
         steps=steps,
         warmup=warmup,
         counts=bool(counts),
+        attention=attention,
     )
 
 
@@ -130,6 +135,7 @@ def jobs_on_cuda(work: Path) -> list[Job]:
         job("Presto", compiled=False, placement="device", **series),
         job("SatCLIP, L = 40", compiled=False, placement="auto", **places),
         job(name, compiled=True, placement="cache", counts="yes", window_chips="4096", **base),
+        job(name, compiled=True, placement="device", note="cuDNN attention", attention="CUDNN_ATTENTION", **base),
         job("Presto", compiled=True, placement="device", **series),
         job("Presto", compiled=True, placement="stream", window_chips="32768", **series),
         job(name, compiled=True, placement="device", note="1,024 at once", **large),
@@ -213,12 +219,21 @@ def run_job(one: Job, work: Path, *, device: str) -> dict[str, Any]:
     from training.trial import time_steps
 
     recipe = load_train_recipe(one.recipe, overrides=one.overrides)
-    trial = time_steps(load_subset(work / one.data), recipe, steps=one.steps, warmup_steps=one.warmup, device=device)
+    with preferring(one.attention):
+        trial = time_steps(
+            load_subset(work / one.data), recipe, steps=one.steps, warmup_steps=one.warmup, device=device
+        )
     told = asdict(trial)
     return {key: told[key] for key in told if key != "peak"} | {
         "batch": recipe.batch_size,
         "accumulate": recipe.accumulate,
     }
+
+
+def preferring(kernel: str) -> AbstractContextManager[Any]:
+    """Attention by this kernel where it can, else by another."""
+    others = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)
+    return sdpa_kernel([getattr(SDPBackend, kernel), *others], set_priority=True) if kernel else nullcontext()
 
 
 def product_rates(device: str) -> dict[str, float]:
@@ -254,8 +269,6 @@ def _settle(device: str) -> None:
 
 def attention_rates() -> list[dict[str, Any]]:
     """TFLOP/s of attention alone, forward and backward, by kernel, at the shapes of SatMAE-B; on a card."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
     rows = []
     for where, heads, length, width in (("encoder", 12, 109, 64), ("decoder", 16, 433, 32)):
         shape = (256, length, 3, heads, width)
