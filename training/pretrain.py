@@ -192,7 +192,17 @@ class Trainer:
             )
 
     def start(self, before: Run | None = None) -> None:
-        """Measure the data, put the model on the device, and go on from what an earlier part of the run has left."""
+        """Measure the data, put the model on the device, and go on from what an earlier part of the run has left.
+
+        Raises:
+            TrainingError: memory does not suffice, or the earlier part counted other steps.
+        """
+        if before and before.total_steps != self.total_steps:
+            raise TrainingError(
+                f"{self.run_dir} holds a run of {before.total_steps} steps on {before.world_size} devices; on {world_size()} "
+                f"it has {self.total_steps}, for a last batch of fewer samples than devices is left out. Go on with as many as "
+                "before, or start over with resume=False (--restart)"
+            )
         self.model.normalization = Normalization.from_json(before.normalization) if before else self.batches.measure()
         self.model.require_normalization()
         checkpoint = from_main(latest_checkpoint(self.run_dir) if before and is_main() else None)

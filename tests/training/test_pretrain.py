@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,20 @@ def test_a_folder_of_another_run_is_left_alone(run, everything, subset, make_rec
         pretrain(subset, make_recipe(seed="5"), run.path, device="cpu")
     with pytest.raises(TrainingError, match="another recipe and other data"):
         pretrain(everything, make_recipe(seed="5"), run.path, device="cpu")
+
+
+def test_a_run_of_other_steps_is_not_gone_on_with(subset, make_recipe, tmp_path):
+    part = pretrain(subset, make_recipe(), tmp_path, device="cpu", stop_after_steps=1)
+    replace(part, total_steps=6, world_size=5).save()  # as five processes count, which share no batch of four
+    with pytest.raises(TrainingError, match="holds a run of 6 steps on 5 devices; on 1 it has 9"):
+        pretrain(subset, make_recipe(), tmp_path, device="cpu")
+
+
+def test_a_run_that_is_told_to_stop_where_it_is_keeps_what_it_knows(subset, make_recipe, tmp_path):
+    part = pretrain(subset, make_recipe(), tmp_path, device="cpu", stop_after_steps=2)
+    again = pretrain(subset, make_recipe(), tmp_path, device="cpu", stop_after_steps=2)
+    assert (again.steps, again.final_loss, again.finished) == (2, part.final_loss, False)
+    assert load_run(tmp_path) == again
 
 
 def test_start_over_replaces_the_run(subset, make_recipe, tmp_path):
