@@ -140,7 +140,7 @@ class Loader:
         self.batch_size, self.seed, self.window_chips = batch_size, seed, window_chips
         self.rank, self.world_size, self.device = rank, world_size, torch.device(device)
         self.waited = 0.0
-        self._threads = num_threads(shared_by=world_size)
+        self._threads = num_threads(shared_by=self._ranks_here)
         self._shards = shards_of(subset)
         self._source = Source(subset, bands=bands, times=times)
         self._samples = Samples(subset, bands=bands, times=times)
@@ -225,13 +225,18 @@ class Loader:
         return add(torch.from_numpy(counts).to(self._sums_on)).cpu().numpy()
 
     @property
+    def _ranks_here(self) -> int:
+        """Ranks that share this machine: one a card, or all of them where they train on CPUs."""
+        return min(self.world_size, torch.cuda.device_count()) if self.device.type == "cuda" else self.world_size
+
+    @property
     def _sums_on(self) -> torch.device:
         """Where tensors are that ranks add: on the card, if they have one."""
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     def _choose(self, asked: Asked, budget_mb: float, reserve: int | None) -> Choice:
         needs = needs_of(self.subset, self._shards, chip_shape=self._source.chip_shape, window_chips=self.window_chips)
-        room = room_on(self.device, budget_mb=budget_mb, reserve=reserve)
+        room = room_on(self.device, budget_mb=budget_mb, reserve=reserve, ranks=self._ranks_here)
         return choose_placement(needs, room, asked=asked, window_chips=self.window_chips)
 
     def _parts(self, order: Epoch, start_batch: int) -> Iterator[Part]:

@@ -159,6 +159,8 @@ def room(**changes):
         ((90, None), {}, "stream", "how much they take in their files is not known"),
         ((5, 3), {"ram": None}, "stream", "how much memory there is is not known"),
         ((5, 3), {"budget": 200 * GB, "ram": 6 * GB}, "cache", "fit in"),
+        ((30, 20), {"budget": 200 * GB, "ranks": 4}, "cache", "fit in"),
+        ((30, 90), {"budget": 200 * GB, "ranks": 4}, "stream", r"4 x 30\.0 GB of chips are over 70% of the 100\.0 GB"),
         ((129, 90), {"card": 133 * GB, "reserve": CARD_RESERVE}, "device", r"129\.0 GB of chips fit in the 133\.0 GB free"),
         ((129, 60), {"card": 60 * GB}, "cache", r"60\.0 GB stored fit in"),
         ((1, 90), {"card": 0}, "stream", r"do not fit in the 0\.0 MB free on the card"),

@@ -57,12 +57,14 @@ class Room:
         reserve: what is left to the model.
         budget: that chips may take of this process' memory.
         ram: available on this machine, for all ranks together.
+        ranks: that train on this machine.
     """
 
     card: int | None
     reserve: int
     budget: int
     ram: int | None
+    ranks: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +80,21 @@ class Choice:
     reason: str
 
 
-def room_on(device: torch.device, *, budget_mb: float, reserve: int | None = None) -> Room:
+def room_on(device: torch.device, *, budget_mb: float, reserve: int | None = None, ranks: int = 1) -> Room:
     """The room there is now.
 
     Args:
         device: that trains.
         budget_mb: MB (10^6 bytes) that decoded chips may take of memory; it does not bound a card.
         reserve: bytes of a card that are left to the model; :data:`CARD_RESERVE` where ``None``, or half of a small card.
+        ranks: that train on this machine.
     """
     card, left = None, 0
     if device.type == "cuda":
         free, total = free_on(device)
         left = min(CARD_RESERVE, int(CARD_SHARE * total)) if reserve is None else reserve
         card = max(0, free - left)
-    return Room(card=card, reserve=left, budget=int(budget_mb * 1e6), ram=available_ram())
+    return Room(card=card, reserve=left, budget=int(budget_mb * 1e6), ram=available_ram(), ranks=ranks)
 
 
 def choose_placement(needs: Needs, room: Room, *, asked: Asked = "auto", window_chips: int) -> Choice:
@@ -137,11 +140,9 @@ def _decoded(needs: Needs, room: Room) -> tuple[bool, str]:
         )
     if needs.decoded > room.budget:
         return False, f"{_gb(needs.decoded)} of chips are over the {_gb(room.budget)} that may be held in memory"
-    if room.ram is not None and needs.decoded > RAM_SHARE * room.ram:
-        return (
-            False,
-            f"{_gb(needs.decoded)} of chips are over {RAM_SHARE:.0%} of the {_gb(room.ram)} of memory available",
-        )
+    if room.ram is not None and needs.decoded * room.ranks > RAM_SHARE * room.ram:
+        held = f"{room.ranks} x " * (room.ranks > 1) + _gb(needs.decoded)
+        return False, f"{held} of chips are over {RAM_SHARE:.0%} of the {_gb(room.ram)} of memory available"
     return True, f"{_gb(needs.decoded)} of chips are within the {_gb(room.budget)} that may be held in memory"
 
 
