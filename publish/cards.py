@@ -127,7 +127,7 @@ def weights_front_matter(name: str, *, license: str | None, model: Model) -> str
         **(hub_license([license]) if license else {}),
         "library_name": "pwcat",
         "pipeline_tag": "image-feature-extraction" if hasattr(model, "embed") else "feature-extraction",
-        "tags": [*tags, f"arxiv:{model.facts().arxiv}"],
+        "tags": [*tags, *([f"arxiv:{arxiv}"] if (arxiv := model.facts().arxiv) else [])],
     }
     return _yaml({"model_name": name, **front})
 

@@ -33,22 +33,22 @@ class ModelFacts:
 
     Attributes:
         name: as its authors write it.
-        paper: authors, year and title.
-        arxiv: identifier on arXiv, such as "2207.08051".
-        source: where its released code or weights are.
         reads: what it takes, in a sentence.
         pooling: how an embedding is made of tokens, in a sentence.
         scaling: how digital numbers become its input, in a sentence.
+        paper: authors, year and title; ``None`` where there is none.
+        arxiv: identifier on arXiv, such as "2207.08051"; likewise.
+        source: where its released code or weights are; likewise.
         limits: what it is not good for, a sentence each.
     """
 
     name: str
-    paper: str
-    arxiv: str
-    source: str
     reads: str
     pooling: str
     scaling: str
+    paper: str | None = None
+    arxiv: str | None = None
+    source: str | None = None
     limits: tuple[str, ...] = ()
 
 
