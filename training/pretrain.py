@@ -26,13 +26,13 @@ from pwcat.errors import TrainingError
 from pwcat.lock import locked
 from training.augment import check_size
 from training.checkpoint import latest_checkpoint, load_state, load_trained, prune_checkpoints, save_checkpoint
-from training.features import FEATURES
 from training.looping.batches import Batches
 from training.looping.distributed import RankEndedError, from_main, global_sum, is_main, joined, world_size
 from training.looping.engine import Engine, Share
 from training.looping.faults import building_explained, diverged, step_explained, writing_explained
+from training.looping.folder import LOCK, earlier_run, require_own_folder
 from training.looping.late import Late
-from training.looping.records import METRICS, TENSORBOARD, Records, Step
+from training.looping.records import TENSORBOARD, Records, Step
 from training.looping.saving import Due
 from training.looping.schedule import learning_rate
 from training.looping.stopping import Stop, listening
@@ -41,7 +41,7 @@ from training.models import Model, build_model
 from training.models.folder import WEIGHTS, load_weights
 from training.normalize import Normalization
 from training.recipe import TrainRecipe, load_train_recipe
-from training.run import RUN, Run, describe_hardware, device_name, load_run, software_versions
+from training.run import Run, describe_hardware, device_name, software_versions
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["Step", "Trainer", "learning_rate", "pick_device", "pretrain"]
 
 log = logging.getLogger(__name__)
-
-LOCK = ".lock"
 
 
 def pretrain(
@@ -94,12 +92,12 @@ def pretrain(
     recipe = recipe if isinstance(recipe, TrainRecipe) else load_train_recipe(recipe)
     run_dir, stop = Path(out_dir), Stop(max_minutes=max_minutes)
     with joined(device or pick_device()) as target:
-        before = from_main(_earlier_run(run_dir, subset=subset, recipe=recipe) if resume and is_main() else None)
+        before = from_main(earlier_run(run_dir, subset=subset, recipe=recipe) if resume and is_main() else None)
         if before and before.finished:
             log.info("%s is finished with this recipe and these data: nothing to do", run_dir)
             return replace(before, reused=True)
         if is_main():
-            _require_own_folder(run_dir)
+            require_own_folder(run_dir)
         trainer = Trainer(subset, recipe, run_dir, device=target)
         if is_main() and len(subset) < recipe.effective_batch:
             log.warning(
@@ -110,7 +108,7 @@ def pretrain(
         hold = locked(run_dir / LOCK, doing=f"{run_dir}: another pretraining") if is_main() else nullcontext()
         with hold:
             # read again: another process may have been at work in the folder until now
-            before = from_main(_earlier_run(run_dir, subset=subset, recipe=recipe) if resume and is_main() else None)
+            before = from_main(earlier_run(run_dir, subset=subset, recipe=recipe) if resume and is_main() else None)
             trainer.start(before)
             with listening(stop, patient=world_size() > 1):
                 run = trainer.train(stop, last=stop_after_steps, tensorboard=tensorboard, progress=progress)
@@ -127,30 +125,6 @@ def _end_if_told(stop: Stop) -> None:
     if not is_main() and stop.signal is not None:
         raise RankEndedError
     stop.raise_for_signal()
-
-
-def _require_own_folder(run_dir: Path) -> None:
-    if run_dir.is_dir() and any(run_dir.iterdir()) and not (run_dir / RUN).is_file():
-        known = {"checkpoints", METRICS, TENSORBOARD, LOCK, FEATURES, "scores.json", "embeddings"}
-        if {path.name for path in run_dir.iterdir()} - known:
-            raise TrainingError(f"{run_dir} holds other files and no run: give a folder of its own")
-
-
-def _earlier_run(run_dir: Path, *, subset: Subset, recipe: TrainRecipe) -> Run | None:
-    if not (run_dir / RUN).is_file():
-        return None
-    run = load_run(run_dir)
-    others = [
-        name
-        for name, old, new in (("recipe", run.recipe_hash, recipe.hash), ("data", run.data["hash"], subset.hash))
-        if old != new
-    ]
-    if others:
-        raise TrainingError(
-            f"{run_dir} holds a run of another {' and other '.join(others)}: train into another folder, or start this "
-            "one over with resume=False (--restart)"
-        )
-    return run
 
 
 class Trainer:

@@ -14,7 +14,7 @@ from pwcat.errors import TrainingError
 from pwcat.signals import TerminatedError
 from training.looping.ema import Ema
 from training.looping.engine import Engine
-from training.looping.faults import step_explained, writing_explained
+from training.looping.faults import building_explained, step_explained, writing_explained
 from training.looping.late import Late
 from training.looping.optimizer import adamw, parameter_groups
 from training.looping.records import Records, Step
@@ -242,3 +242,18 @@ def test_a_model_may_need_an_average_and_a_recipe_another(make_recipe, monkeypat
     monkeypatch.setattr(SatMAE, "ema_decay", 0.99)
     assert decay() == 0.99
     assert decay(optimizer__ema_decay="0.9") == 0.9
+
+
+def test_what_cannot_be_compiled_says_how_to_go_without(make_recipe, tmp_path):
+    recipe = make_recipe(compile="true")
+    with (
+        pytest.raises(TrainingError, match=r"cannot be compiled here.*--no-compile"),
+        step_explained(recipe, tmp_path, device=torch.device("cpu")),
+    ):
+        torch.compile(torch.sin, backend="no-such-backend")(torch.ones(2))
+
+
+def test_a_model_that_does_not_fit_by_itself_is_told():
+    said = "the model alone, with its optimiser, takes more memory than cpu has"
+    with pytest.raises(TrainingError, match=said), building_explained(torch.device("cpu")):
+        torch.empty(2**60)

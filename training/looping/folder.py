@@ -1,0 +1,49 @@
+"""The folder of a run: whose it is, and what is in it already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pwcat.errors import TrainingError
+from training.features import FEATURES
+from training.looping.records import METRICS, TENSORBOARD
+from training.recipe import TrainRecipe
+from training.run import RUN, Run, load_run
+
+if TYPE_CHECKING:
+    from catalog.subset import Subset
+
+__all__ = ["LOCK", "earlier_run", "require_own_folder"]
+
+LOCK = ".lock"  # held by the process that trains
+
+
+def require_own_folder(run_dir: Path) -> None:
+    """Raise a :class:`TrainingError` where a folder holds something, and that is no run, nor the beginning of one."""
+    if run_dir.is_dir() and any(run_dir.iterdir()) and not (run_dir / RUN).is_file():
+        known = {"checkpoints", METRICS, TENSORBOARD, LOCK, FEATURES, "scores.json", "embeddings"}
+        if {path.name for path in run_dir.iterdir()} - known:
+            raise TrainingError(f"{run_dir} holds other files and no run: give a folder of its own")
+
+
+def earlier_run(run_dir: Path, *, subset: Subset, recipe: TrainRecipe) -> Run | None:
+    """The run that is in a folder, to go on with; ``None`` where there is none.
+
+    Raises:
+        TrainingError: it is one of another recipe or of other data.
+    """
+    if not (run_dir / RUN).is_file():
+        return None
+    run = load_run(run_dir)
+    others = [
+        name
+        for name, old, new in (("recipe", run.recipe_hash, recipe.hash), ("data", run.data["hash"], subset.hash))
+        if old != new
+    ]
+    if others:
+        raise TrainingError(
+            f"{run_dir} holds a run of another {' and other '.join(others)}: train into another folder, or start this "
+            "one over with resume=False (--restart)"
+        )
+    return run
