@@ -280,7 +280,7 @@ def frozen(run):
 
 def test_a_tower_of_a_run_keeps_its_weights_scaling_and_origin(run, frozen):
     told, source = frozen.config.tower, run.load_model()
-    assert (told.origin, told.architecture, told.weights_hash) == (str(run.path), "satmae", weights_hash(source))
+    assert (told.origin, told.architecture, told.weights_hash) == (run.path.name, "satmae", weights_hash(source))
     assert frozen.bands == source.bands
     samples = Batch.of_chips(torch.full((2, 10, 32, 32), 900, dtype=torch.uint16), bands=source.bands)
     x = frozen.images(samples, tower=frozen.tower, chance=Chance(0, total=2), augment=None)
@@ -288,9 +288,20 @@ def test_a_tower_of_a_run_keeps_its_weights_scaling_and_origin(run, frozen):
     assert not [name for name in frozen.state_dict() if "decoder" in name]
 
 
+def test_a_tower_reads_no_other_unit_than_it_was_trained_on(run, frozen):
+    source = run.load_model()
+    samples = Batch.of_chips(torch.full((2, 10, 32, 32), 900, dtype=torch.uint16), bands=source.bands)
+    frozen.normalization = replace(source.normalization, unit="DN, reflectance*1000")
+    with pytest.raises(TrainingError, match=r"trained on values in 'DN, reflectance\*10000', but these data are in"):
+        frozen.prepare(replace(samples, lonlat=batch(2).lonlat), chance=Chance(0, total=2))
+    frozen.normalization = source.normalization
+    frozen.prepare(replace(samples, lonlat=batch(2).lonlat), chance=Chance(0, total=2))
+    frozen.normalization = None
+
+
 def test_a_saved_model_needs_its_origin_no_more(frozen, tmp_path):
     config = config_of(frozen)
-    config["tower"]["origin"] = str(tmp_path / "gone")
+    assert not config["tower"]["origin"].startswith("/")
     again = build_model("satclip", config)
     again.load_state_dict(frozen.state_dict())
     assert again.config.tower.weights_hash == frozen.config.tower.weights_hash

@@ -1,6 +1,6 @@
 """SatCLIP: an encoder of places, trained to tell which satellite image is of which place.
 
-After Klemmer et al. (2025), "SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery". Written anew; names
+After Klemmer et al. (2023), "SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery". Written anew; names
 of the location encoder's parameters are those of the released weights, so that these load by name.
 
 Shapes: B batch, N samples of the global batch, V views, C bands, H W pixels, K basis functions, J hidden layers of width H,
@@ -170,7 +170,13 @@ class SatCLIP(Model):
         return inputs | {"x_BCHW": self.images(batch, tower=tower, chance=chance, augment=augment)}
 
     def images(self, batch: Batch, *, tower: Tower, chance: Chance, augment: Augment | None) -> Tensor:
-        """The tower's input, (B, C, H, W): one view of each image, or its middle where there is no ``augment``."""
+        """The tower's input, (B, C, H, W): one view of each image, or its middle where there is no ``augment``.
+
+        Raises:
+            TrainingError: the data of this pretraining have another unit than those that the tower was trained on.
+        """
+        if self.normalization is not None:
+            tower.require_unit(self.normalization.unit)
         scaled_BCHW = tower.scale(batch.first(tower.bands), batch.bands.select(tower.bands))
         if augment is None:
             return center_crop(scaled_BCHW, size=tower.image_size)
@@ -221,7 +227,7 @@ class SatCLIP(Model):
         trained = f"; trained with an image tower, a {tower.architecture}{started}{kept}" if tower else ""
         return ModelFacts(
             name=f"SatCLIP, L = {c.degrees}",
-            paper="Klemmer et al. (2025), SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery",
+            paper="Klemmer et al. (2023), SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery",
             arxiv="2311.17179",
             source="https://github.com/microsoft/satclip",
             reads="a place on Earth: longitude and latitude in degrees (EPSG:4326)" + trained,

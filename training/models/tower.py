@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
@@ -56,7 +57,8 @@ class TowerConfig:
 
     Attributes:
         origin: folder of a run or of a model that the tower starts from; then the other fields, but ``frozen``, are found
-            there. A fresh tower has none. Once the weights are known by their hash, this is a note and is not read.
+            there. A fresh tower has none. Once the weights are known by their hash, its name is left as a note: nothing is
+            read from it any more.
         architecture: of the encoder: a registered model of images.
         config: fields of its config.
         frozen: leave its weights as they are.
@@ -125,6 +127,14 @@ class Tower(nn.Module):
             return self.normalization.apply(chips_BCHW)
         return reflectance(chips_BCHW, bands)
 
+    def require_unit(self, unit: str) -> None:
+        """Raise a :class:`TrainingError` where it scales by statistics of values in another unit."""
+        if self.normalization is not None and self.normalization.unit != unit:
+            raise TrainingError(
+                f"the image tower was trained on values in {self.normalization.unit!r}, but these data are in {unit!r}: "
+                "convert them, or take another tower"
+            )
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Features (B, D) float32 of scaled images, pooled as the encoder's embeddings are."""
         return cast(Tensor, self.encoder.encode_images(x_BCHW)).float()  # type: ignore[operator]
@@ -141,7 +151,8 @@ def reflectance(chips_BCHW: Tensor, bands: Bands) -> Tensor:
         torch.tensor(values, dtype=torch.float32, device=chips_BCHW.device).view(1, -1, 1, 1)
         for values in (bands.scale, bands.offset)
     )
-    return torch.where(chips_BCHW == 0, 0.0, chips_BCHW.float() * scale + offset)
+    values_BCHW = chips_BCHW.float()
+    return torch.where(values_BCHW == 0, 0.0, values_BCHW * scale + offset)
 
 
 def _build(config: TowerConfig) -> Any:
@@ -156,12 +167,13 @@ def _load(config: TowerConfig) -> tuple[Any, TowerConfig]:
     model = load_model_folder(config.origin)
     found = replace(
         config,
+        origin=Path(config.origin).resolve().name,  # what is published tells nothing of this machine's folders
         architecture=model.architecture,
         config=_json(model.config_json()),
         weights_hash=weights_hash(model),
         normalization=model.require_normalization().to_json(),
     )
-    log.info("image tower: %s of %s, weights %s", found.architecture, found.origin, str(found.weights_hash)[:12])
+    log.info("image tower: %s of %s, weights %s", found.architecture, config.origin, str(found.weights_hash)[:12])
     return model, found
 
 

@@ -1,4 +1,4 @@
-"""Weights of SatCLIP's location encoder, as Klemmer et al. (2025) release them.
+"""Weights of SatCLIP's location encoder, as Klemmer et al. (2023) release them.
 
 A checkpoint of theirs is Lightning's: ``state_dict``, whose names begin with ``model.``, and ``hyper_parameters`` among
 others. The location network is in it twice, as ``location.nnet`` and as ``nnet``; the image towers, ResNets and a ViT of
