@@ -389,8 +389,8 @@ def test_config_lists_what_cannot_be():
 def test_the_card_says_where_the_tower_came_from(frozen):
     facts = frozen.facts()
     assert facts.name == "SatCLIP, L = 6"
-    assert frozen.config.tower.weights_hash in facts.reads
-    assert "stayed as it was" in facts.reads
+    assert frozen.config.tower.weights_hash in facts.limits[-1]
+    assert "stayed as it was" in facts.limits[-1]
     assert [(given.name, given.shape, given.dtype) for given in frozen.inputs()] == [("lonlat", (-1, 2), "float64")]
 
 

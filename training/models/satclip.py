@@ -219,24 +219,20 @@ class SatCLIP(Model):
 
     def facts(self) -> ModelFacts:
         """What a model card says of it."""
-        c, tower = self.config, self.config.tower
-        started = (
-            f", which started from {tower.origin} (weights {tower.weights_hash})" if tower and tower.origin else ""
-        )
-        kept = " and stayed as it was" if tower and tower.frozen else ""
-        trained = f"; trained with an image tower, a {tower.architecture}{started}{kept}" if tower else ""
+        c = self.config
         return ModelFacts(
             name=f"SatCLIP, L = {c.degrees}",
             paper="Klemmer et al. (2023), SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery",
             arxiv="2311.17179",
             source="https://github.com/microsoft/satclip",
-            reads="a place on Earth: longitude and latitude in degrees (EPSG:4326)" + trained,
+            reads="a place on Earth: longitude and latitude in degrees (EPSG:4326)",
             pooling=f"the location encoder's output, {c.dim} numbers; not brought to length 1",
             scaling=f"real spherical harmonics of degrees 0 to {c.degrees - 1}, in the basis of the released weights",
             limits=(
                 f"It tells apart what is about {20_000 / c.degrees:,.0f} km apart, half a wave of its finest harmonics.",
                 "A place's embedding says nothing about a date, nor about what changed there.",
                 "Where no place of the pretraining was near, it is the harmonics' guess.",
+                *_of_tower(c.tower),
             ),
         )
 
@@ -275,6 +271,15 @@ class SatCLIP(Model):
             return lonlat_B2
         moved_B2 = lonlat_B2 + augment.jitter_deg * chance.uniform(2).to(lonlat_B2.device, torch.float64)
         return torch.stack([moved_B2[:, 0], moved_B2[:, 1].clamp(max=90)], dim=1)
+
+
+def _of_tower(tower: TowerConfig | None) -> tuple[str, ...]:
+    """What a model card says of the image tower, a sentence."""
+    if tower is None:
+        return ()
+    started = f" that started from {tower.origin} (weights {tower.weights_hash})" if tower.origin else ""
+    kept = " and stayed as it was" if tower.frozen else ""
+    return (f"It knows of places what its image tower saw there: a {tower.architecture}{started}{kept}.",)
 
 
 def _require_places(lonlat_B2: Tensor) -> None:
