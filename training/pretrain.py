@@ -101,9 +101,9 @@ def pretrain(
         trainer = Trainer(subset, recipe, run_dir, device=target)
         if is_main() and len(subset) < recipe.effective_batch:
             log.warning(
-                "%d samples are fewer than the %d of a step: each step is a whole epoch, at the learning rate of %d. Lower "
-                "batch_size or accumulate",
-                len(subset), recipe.effective_batch, recipe.effective_batch,
+                "%d samples are fewer than the %d of a step, which is a whole epoch then, at the learning rate meant for as many: "
+                "lower batch_size or accumulate",
+                len(subset), recipe.effective_batch,
             )  # fmt: skip
         hold = locked(run_dir / LOCK, doing=f"{run_dir}: another pretraining") if is_main() else nullcontext()
         with hold:
