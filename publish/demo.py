@@ -33,7 +33,7 @@ from publish.weights import load_model, publish_model
 from pwcat.archive import SynthOptions, synthesise_archive
 from pwcat.atomic import replacing
 from pwcat.errors import PwcatError
-from training.correlation import Correlation
+from training.correlation import Correlation, mean_dense_ranks
 from training.evaluate import Scores, evaluate, load_scores
 from training.pretrain import pretrain
 from training.recipe import TrainRecipe, load_train_recipe
@@ -44,7 +44,6 @@ from training.report import (
     Study,
     cells_of,
     describe_dataset,
-    mean_dense_ranks,
     relate,
     render_report,
 )

@@ -39,7 +39,7 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "pretrain": ("training.commands", "pretrain", "Pretrain a model from a dataset or subset."),
     "evaluate": ("training.commands", "evaluate", "Score a pretrained model on a labelled dataset."),
     "losses": ("training.losses_command", "losses", "Measure the loss of each sample; keep it as a column."),
-    "correlate": ("training.commands", "correlate", "Relate diversity to scores over many datasets."),
+    "correlate": ("training.relating.commands", "correlate", "Relate diversity to scores over many datasets."),
     "weights": ("training.weights.commands", "weights", "Import released weights; show what weights there are."),
     "publish": ("publish.commands", "publish", "Publish a dataset or a model to the Hub or to a folder."),
 }

@@ -1,4 +1,4 @@
-"""``pwcat pretrain``, ``pwcat evaluate`` and ``pwcat correlate``."""
+"""``pwcat pretrain`` and ``pwcat evaluate``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from pwcat.signals import terminable
-from training.correlation import Correlation, correlate_table, read_table
 from training.evaluate import Scores, Summary
 from training.evaluate import evaluate as evaluate_run
 from training.looping.distributed import RankEndedError, is_main, joined
@@ -29,7 +26,7 @@ from training.recipe import load_train_recipe
 from training.run import Run
 from training.tasks import TASKS, make_task
 
-__all__ = ["correlate", "evaluate", "pretrain"]
+__all__ = ["evaluate", "pretrain"]
 
 SPLIT_HELP = "How train and test are told apart: the catalog's split, or places drawn here."
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -167,24 +164,6 @@ def evaluate(
     click.echo(json.dumps(scores.to_json())) if as_json else _print_scores(scores)
 
 
-@click.command()
-@click.argument("table", type=click.Path(exists=True, dir_okay=False))
-@click.option("--score", default="score", show_default=True, help="Column of the score.")
-@click.option(
-    "--by", default="continent,biome,landcover,spectral", show_default=True, help="Columns of diversity, by commas."
-)
-@click.option("--seed", default=0, show_default=True, type=int, help="Fixes the bootstrap.")
-@as_json
-def correlate(table: str, score: str, by: str, seed: int, as_json: bool) -> None:
-    """Relate diversity to scores in TABLE, a CSV of one dataset a row: Spearman's rho, p and interval."""
-    names = [name.strip() for name in by.split(",") if name.strip()]
-    results = correlate_table(read_table(table), score=score, by=names, rng=np.random.default_rng(seed))
-    if as_json:
-        click.echo(json.dumps([_finite(asdict(result)) for result in results]))
-    else:
-        _print_correlations(results, score=score)
-
-
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (equals and key):
@@ -239,21 +218,3 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     spread = [f"±{measure.sd:.3f}" if measure.sd is not None else "" for measure in (accuracy, f1)]
     interval = f"{accuracy.ci_low:.3f} to {accuracy.ci_high:.3f}"
     return f"{accuracy.mean:.3f}{spread[0]}", interval, f"{f1.mean:.3f}{spread[1]}", f"{summary.num_test:g}"
-
-
-def _print_correlations(results: list[Correlation], *, score: str) -> None:
-    table = Table(title=f"Spearman's rho with {score}", title_justify="left")
-    for heading in ("by", "rho", "95 %", "p", "p by", "datasets"):
-        table.add_column(heading, justify="left" if heading in {"by", "p by"} else "right")
-    for r in results:
-        table.add_row(r.by, f"{r.rho:.3f}", f"{r.ci_low:.2f} to {r.ci_high:.2f}", f"{r.p:.4f}", r.method, str(r.n))
-    Console().print(table)
-    if tied := max((r.tied for r in results), default=0):
-        click.echo(
-            f"{tied} datasets share their {score} with another: which of them has which diversity changes no rho"
-        )
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """The same with ``None`` for NaN, which JSON does not know."""
-    return {key: None if isinstance(value, float) and value != value else value for key, value in values.items()}

@@ -25,6 +25,7 @@ __all__ = [
     "color_limits",
     "heat_figure",
     "map_figure",
+    "relations_figure",
     "scatter_figure",
     "style_of",
 ]
@@ -39,8 +40,9 @@ MANY = 5000  # points beyond which a map is drawn as pixels, not as shapes
 
 
 def style_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each dataset; they repeat after eight."""
-    return {name: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+    """Colour and marker of each dataset; together they repeat after 64."""
+    turns = len(MARKERS)
+    return {name: (COLORS[i % len(COLORS)], MARKERS[(i + i // turns) % turns]) for i, name in enumerate(names)}
 
 
 def map_figure(places: Mapping[str, np.ndarray], *, land: gpd.GeoDataFrame | None = None) -> Figure:
@@ -161,32 +163,94 @@ def bar_figure(
 
 
 def scatter_figure(
-    points: Mapping[str, tuple[float, float]], *, xlabel: str, ylabel: str, correlation: Correlation | None
+    points: Mapping[str, tuple[float, float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    correlation: Correlation | None,
+    spread: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Diversity against score, a point a dataset, with Spearman's rho and p above.
+    """Diversity against score, a point a dataset, with the coefficient and its p above.
 
     Args:
         points: diversity and score of each dataset.
         xlabel: what the diversity is, with its unit.
         ylabel: what the score is.
         correlation: of these points.
+        spread: how far the score goes to either side (its deviation over seeds), where known.
     """
     figure, axes = _figure(4.6, 3.5)
+    _draw_points(axes, points, xlabel=xlabel, ylabel=ylabel, correlation=correlation, spread=spread or {})
+    return figure
+
+
+def relations_figure(results: Sequence[Correlation]) -> Figure:
+    """All that was found of several measures: each against the score, and below their intervals and leave-one-out ranges.
+
+    Args:
+        results: correlations with one score, as :func:`training.correlation.correlate_table` gives them.
+    """
+    columns = min(2, len(results))
+    rows = -(-len(results) // columns)
+    below = 0.42 * len(results) + 1.5
+    figure = Figure(figsize=(4.8 * columns, 3.4 * rows + below), layout="constrained", facecolor="none")
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[3.4] * rows + [below])
+    names = list(dict.fromkeys(name for result in results for name in result.datasets))
+    for i, result in enumerate(results):
+        axes = _inked(figure.add_subplot(grid[i // columns, i % columns], facecolor="none"))
+        pairs = dict(zip(result.datasets, zip(result.values, result.scores, strict=True), strict=True))
+        spread = {name: sd for name, sd in zip(result.datasets, result.score_sd, strict=True) if np.isfinite(sd)}
+        points = {name: pairs.get(name, (np.nan, np.nan)) for name in names}  # one look a dataset in every panel
+        _draw_points(axes, points, xlabel=result.by, ylabel=result.score, correlation=result, spread=spread)
+    _draw_relations(_inked(figure.add_subplot(grid[rows, :], facecolor="none")), results)
+    return figure
+
+
+def _draw_points(
+    axes: Axes,
+    points: Mapping[str, tuple[float, float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    correlation: Correlation | None,
+    spread: Mapping[str, float],
+) -> None:
     styles = style_of(list(points))
     for name, (x, y) in points.items():
+        if name in spread:
+            axes.plot([x, x], [y - spread[name], y + spread[name]], color=styles[name][0], linewidth=1.3, zorder=2)
         axes.scatter(x, y, s=52, color=styles[name][0], marker=styles[name][1], linewidths=0, zorder=3)
     axes.margins(x=0.26, y=0.14)
     _label_points(axes, points)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(True, color=INK, alpha=0.12, linewidth=0.6)
     if correlation is not None:
+        whose = correlation.method.capitalize()
         text = (
-            f"Spearman {correlation.rho:.2f}, p = {correlation.p:.3f}"
+            f"{whose} {correlation.rho:.2f}, p = {correlation.p:.3f}"
             if np.isfinite(correlation.rho)
-            else "Spearman undefined: no spread"
+            else f"{whose} undefined: no spread"
         )
         axes.set_title(f"{text}   (n = {correlation.n})", loc="left", fontsize=11, color=INK)
-    return figure
+
+
+def _draw_relations(axes: Axes, results: Sequence[Correlation]) -> None:
+    """A row a measure: a line for the 95 % interval, a bar from the smallest to the largest leave-one-out value, a dot."""
+    for row, result in enumerate(results):
+        color = COLORS[0] if result.verdict.word == "shown" else INK
+        axes.plot([result.ci_low, result.ci_high], [row, row], color=color, linewidth=1.3, zorder=2)
+        without = [left.rho for left in result.leave_one_out if np.isfinite(left.rho)]
+        if without:
+            axes.plot([min(without), max(without)], [row, row], color=color, linewidth=7, alpha=0.3, zorder=2,
+                      solid_capstyle="butt")  # fmt: skip
+        axes.scatter(result.rho, row, s=52, color=color, linewidths=0, zorder=3)
+        axes.annotate(
+            result.verdict.word, (1.02, row), xycoords=("axes fraction", "data"), va="center", color=color, fontsize=10
+        )
+    axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(results)), [result.by for result in results])
+    axes.set(xlim=(-1.03, 1.03), ylim=(len(results) - 0.4, -0.6))
+    axes.set_xlabel("coefficient with 95 % interval (line), and without any one dataset (bar)")
 
 
 def _label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
@@ -249,7 +313,11 @@ def heat_figure(values_RC: np.ndarray, *, rows: Sequence[str], columns: Sequence
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure (inches) with one axes, clear, with ink for everything that is not data."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-    axes: Any = figure.add_subplot(facecolor="none")
+    return figure, _inked(figure.add_subplot(facecolor="none"))
+
+
+def _inked(axes: Any) -> Axes:
+    """The axes with ink for everything that is not data, and lines on two sides."""
     axes.tick_params(colors=INK, labelsize=10)
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
@@ -257,4 +325,4 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
         spine.set_color(INK)
         spine.set_linewidth(0.8)
         spine.set_visible(side in {"left", "bottom"})
-    return figure, axes
+    return axes  # type: ignore[no-any-return]

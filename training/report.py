@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from training.correlation import Correlation, correlate
+from training.correlation import LEAST, Correlation, correlate_table, mean_dense_ranks
 from training.figures import (
     INK,
     bar_figure,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from catalog.subset import Subset
     from training.evaluate import Scores
 
-__all__ = ["Cell", "Dataset", "Study", "cells_of", "describe_dataset", "mean_dense_ranks", "relate", "render_report"]
+__all__ = ["Cell", "Dataset", "Study", "cells_of", "describe_dataset", "relate", "render_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 TRUE_COLOR = ("B04", "B03", "B02")
@@ -176,27 +177,14 @@ def describe_dataset(
     )
 
 
-def mean_dense_ranks(scores: Mapping[str, Sequence[float]], *, decimals: int = 2) -> dict[str, float]:
-    """The mean over columns of each row's rank, 0 the best; equal scores (as printed) share a rank, and none is skipped.
-
-    Source: the column "Ranks" of Kaur et al. (2026), which this reproduces.
-    """
-    table = np.round(np.array(list(scores.values()), dtype=np.float64), decimals)
-    ranks = np.stack(
-        [len(values) - 1 - np.searchsorted(values, column) for column in table.T for values in [np.unique(column)]]
-    )
-    return dict(zip(scores, ranks.mean(axis=0).tolist(), strict=True))
-
-
 def relate(datasets: Sequence[Dataset], *, rng: np.random.Generator) -> dict[str, Correlation]:
-    """The correlation of each measure of diversity with the mean score, over datasets that have both."""
-    found = {}
-    for measure in MEASURES:
-        pairs = [(d.value(measure), d.mean_score) for d in datasets if math.isfinite(d.value(measure)) and d.scores]
-        if len(pairs) >= 3:
-            x, y = np.array(pairs).T
-            found[measure] = correlate(x, y, by=measure, rng=rng)
-    return found
+    """The correlation of each measure of diversity with the mean score, over the datasets that have both."""
+    values = {measure: [d.value(measure) for d in datasets] for measure in MEASURES}
+    table = pd.DataFrame({"score": [d.mean_score if d.scores else float("nan") for d in datasets], **values})
+    table.index = pd.Index([d.name for d in datasets], name="dataset")
+    enough = [measure for measure in MEASURES if table[[measure, "score"]].notna().all(axis=1).sum() >= LEAST]
+    found = correlate_table(table.reset_index(), score="score", by=enough, rng=rng)
+    return dict(zip(enough, found, strict=True))
 
 
 def render_report(

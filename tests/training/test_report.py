@@ -18,7 +18,7 @@ from training.figures import (
     scatter_figure,
     style_of,
 )
-from training.report import Cell, Study, cells_of, describe_dataset, mean_dense_ranks, relate, render_report
+from training.report import Cell, Study, cells_of, describe_dataset, relate, render_report
 from training.tasks.landcover import LandcoverTask
 
 LAND = gpd.GeoDataFrame(geometry=[box(-20, -30, 50, 60)], crs="EPSG:4326")
@@ -57,21 +57,6 @@ def study(run, everything):
         rerun="make demo",
         notes=["Entropy in nats."],
     )
-
-
-def test_ranks_are_the_papers():
-    table = {
-        "Europe": (0.33, 0.23, 0.37, 0.51),
-        "North America": (0.32, 0.22, 0.36, 0.49),
-        "South America": (0.27, 0.20, 0.36, 0.49),
-        "Asia": (0.27, 0.20, 0.35, 0.47),
-        "Global": (0.23, 0.17, 0.35, 0.46),
-        "Oceania": (0.23, 0.14, 0.33, 0.45),
-        "Africa": (0.15, 0.08, 0.31, 0.41),
-        "none": (0.12, 0.03, 0.30, 0.46),
-    }
-    ranks = mean_dense_ranks(table)
-    assert [ranks[name] for name in list(table)[:-1]] == [0.0, 1.0, 1.5, 2.0, 2.75, 3.5, 4.5]
 
 
 def test_the_page_needs_nothing_beside_it(study):
