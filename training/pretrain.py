@@ -101,8 +101,8 @@ def pretrain(
         trainer = Trainer(subset, recipe, run_dir, device=target)
         if is_main() and len(subset) < recipe.effective_batch:
             log.warning(
-                "%d samples are fewer than the %d of a step, which is a whole epoch then, at the learning rate meant for as many: "
-                "lower batch_size or accumulate",
+                "%d samples are fewer than the %d of a step, which is a whole epoch then, at the learning rate meant for as many"
+                ": lower batch_size or accumulate",
                 len(subset), recipe.effective_batch,
             )  # fmt: skip
         hold = locked(run_dir / LOCK, doing=f"{run_dir}: another pretraining") if is_main() else nullcontext()
