@@ -9,7 +9,7 @@ installed is a row that says so (`make bench` installs them).
 Then the memory of a process that trains on data sets of 1, 4 and 16 times the size (hard links to the same shards); and the
 time from the start of a process to its first batch, of a million samples: all items written, shards hard links to a few.
 
-    python benchmarks/loader.py [--chips 3072] [--rounds 5] [--samples 1000000] [--out benchmarks/results/loader.json]
+    python benchmarks/loader.py [--chips 3072] [--rounds 5] [--samples 1000000] [--parts speed memory first] [--out ...]
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ SIZE_PX = 96
 SHARD = 256
 TARGETS = {("pwcat Loader", "blosc-lz4"): 0.64, ("pwcat Loader", "none"): 0.95}
 GROWN = (1, 4, 16)
+PARTS = ("speed", "memory", "first")
 FIRST_BATCH_S = 2.0
 CODECS = {"blosc-lz4": "lz4, bit shuffle", "none": "none"}
 
@@ -307,23 +308,49 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, default=RESULTS / "loader.json")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; the rest stays as it was"
+    )
     parser.add_argument("--memory", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--placement", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
         memory_case(options.memory, options.placement)
         return
-    speeds, missing = measure_speed(options.chips, options.rounds)
-    memory = measure_memory(options.chips)
-    first = measure_first(options.samples, options.rounds)
-    ours = next(row for row in speeds if (row["way"], row["stored"]) == ("pwcat Loader", "blosc-lz4"))
-    told = [
-        f"Into the same memory, memmap reads {speeds[1]['of_memmap']:.2f} times what it does into new memory; to that, the "
-        f"Loader is {ours['of_memmap_into_the_same_memory']:.2f} with blosc-lz4.",
-        f"First batch: {first['steps']['first batch']:.2f} s, target {FIRST_BATCH_S:g} s.",
+    found = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    load = os.getloadavg()[0]
+    if "speed" in options.parts:
+        speeds, missing = measure_speed(options.chips, options.rounds)
+        found |= {"chips": options.chips, "speeds": speeds, "missing": missing}
+    if "memory" in options.parts:
+        found["memory"] = measure_memory(options.chips)
+    if "first" in options.parts:
+        found["first_batch"] = measure_first(options.samples, options.rounds)
+    found["load"] = found.get("load", {}) | dict.fromkeys(options.parts, load)
+    found.pop("machine", None)
+    keep(options.out, shown(found), **found)
+
+
+def shown(found: dict[str, Any]) -> list[Table | str]:
+    load = ", ".join(f"{part} {value:.1f}" for part, value in found["load"].items())
+    parts: list[Table | str] = [
+        f"Other work on the machine before each part, as its load on {os.cpu_count()} cores: {load}."
     ]
-    shown = [speed_table(speeds, missing, options.chips), memory_table(memory), first_table(first), *told]
-    keep(options.out, shown, speeds=speeds, missing=missing, memory=memory, first_batch=first)
+    if speeds := found.get("speeds"):
+        ours = next(row for row in speeds if (row["way"], row["stored"]) == ("pwcat Loader", "blosc-lz4"))
+        parts += [
+            speed_table(speeds, found["missing"], found["chips"]),
+            f"Into the same memory, memmap reads {speeds[1]['of_memmap']:.2f} times what it does into new memory; to that, "
+            f"the Loader is {ours['of_memmap_into_the_same_memory']:.2f} with blosc-lz4.",
+        ]
+    if memory := found.get("memory"):
+        parts.append(memory_table(memory))
+    if first := found.get("first_batch"):
+        parts += [
+            first_table(first),
+            f"First batch: {first['steps']['first batch']:.2f} s, target {FIRST_BATCH_S:g} s.",
+        ]
+    return parts
 
 
 if __name__ == "__main__":
