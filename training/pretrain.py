@@ -101,7 +101,7 @@ def pretrain(
         trainer = Trainer(subset, recipe, run_dir, device=target)
         if is_main() and len(subset) < recipe.effective_batch:
             log.warning(
-                "%d samples are fewer than the %d of a step, which is a whole epoch then, at the learning rate meant for as many"
+                "%d samples are fewer than the %d of a step, which is a whole epoch then, at the learning rate of as many"
                 ": lower batch_size or accumulate",
                 len(subset), recipe.effective_batch,
             )  # fmt: skip
