@@ -1,6 +1,6 @@
 """The exact chance of a coefficient: over all N! orders of one side, without going through them one by one.
 
-Shapes: N datasets, H = N // 2 of them in the first half.
+Shapes: N datasets; C choices of the first half of them, with A orders of that half and B of the other.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def exact_p(x_N: np.ndarray, y_N: np.ndarray, *, method: Method) -> float:
 def _linear_p(x_N: np.ndarray, y_N: np.ndarray) -> float:
     """For coefficients that rise with the sum of products: each choice of the first half is met with all orders of both.
 
-    The sum over an order is one sum from each half, so that of (N - H)! and H! sorted sums the pairs beyond the observed are
-    counted by bisection instead of being formed.
+    The sum over an order is one sum from each half, so that of A and B sums the pairs beyond the observed are counted by
+    bisection instead of being formed.
     """
     x, y = x_N - x_N.mean(), y_N - y_N.mean()
     return _share_beyond(x, y, least=abs(float(x @ y)) - TOLERANCE * float(np.sqrt((x @ x) * (y @ y))))
@@ -63,14 +63,17 @@ def _share_beyond(x: np.ndarray, y: np.ndarray, *, least: float) -> float:
     """The share of orders whose sum of products is ``least`` or more on either side; both vectors have mean 0."""
     if least <= 0:
         return 1.0
-    half, beyond = len(x) // 2, 0
+    half = len(x) // 2
     chosen, rest = _halves(len(x), half)
-    for mine, others in zip(y[chosen], y[rest], strict=True):
-        first = mine[_orders(half)] @ x[:half]
-        second = np.sort(others[_orders(len(x) - half)] @ x[half:])
-        beyond += len(second) * len(first) - int(np.searchsorted(second, least - first, side="left").sum())
-        beyond += int(np.searchsorted(second, -least - first, side="right").sum())
-    return beyond / factorial(len(x))
+    first_CA = y[chosen][:, _orders(half)] @ x[:half]
+    second_CB = np.sort(y[rest][:, _orders(len(x) - half)] @ x[half:], axis=1)
+    span = 3 * (least + float(np.abs(first_CA).max()) + float(np.abs(second_CB).max()))
+    place_C1 = span * np.arange(len(chosen))[:, None]  # the rows, one after another, are a single sorted vector
+    line, before = (second_CB + place_C1).ravel(), second_CB.size * np.arange(len(chosen))[:, None] // len(chosen)
+    below = np.searchsorted(line, place_C1 + least - first_CA, side="left") - before
+    above = np.searchsorted(line, place_C1 - least - first_CA, side="right") - before
+    beyond = first_CA.size * second_CB.shape[1] - int(below.sum()) + int(above.sum())
+    return float(beyond / factorial(len(x)))
 
 
 @cache
