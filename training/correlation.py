@@ -194,6 +194,11 @@ def correlate_table(
         TrainingError: columns are missing or hold no numbers (all are listed), fewer than three datasets, or too few or
             unfit ones for partial correlations.
     """
+    by, given = list(dict.fromkeys(by)), list(dict.fromkeys(given))
+    if not by:
+        raise TrainingError(
+            f"no column to relate to {score!r} was named: name one or more of {', '.join(map(str, table))}"
+        )
     _check_columns(table, numbers=[score, *by], others=given)
     units = units_of(table, unit=unit)
     return _related(units, by, score=score, given=given, method=method, alpha=alpha, rng=rng, resamples=resamples)
@@ -316,6 +321,9 @@ def _partial(
     x_N, y_N = (units.table[column].to_numpy(np.float64) for column in (by, score))
     if not given or np.ptp(x_N) == 0 or np.ptp(y_N) == 0:
         return None
+    if differing := units.differing(given):
+        told = "; ".join(f"{column!r} within {', '.join(names)}" for column, names in differing.items())
+        raise TrainingError(f"covariates must be the same in all rows of a dataset, and words differ: {told}")
     try:
         return partial(x_N, y_N, given=units.table[list(given)], method=method, rng=rng)
     except TrainingError as exc:

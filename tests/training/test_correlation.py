@@ -225,6 +225,10 @@ def test_faults_of_a_table_are_all_listed(tmp_path):
         read_table(tmp_path / "none.csv")
     with pytest.raises(TrainingError, match="no column 'site' that would name the datasets"):
         correlate_table(table, score="score", by=["score"], unit="site", rng=np.random.default_rng(0))
+    with pytest.raises(
+        TrainingError, match=r"no column to relate to 'score' was named: name one or more of score, name"
+    ):
+        correlate_table(table, score="score", by=[], rng=np.random.default_rng(0))
     nameless = table.assign(dataset=["a", None, "c"])
     with pytest.raises(TrainingError, match="rows 2 have no name in the column 'dataset'"):
         correlate_table(nameless, score="score", by=["score"], rng=np.random.default_rng(0))

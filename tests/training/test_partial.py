@@ -127,6 +127,13 @@ def test_what_leaves_too_little_is_refused(given_, method, message):
         correlate_table(table, score="score", by=["x"], given=list(given_), method=method, rng=np.random.default_rng(0))
 
 
+def test_words_that_differ_within_a_dataset_are_refused():
+    table = pd.DataFrame({"dataset": list("aabcdefgh"), "x": range(9), "score": [2, 1, 3, 5, 4, 7, 6, 9, 8]})
+    table["where"] = ["n", "s", "n", "s", "n", "s", "n", "s", "n"]
+    with pytest.raises(TrainingError, match=r"the same in all rows of a dataset, and words differ: 'where' within a$"):
+        correlate_table(table, score="score", by=["x"], given=["where"], rng=np.random.default_rng(0))
+
+
 def test_covariates_that_say_the_same_are_refused():
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(9, 3)), columns=["x", "score", "a"]).assign(b=lambda t: 2 * t["a"])

@@ -25,22 +25,27 @@ AT_ONCE = 5  # columns of the leave-one-out table that fit
 
 def show_correlations(results: Sequence[Correlation], *, console: Console) -> None:
     """Print what was found: estimates, verdicts, the leave-one-out table, partial correlations, and what all rests on."""
-    console.print(_estimates(results))
+    _print(console, *_estimates(results))
     for result in results:
         console.print(
             Text.assemble((f"{result.by}: {result.verdict.word}", "bold"), f". {_sentence(result.verdict.why)}")
         )
     console.print()
     if any(result.partial for result in results):
-        console.print(_partials(results))
+        _print(console, *_partials(results))
     for some in _batched(results, AT_ONCE):
-        console.print(_without(some))
+        _print(console, *_without(some))
     for note in _notes(results):
         console.print(Text(note))
 
 
-def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+def _print(console: Console, title: str, table: Table) -> None:
+    console.print(Text(title, "italic"))  # a title of the table itself would be broken at its width
+    console.print(table)
+
+
+def _table(left: Sequence[str], right: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in left:
         table.add_column(heading, overflow="fold")
     for heading in right:
@@ -48,36 +53,35 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     return table
 
 
-def _estimates(results: Sequence[Correlation]) -> Table:
+def _estimates(results: Sequence[Correlation]) -> tuple[str, Table]:
     first = results[0]
     whose, letter = COEFFICIENT[first.method]
     approximation = list(first.p_values)[-1]
     counts = {r.n for r in results}
     over = f" over {first.n} datasets" if len(counts) == 1 else ", and how many datasets have both"
-    table = _table(f"{whose} with {first.score}{over}", ["by"], [letter, "95 %", "p", approximation, "Holm", "B-H"])
+    table = _table(["by"], [letter, "95 %", "p", approximation, "Holm", "B-H"])
     table.add_column("verdict", no_wrap=True)
     for r in results:
         p = [number(value) for value in (r.p, r.p_values[approximation], r.p_holm, r.p_bh)]
         name = r.by if len(counts) == 1 else f"{r.by} ({r.n})"
         table.add_row(name, _three(r.rho), _range(r.ci_low, r.ci_high), *p, r.verdict.word)
-    return table
+    return f"{whose} with {first.score}{over}", table
 
 
-def _partials(results: Sequence[Correlation]) -> Table:
+def _partials(results: Sequence[Correlation]) -> tuple[str, Table]:
     letter = COEFFICIENT[results[0].method][1]
     held = [(r, r.partial) for r in results if r.partial]
-    title = f"Given {', '.join(held[0][1].given)}" if held else ""
-    table = _table(title, ["by"], ["left", f"partial {letter}", "95 %", "p", "t", "Holm"])
+    table = _table(["by"], ["left", f"partial {letter}", "95 %", "p", "t", "Holm"])
     for r, part in held:
         p = [number(value) for value in (part.p, part.values["t"], part.p_holm)]
         table.add_row(r.by, f"{part.freedom} df", _three(part.rho), _range(part.interval.low, part.interval.high), *p)
-    return table
+    return f"Given {', '.join(held[0][1].given)} (p by Freedman and Lane's permutations)", table
 
 
-def _without(results: Sequence[Correlation]) -> Table:
+def _without(results: Sequence[Correlation]) -> tuple[str, Table]:
     """A row a dataset: the coefficient and p without it; a star where that is farthest from the whole."""
     letter = COEFFICIENT[results[0].method][1]
-    table = _table(f"Without one dataset: {letter} and p (* moves it farthest)", ["without"], [r.by for r in results])
+    table = _table(["without"], [r.by for r in results])
     names = list(dict.fromkeys(left.dataset for r in results for left in r.leave_one_out))
     farthest = [
         max((abs(left.moved) for left in r.leave_one_out if math.isfinite(left.moved)), default=0) for r in results
@@ -90,7 +94,7 @@ def _without(results: Sequence[Correlation]) -> Table:
             star = "*" if left and most and abs(left.moved) >= most - 1e-9 else " "
             cells.append(f"{signed(left.rho)} {number(left.p):>6}{star}" if left else "")
         table.add_row(name, *cells)
-    return table
+    return f"Without one dataset: {letter} and p (* moves {letter} farthest)", table
 
 
 def _notes(results: Sequence[Correlation]) -> Iterator[str]:
@@ -100,9 +104,10 @@ def _notes(results: Sequence[Correlation]) -> Iterator[str]:
     yield from _how_intervals(results)
     if tied := max(r.tied for r in results):
         yield f"{tied} datasets share their {first.score} with another: which of them has which diversity changes no {letter}."
+    for left in dict.fromkeys(r.without_value for r in results if r.without_value):
+        of = ", ".join(r.by for r in results if r.without_value == left)
+        yield f"Left out of {of} for want of a value: {', '.join(left)}."
     for r in results:
-        if r.without_value:
-            yield f"Left out of {r.by} for want of a value: {', '.join(r.without_value)}."
         if math.isnan(r.detectable):
             yield f"{r.n} datasets are too few to find any {letter} of {r.by} four times in five."
     for n, least, corrected in dict.fromkeys((r.n, r.detectable, r.detectable_family) for r in results):

@@ -47,6 +47,15 @@ class Units:
         names = self.table.index[kept]
         return Units(table=_averaged(rows, names[of_row]).loc[names], rows=rows, of_row=of_row)
 
+    def differing(self, columns: Sequence[str]) -> dict[str, list[str]]:
+        """Columns of words, and the datasets in whose rows the words differ, so that none stands for the dataset."""
+        found = {}
+        for column in columns:
+            if not pd.api.types.is_numeric_dtype(self.rows[column]) or pd.api.types.is_bool_dtype(self.rows[column]):
+                several = self.rows[column].groupby(self.of_row).nunique().to_numpy() > 1
+                found[column] = [str(name) for name in self.table.index[several]]
+        return {column: names for column, names in found.items() if names}
+
     def deviations(self, column: str) -> tuple[float, ...]:
         """The standard deviation over the rows of each dataset (n - 1); NaN of a single row."""
         return tuple(self.rows[column].groupby(self.of_row).std().tolist())

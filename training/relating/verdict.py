@@ -115,7 +115,8 @@ def _against(e: Evidence) -> list[str]:
         more = f" (and above alpha without {len(weak) - 1} others)" if len(weak) > 1 else ""
         found.append(f"{number(worst.p)} without {worst.dataset}{more}")
     if e.partial and not e.partial.p_holm <= e.alpha:
-        found.append(f"{number(e.partial.p_holm)} given {', '.join(e.partial.given)}")
+        after = f" after Holm over {e.family} metrics" if e.family > 1 else ""
+        found.append(f"{number(e.partial.p_holm)} given {', '.join(e.partial.given)}{after}")
     return found
 
 
