@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -227,10 +228,13 @@ def _related(
     rng: np.random.Generator,
     resamples: int,
 ) -> list[Correlation]:
-    found = [
-        _one(units, name, score=score, given=given, method=method, alpha=alpha, rng=rng, resamples=resamples)
-        for name in by
-    ]
+    root = int(rng.integers(2**32))
+    found = []
+    for name in by:
+        own = np.random.default_rng([root, crc32(name.encode())])  # what is drawn for one measure hangs on no other
+        found.append(
+            _one(units, name, score=score, given=given, method=method, alpha=alpha, rng=own, resamples=resamples)
+        )
     p, partial_p = [c.p for c in found], [c.partial.p if c.partial else np.nan for c in found]
     corrected = zip(found, holm(p), benjamini_hochberg(p), holm(partial_p), strict=True)
     return [_judged(c, p_holm=a, p_bh=b, partial_holm=d, family=len(by)) for c, a, b, d in corrected]

@@ -161,7 +161,7 @@ def test_a_plot_is_written(tmp_path, papers):
 def test_a_constant_side_has_no_correlation():
     found = correlate(np.zeros(6), np.arange(6.0), by="continent", rng=np.random.default_rng(0))
     assert np.isnan([found.rho, found.p, found.p_holm, found.ci_low, found.ci_high]).all()
-    assert (found.intervals["bca"].resamples, found.intervals["bca"].degenerate) == (0, 9_999)
+    assert (found.intervals["bca"].resamples, found.intervals["bca"].degenerate) == (0, 49_999)
     assert (found.verdict.word, found.verdict.why[:11]) == ("not shown", "one side is")
 
 
@@ -190,6 +190,12 @@ def test_datasets_without_a_value_are_left_out_and_named(tmp_path):
     text = say(tmp_path / "t.csv", "--by", "x").stdout
     assert "Left out of x for want of a value: c, e." in text
     assert "Nothing could be shown: the smallest p of 3 datasets is .333." in " ".join(text.split())
+
+
+def test_what_else_is_asked_changes_nothing_but_the_correction(papers):
+    (alone,) = correlate_table(read_table(PAPER), score="score", by=["biome"], rng=np.random.default_rng(0))
+    assert (alone.intervals, alone.leave_one_out) == (papers["biome"].intervals, papers["biome"].leave_one_out)
+    assert (alone.p, alone.p_holm) == (papers["biome"].p, alone.p)
 
 
 def test_the_same_seed_gives_the_same():
