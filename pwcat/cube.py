@@ -325,11 +325,13 @@ class Cube:
         """The chips as zarr has them, for what it says of them: to read pixels, see :meth:`read`.
 
         Raises:
-            CubeError: its dimensions are others than :data:`DIMS`.
+            CubeError: its dimensions are others than :data:`DIMS`, or its numbers other than uint16.
         """
         array = zarr.open_array(self.path / "chips", mode="r")
         if array.metadata.dimension_names != DIMS:  # type: ignore[union-attr]
             raise CubeError(f"{self.path}: chips has the dimensions {array.metadata.dimension_names}, not {DIMS}")  # type: ignore[union-attr]
+        if array.dtype != np.dtype(DTYPE):
+            raise CubeError(f"{self.path}: chips are {array.dtype}, not {DTYPE}: write them again as digital numbers")
         return array
 
     @cached_property

@@ -125,6 +125,12 @@ FOREIGN = {
 }
 
 
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "int32", "float32"])
+def test_other_numbers_than_ours_are_refused_and_not_cut_to_fit(tmp_path, dtype):
+    with pytest.raises(CubeError, match=f"chips are {dtype}, not uint16: write them again"):
+        write_cube(tmp_path / "c", np.full((5, 1, 2, 16, 16), 3).astype(dtype))
+
+
 @pytest.mark.parametrize("layout", FOREIGN)
 def test_foreign_layouts_are_left_to_zarr(tmp_path, layout):
     chips = some_chips()
