@@ -283,3 +283,47 @@ def test_a_trap_in_a_model_folder_is_not_even_opened(tmp_path, model):
     with pytest.raises(TrainingError, match="is a pickle, which can run code"):
         load_model_folder(folder / "pytorch_model.bin")
     assert not (tmp_path / "ran").exists()
+
+
+def test_values_that_are_no_numbers_or_no_weights_are_refused(tmp_path, model):
+    state = {**model.state_dict(), "norm.weight": torch.full((128,), torch.nan), "norm.bias": torch.ones(128).char()}
+    with pytest.raises(
+        TrainingError, match=r"norm\.weight holds values that are no numbers; norm\.bias is int8, no weight"
+    ):
+        import_weights("satmae", save(tmp_path, state), tmp_path / "model")
+    nowhere = {**model.state_dict(), "pos_embed": torch.full_like(model.pos_embed, torch.nan)}
+    with pytest.raises(TrainingError, match="pos_embed is up to nan off the fixed code"):
+        import_weights("satmae", save(tmp_path, nowhere), tmp_path / "model")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_read_with_exact_codes(tmp_path, golden, model, dtype):
+    """What a file of fewer digits rounds is its weights; codes are known, and taken in full."""
+    torch.save({name: tensor.to(dtype) for name, tensor in model.state_dict().items()}, tmp_path / "half.pth")
+    done = import_weights("satmae", tmp_path / "half.pth", tmp_path / "satmae")
+    assert torch.equal(done.model.pos_embed, model.pos_embed)
+    assert torch.equal(done.model.norm.weight, model.norm.weight.to(dtype).float())
+    assert f"The file keeps numbers in {str(dtype).removeprefix('torch.')}" in done.notes[-1]
+    whole = torch.load(golden / "presto_default_model.pt", weights_only=True, map_location="cpu")
+    torch.save({name: tensor.to(dtype) for name, tensor in whole.items()}, tmp_path / "presto.pt")
+    presto = import_weights("presto", tmp_path / "presto.pt", tmp_path / "presto").model
+    torch.testing.assert_close(presto.encoder.pos_embed, whole["encoder.pos_embed"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("args", "weights"),
+    [
+        ({"mask_ratio": "much"}, {}),
+        ({"grouped_bands": 3}, {}),
+        ({"dropped_bands": 3}, {}),
+        ({}, {"patch_embed.0.proj.weight": torch.ones(8, 4)}),
+        ({}, {"pos_embed": torch.ones(8)}),
+        ({}, {3: torch.ones(1)}),
+    ],
+    ids=["mask_ratio", "grouped_bands", "dropped_bands", "embedding", "code", "name"],
+)
+def test_a_file_of_odd_values_is_refused_in_a_sentence(tmp_path, model, args, weights):
+    file = save(tmp_path, {**model.state_dict(), **weights}, args={**ARGS, **args})
+    with pytest.raises(TrainingError, match=r"is not what satmae's released checkpoints are: "):
+        import_weights("satmae", file, tmp_path / "model")
+    assert describe(file)["can_be_imported"].startswith("no: ")

@@ -23,6 +23,8 @@ from training.weights.reading import read_checkpoint
 
 __all__ = ["FAMILIES", "ORIGIN", "Family", "Imported", "convert", "file_hash", "import_weights", "recognise"]
 
+HALVES = (torch.float16, torch.bfloat16)
+HALF = "The file keeps numbers in {}, so that weights have fewer digits than they were trained with; codes are exact"
 ORIGIN = "origin.json"  # beside the weights: the file that they come from
 
 
@@ -98,7 +100,15 @@ def convert(architecture: str, checkpoint: Mapping[str, Any]) -> Converted:
     Raises:
         TrainingError: the checkpoint is not what the family's converter knows.
     """
-    return Converted(*importlib.import_module(FAMILIES[architecture].module).convert(checkpoint))
+    converter = importlib.import_module(FAMILIES[architecture].module)
+    try:
+        found = Converted(*converter.convert(checkpoint))
+    except (ValueError, TypeError, IndexError, RuntimeError) as exc:  # of shapes and options that no released file has
+        raise TrainingError(
+            f"this is not what {architecture}'s released checkpoints are: {str(exc).splitlines()[0]}"
+        ) from exc
+    kept = sorted({_name(tensor.dtype) for tensor in found.state.values() if tensor.dtype in HALVES})
+    return found._replace(notes=(*found.notes, HALF.format(", ".join(kept)))) if kept else found
 
 
 def recognise(checkpoint: Mapping[str, Any]) -> str | None:
@@ -130,14 +140,25 @@ def _build(architecture: str, converted: Converted, *, overrides: Mapping[str, A
     faults = [f"{name} missing" for name in own if name not in converted.state]
     faults += [f"{name} unknown" for name in converted.state if name not in own]
     faults += [
-        f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}"
-        for name, tensor in converted.state.items()
-        if name in own and tensor.shape != own[name].shape
+        fault for name in converted.state if name in own and (fault := _fault(name, converted.state[name], own[name]))
     ]
     if faults:
         raise TrainingError(f"the weights in {file} do not fit {architecture}: " + "; ".join(faults))
     model.load_state_dict(converted.state)
     return model.eval()
+
+
+def _fault(name: str, tensor: Tensor, own: Tensor) -> str:
+    """Why a tensor cannot be that of the model; empty where it can."""
+    if tensor.shape != own.shape:
+        return f"{name} is {tuple(tensor.shape)}, not {tuple(own.shape)}"
+    if not tensor.is_floating_point():
+        return f"{name} is {_name(tensor.dtype)}, no weight"
+    return "" if bool(tensor.isfinite().all()) else f"{name} holds values that are no numbers"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _write(model: Model, folder: Path, *, origin: Mapping[str, Any]) -> None:

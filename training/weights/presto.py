@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from pwcat.errors import TrainingError
 from training.models.presto import MAX_STEPS, month_code, position_code
 from training.weights.converted import Converted
-from training.weights.reading import tensors_of
+from training.weights.reading import rounding, tensors_of
 
 __all__ = ["convert"]
 
@@ -40,7 +40,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
             f"these weights are no whole Presto: {', '.join(missing)} missing. Encoders alone, as finetuned models keep "
             "them, cannot be imported"
         )
-    _check_codes(weights)
+    weights |= _codes(weights)
     hidden, dim = weights["encoder.blocks.0.mlp.fc1.weight"].shape
     config = {
         "dim": dim,
@@ -58,14 +58,22 @@ def _depth(weights: Mapping[str, Tensor], blocks: str) -> int:
     return len({found.group(1) for name in weights if (found := re.match(rf"{re.escape(blocks)}\.(\d+)\.", name))})
 
 
-def _check_codes(weights: Mapping[str, Tensor]) -> None:
-    """A model of ours makes its codes anew for other lengths; those of the file must be these."""
+def _codes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The fixed codes, in full where the file rounds them; those of the file must be these.
+
+    Raises:
+        TrainingError: they are others.
+    """
+    found = {}
     for part in ("encoder", "decoder"):
         place = weights[f"{part}.pos_embed"]
         expected = {f"{part}.pos_embed": position_code(MAX_STEPS, dim=place.shape[-1])[None]}
         if (month := weights.get(f"{part}.month_embed.weight")) is not None:
             expected[f"{part}.month_embed.weight"] = month_code(month.shape[-1])
         for name, code in expected.items():
-            own = weights[name].numpy()
-            if own.shape != code.shape or np.abs(own - code).max() > CODES_TOLERANCE:
+            theirs, ours = weights[name], torch.from_numpy(code)
+            near = max(CODES_TOLERANCE, rounding(theirs))
+            if theirs.shape != ours.shape or not bool(((theirs.double() - ours).abs() <= near).all()):
                 raise TrainingError(f"{name} is not the fixed code that Presto has: this is another model")
+            found[name] = ours.float() if near > CODES_TOLERANCE else theirs
+    return found

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pwcat.errors import TrainingError
 
-__all__ = ["read_checkpoint", "tensors_of"]
+__all__ = ["read_checkpoint", "rounding", "tensors_of"]
 
 _AGAIN = "Is it whole, and a file of torch.save or a .safetensors? Fetch it again"
 STATE_KEYS = ("model", "state_dict", "model_state_dict", "module")  # where training scripts keep the weights
@@ -81,6 +81,11 @@ def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
         f"the checkpoint holds no weights: it has {_listed(checkpoint)}, and weights are looked for under "
         + f"{', '.join(STATE_KEYS)} and at its top"
     )
+
+
+def rounding(tensor: Tensor) -> float:
+    """How far numbers of up to 1 may be off by the type that they are kept in; 0 for whole numbers."""
+    return torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
 
 
 def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from pwcat.errors import TrainingError
 from training.models.blocks import fixed, grid_code, line_code
 from training.normalize import Normalization
 from training.weights.converted import Converted
-from training.weights.reading import tensors_of
+from training.weights.reading import rounding, tensors_of
 
 __all__ = ["convert"]
 
@@ -59,7 +59,7 @@ def convert(checkpoint: Mapping[str, Any]) -> Converted:
     config["norm_pix_loss"] = bool(options.get("norm_pix_loss", False))
     config["mask_ratio"] = float(options.get("mask_ratio", 0.75))
     config["head_order"] = "released"
-    _check_codes(weights, config)
+    weights |= _codes(weights, config)
     notes: tuple[str, ...] = NOTES
     if options.get("spatial_mask"):
         notes += (
@@ -127,8 +127,13 @@ def _bands(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[st
     return {"bands": tuple(kept), "groups": tuple(tuple(kept[index] for index in group) for group in groups)}
 
 
-def _check_codes(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Make sure that positions and groups are coded as ours are: a trained or otherwise ordered code has other values."""
+def _codes(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The fixed codes, in full where the file rounds them.
+
+    Raises:
+        TrainingError: positions or groups are coded otherwise: a trained or otherwise ordered code has other values.
+    """
+    found = {}
     side, groups = config["image_size"] // config["patch_size"], len(config["groups"])
     for part, rows in (("", groups), ("decoder_", groups + 1)):
         group_dim = config[f"{part}group_dim"]
@@ -140,10 +145,12 @@ def _check_codes(weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> No
             theirs, ours = _of(weights, name), fixed(code)
             if theirs.shape != ours.shape:
                 raise TrainingError(f"{name} is {tuple(theirs.shape)}, where a SatMAE has {tuple(ours.shape)}")
-            if (off := (theirs.float() - ours).abs().max().item()) > CODES_TOLERANCE:
+            if not (off := (theirs.float() - ours).abs().max().item()) <= max(CODES_TOLERANCE, rounding(theirs)):
                 raise TrainingError(
                     f"{name} is up to {off:.2g} off the fixed code of SatMAE: it was trained, or has another layout"
                 )
+            found[name] = ours if rounding(theirs) > CODES_TOLERANCE else theirs
+    return found
 
 
 def _normalization(bands: Sequence[str]) -> Normalization:
