@@ -136,7 +136,9 @@ class Batch:
             )
         if tuple(bands) == self.bands.names:
             return self.chips[:, 0]
-        return self.chips[:, 0, [self.bands.names.index(band) for band in bands]]
+        # torch has not all of its kernels for unsigned words, and a card would wait for a list of indices
+        words = self.chips.view(torch.int16)[:, 0]
+        return torch.stack([words[:, self.bands.names.index(band)] for band in bands], dim=1).view(torch.uint16)
 
     @classmethod
     def of_chips(cls, chips: Tensor, *, bands: Sequence[str], lonlat: Tensor | None = None) -> Batch:

@@ -31,7 +31,7 @@ from torch import Tensor
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
 from training.batch import Batch
-from training.chance import Chance
+from training.chance import Chance, to_device
 from training.loader import Loader
 from training.loading.ahead import Job, num_threads, read_ahead
 from training.loading.memory import free_on
@@ -141,16 +141,16 @@ class FeatureLoader:
             began = time.perf_counter()
 
     def _gather(self, features: Tensor | NDArray[np.float16], rows: NDArray[np.int64]) -> Batch:
-        wanted = torch.from_numpy(rows)
+        wanted, device = torch.from_numpy(rows), self._chips.device
         if isinstance(features, Tensor):
-            found = features.index_select(0, wanted.to(features.device))
+            found = features.index_select(0, to_device(wanted, device))
         else:
-            found = torch.from_numpy(features[rows]).to(self._chips.device)
+            found = to_device(torch.from_numpy(features[rows]), device)
         return Batch(
             chips=None,
             bands=self._samples.bands,
-            lonlat=self._samples.lonlat[wanted].to(self._chips.device),
-            times=self._samples.times[wanted].to(self._chips.device),
+            lonlat=to_device(self._samples.lonlat[wanted], device),
+            times=to_device(self._samples.times[wanted], device),
             rows=rows,
             features=found.float(),
         )

@@ -23,7 +23,7 @@ from pwcat.errors import TrainingError
 from training.augment import augment as cut
 from training.augment import center_crop
 from training.batch import Batch
-from training.chance import Chance
+from training.chance import Chance, to_device
 from training.flops import linear_flops
 from training.models.base import Model, ModelFacts, ModelInput
 from training.models.contrast import contrastive_losses
@@ -158,14 +158,14 @@ class SatCLIP(Model):
             "basis_BK": self.location.posenc(self._moved(lonlat_B2, chance=chance, augment=augment)),
             "lonlat_B2": lonlat_B2,
             "rows_N": torch.arange(chance.total, device=device),
-            "own_B": torch.arange(chance.total)[chance.rows].to(device, non_blocking=True),
+            "own_B": torch.arange(chance.total, device=device)[chance.rows],
             "share": self.share(batch, chance),
         }
         if self.training and self.config.dropout:
             words = -(-self.config.hidden // WORD)
-            inputs["words_BJW"] = chance.integers(2**WORD, self.config.layers, words).to(device, non_blocking=True)
+            inputs["words_BJW"] = to_device(chance.integers(2**WORD, self.config.layers, words), device)
         if batch.features is not None:
-            view_B = chance.integers(batch.features.shape[1]).to(device, non_blocking=True)
+            view_B = to_device(chance.integers(batch.features.shape[1]), device)
             return inputs | {"features_BD": batch.features[torch.arange(len(batch), device=device), view_B]}
         return inputs | {"x_BCHW": self.images(batch, tower=tower, chance=chance, augment=augment)}
 
@@ -269,7 +269,7 @@ class SatCLIP(Model):
         """Places moved east and north by up to so many degrees, as released; not beyond the pole."""
         if augment is None or not augment.jitter_deg:
             return lonlat_B2
-        moved_B2 = lonlat_B2 + augment.jitter_deg * chance.uniform(2).to(lonlat_B2.device, torch.float64)
+        moved_B2 = lonlat_B2 + augment.jitter_deg * to_device(chance.uniform(2), lonlat_B2.device).double()
         return torch.stack([moved_B2[:, 0], moved_B2[:, 1].clamp(max=90)], dim=1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
@@ -147,12 +148,18 @@ class Tower(nn.Module):
 
 def reflectance(chips_BCHW: Tensor, bands: Bands) -> Tensor:
     """Values of digital numbers, (B, C, H, W) float32, in the unit of each band; 0 where there is no data."""
-    scale, offset = (
-        torch.tensor(values, dtype=torch.float32, device=chips_BCHW.device).view(1, -1, 1, 1)
-        for values in (bands.scale, bands.offset)
-    )
+    scale, offset = _affine(bands.scale, bands.offset, chips_BCHW.device)
     values_BCHW = chips_BCHW.float()
     return torch.where(values_BCHW == 0, 0.0, values_BCHW * scale + offset)
+
+
+@lru_cache(maxsize=16)
+def _affine(scale: tuple[float, ...], offset: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and offset of each band, (C, 1, 1); copied to a card once, for it would wait for each copy."""
+    with torch.inference_mode(False):  # whoever asks first, training may use them
+        values = torch.tensor([scale, offset], dtype=torch.float32).to(device)
+    scale_C, offset_C = values.view(2, -1, 1, 1)
+    return scale_C, offset_C
 
 
 def _build(config: TowerConfig) -> Any:
