@@ -254,9 +254,14 @@ def measure(work: Path, *, device: str, until: float) -> list[dict[str, Any]]:
     return rows
 
 
-def with_use(row: dict[str, Any], tflops: float) -> dict[str, Any]:
-    """A row with its MFU, of this rate of matrix products."""
-    if "failed" in row:
+def best_rates(*parts: Mapping[str, Any]) -> dict[str, float]:
+    """The highest rate of matrix products of each type, of those measurements that came to an end."""
+    return {dtype: max(found) for dtype in DTYPES if (found := [part[dtype] for part in parts if dtype in part])}
+
+
+def with_use(row: dict[str, Any], tflops: float | None) -> dict[str, Any]:
+    """A row with its MFU, of this rate of matrix products; where there is none, of what the row itself measured."""
+    if "failed" in row or tflops is None:
         return row
     return {**row, "mfu": row["samples_per_second"] * row["flops_per_sample"] / (tflops * 1e12)}
 
@@ -301,7 +306,9 @@ def sentences(card: Mapping[str, Any], rates: Mapping[str, float], told: Sequenc
     """What stands below the table."""
     measured = ", ".join(f"{rate:.2f} {dtype}" for dtype, rate in rates.items())
     lines = [f"Products of random matrices here: {measured} TFLOP/s; MFU is of the rows' own type."]
-    if known := card.get("datasheet_bf16_tflops"):
+    if not rates:
+        lines = ["Products of random matrices could not be measured; MFU is of each row's own short measurement."]
+    if (known := card.get("datasheet_bf16_tflops")) and "bfloat16" in rates:
         lines.append(
             f"Data sheet: {known} TFLOP/s bfloat16, of which the measured rate is {rates['bfloat16'] / known:.0%}."
         )
@@ -343,8 +350,8 @@ def main() -> None:
         attention = in_process("--part", "attention", "--device", device, work=work, seconds=60) if on_card else {}
         rows = measure(work, device=device, until=until)
         after = in_process("--part", "products", "--device", device, work=work, seconds=60)
-    rates = {dtype: max(part[dtype] for part in (before, after)) for dtype in DTYPES}
-    rows = [with_use(row, rates["bfloat16" if on_card else "float32"]) for row in rows]
+    rates = best_rates(before, after)
+    rows = [with_use(row, rates.get("bfloat16" if on_card else "float32")) for row in rows]
     card = card_of(device)
     told = verdicts(rows, on_h200="H200" in card["name"])
     where = card["name"] if on_card else f"no CUDA here, so on a processor: {card['name']}"
