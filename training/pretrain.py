@@ -345,7 +345,7 @@ class Trainer:
         names = sorted({str(name) for name in self.subset.column("collection")})
         return Run(
             path=self.run_dir,
-            recipe=self.recipe.model_dump(mode="json"),
+            recipe=self.recipe.told(),
             recipe_hash=self.recipe.hash,
             data={"hash": self.subset.hash, "num_samples": len(self.subset), "collections": names},
             normalization=self.model.require_normalization().to_json(),

@@ -37,6 +37,11 @@ FOLDER = Path(__file__).parent / "recipes"
 WITHOUT_BEARING = {"title", "checkpoint", "placement", "memory_budget_mb"}
 
 
+MAX_SEED = 2**63 - 1  # of what torch takes
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,12 +70,15 @@ class Optimizer(_Section):
     base_lr: float | None = Field(
         default=None,
         gt=0,
+        allow_inf_nan=False,
         description="learning rate for 256 samples a step, with which it grows; 1e-4 where neither this nor lr is given",
     )
-    lr: float | None = Field(default=None, gt=0, description="learning rate itself, whatever the samples of a step")
+    lr: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="learning rate itself, whatever the samples of a step"
+    )
     schedule: Schedule = Field(default="cosine", description="after the warm-up: cosine to zero, or constant")
-    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="AdamW's two decay rates")
-    weight_decay: float = Field(default=0.05, ge=0, description="none is put on biases and norms")
+    betas: tuple[Beta, Beta] = Field(default=(0.9, 0.95), description="AdamW's two decay rates")
+    weight_decay: float = Field(default=0.05, ge=0, allow_inf_nan=False, description="none is put on biases and norms")
     warmup_epochs: float = Field(default=5, ge=0, description="epochs of linear warm-up from zero")
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest norm of all gradients together; null: no limit"
@@ -120,7 +128,7 @@ class TrainRecipe(_Section):
     accumulate: int = Field(default=1, gt=0, description="batches whose gradients make one step")
     optimizer: Optimizer = Field(default=Optimizer(), description="AdamW and its schedule")
     augment: Augment = Field(default=Augment(), description="crops and flips")
-    seed: int = Field(default=0, ge=0, description="fixes weights, order, crops and masks")
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="fixes weights, order, crops and masks")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on CUDA, else float32"
     )
@@ -179,6 +187,14 @@ class TrainRecipe(_Section):
         assert self.optimizer.base_lr is not None  # one of the two is given: see Optimizer
         return self.optimizer.base_lr * self.effective_batch / 256
 
+    def told(self) -> dict[str, Any]:
+        """As JSON values, for others to read: of the folder that an image tower started from there is its name alone."""
+        values = self.model_dump(mode="json")
+        tower = values["model"].get("tower")
+        if isinstance(tower, dict) and tower.get("origin"):
+            values["model"]["tower"] = {**tower, "origin": Path(tower["origin"]).resolve().name}
+        return values
+
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical JSON of what bears on the weights, hex; where data lie and what is kept may change."""
@@ -210,13 +226,13 @@ def load_train_recipe(name_or_path: str | Path, *, overrides: Mapping[str, str] 
             + ", ".join(list_train_recipes())
         )
     try:
-        document = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as exc:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(document, dict):
         raise RecipeError(f"{path} must hold a mapping of keys to values, but holds {type(document).__name__}")
     for key, text in (overrides or {}).items():
-        _set(document, key, yaml.safe_load(text))
+        _set(document, key, _value(key, text))
     return parse_train_recipe(document, origin=path.name)
 
 
@@ -231,6 +247,13 @@ def parse_train_recipe(document: Mapping[str, Any], *, origin: str = "recipe") -
     except ValidationError as exc:
         faults = [": ".join(filter(None, [".".join(map(str, f["loc"])), _plain(f["msg"])])) for f in exc.errors()]
         raise RecipeError(f"{origin} cannot be used for training: " + "; ".join(faults)) from exc
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise RecipeError(f"--set {key}: {text!r} is not YAML: {' '.join(str(exc).split())}") from exc
 
 
 def _plain(message: str) -> str:

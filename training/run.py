@@ -30,7 +30,7 @@ class Run:
 
     Attributes:
         path: its folder.
-        recipe: the resolved recipe, as JSON values.
+        recipe: the resolved recipe, as JSON values; the folder of an image tower by its name alone.
         recipe_hash: its hash.
         data: what it was trained on: hash, number of samples, names of the collections.
         normalization: the statistics of the data, as JSON values.

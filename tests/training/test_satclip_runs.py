@@ -14,6 +14,7 @@ from training.models.harmonics import spherical_harmonics
 from training.models.siren import Siren
 from training.pretrain import pretrain
 from training.recipe import load_train_recipe
+from training.run import load_run
 from training.weights import import_weights
 
 SMALL = {
@@ -71,6 +72,12 @@ def test_a_run_trains_what_it_should(runs, kind):
     assert (run.path / "features").is_dir() == (kind == "cached")
     model = run.load_model()
     assert model.tower.config.frozen == (kind != "training")
+
+
+def test_what_a_run_tells_of_its_tower_is_no_path_of_this_machine(runs, run):
+    told = load_run(runs["cached"].path).recipe["model"]["tower"]
+    assert told == {"origin": run.path.name, "frozen": True}
+    assert not [text for text in (runs["cached"].path / "run.json").read_text().split('"') if text.startswith("/")]
 
 
 @pytest.mark.parametrize("kind", ["training", "cached"])
