@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
     from pwcat.cube import Cube
 
-__all__ = ["ChipReader"]
+__all__ = ["ChipReader", "Stretch"]
 
 MOST_THREADS = 16
+# Some pixels of a chip: from where in the caller's, from where in the chip, how many.
+Stretch = tuple[int, int, int]
+
 # Fewer bytes than this are read by the thread that asks: handing them on takes longer.
 WORTH_A_THREAD = 2**20
 
@@ -61,12 +64,21 @@ class ChipReader:
         self._lock = threading.Lock()
         _readers.add(self)
 
-    def read_into(self, out: NDArray[np.uint16], index: NDArray[np.integer[Any]]) -> None:
+    def read_into(
+        self,
+        out: NDArray[np.uint16],
+        index: NDArray[np.integer[Any]],
+        *,
+        rows: NDArray[np.int64] | None = None,
+        parts: Sequence[Stretch] | None = None,
+    ) -> None:
         """Fill ``out`` with the chips of some samples, in the order asked for.
 
         Args:
             out: ``(n, time, band, y, x)`` uint16, contiguous; may be another library's memory, pinned say.
             index: ``(n,)`` samples of the cube; the same one may be asked for twice.
+            rows: ``(n,)`` which rows of ``out`` are filled, where it has others too.
+            parts: stretches of each chip's pixels that are wanted, which fill the rows of ``out``; all where ``None``.
 
         Raises:
             CubeError: a sample is not in the cube; or a shard is missing or damaged: the message names it and what to do.
@@ -76,17 +88,26 @@ class ChipReader:
         if wanted.size and (wanted.min() < 0 or wanted.max() >= self.num_samples):
             last = self.num_samples - 1
             raise CubeError(f"{self.path}: samples are 0 to {last}, asked for {wanted.min()} to {wanted.max()}")
-        if out.shape != (len(wanted), *self.chip_shape) or out.dtype != np.uint16 or not out.flags.c_contiguous:
-            raise ValueError(
-                f"chips go into contiguous uint16 {(len(wanted), *self.chip_shape)}, got {out.dtype} {out.shape}"
-            )
+        self._require_fits(out, len(wanted) if rows is None else len(out), parts)
         order = np.argsort(wanted, kind="stable")
-        pixels = out.reshape(len(wanted), math.prod(self.chip_shape))
-        parts = min(self.threads, 1 + out.nbytes // WORTH_A_THREAD)
+        pixels = out.reshape(len(out), math.prod(out.shape[1:]))
+        shares = min(self.threads, 1 + out.nbytes // WORTH_A_THREAD)
         works = [
-            partial(self._source.read, pixels, rows, wanted[rows]) for rows in np.array_split(order, parts) if rows.size
+            partial(self._source.read, pixels, some if rows is None else rows[some], wanted[some], parts)
+            for some in np.array_split(order, shares)
+            if some.size
         ]
         self._run(works)
+
+    def _require_fits(self, out: NDArray[np.uint16], count: int, parts: Sequence[Stretch] | None) -> None:
+        if parts is None:
+            fits = out.shape == (count, *self.chip_shape)
+        else:
+            fits = len(out) == count and math.prod(out.shape[1:]) == sum(length for _, _, length in parts)
+        if not fits or out.dtype != np.uint16 or not out.flags.c_contiguous:
+            raise ValueError(
+                f"chips go into contiguous uint16 {(count, *self.chip_shape)}, got {out.dtype} {out.shape}"
+            )
 
     def _run(self, works: Sequence[Callable[[], None]]) -> None:
         """All of them, the first here, the others on threads; ends when all have."""
@@ -138,13 +159,21 @@ class _Shards:
     def __init__(self, path: Path, layout: Layout, *, most_files: int | None) -> None:
         self._path, self._layout = path, layout
         self._files = ShardFiles(path / "chips", layout, most=most_files)
+        self._chip_bytes = layout.chip_bytes
         self._scratch = threading.local()
 
     def after_fork(self) -> None:
         self._files.after_fork()
 
-    def read(self, pixels: NDArray[np.uint16], rows: NDArray[np.int64], samples: NDArray[np.int64]) -> None:
+    def read(
+        self,
+        pixels: NDArray[np.uint16],
+        rows: NDArray[np.int64],
+        samples: NDArray[np.int64],
+        parts: Sequence[Stretch] | None,
+    ) -> None:
         """Fill some rows of ``(n, pixel)`` with samples, ascending; one chip after the other."""
+        read = self._read_chip if parts is None else partial(self._read_parts, parts=parts)
         size = self._layout.shard_size
         shard, file = -1, None
         for row, sample in zip(rows.tolist(), samples.tolist(), strict=True):
@@ -152,7 +181,7 @@ class _Shards:
                 shard = sample // size
                 file = self._open(shard)
             try:
-                self._read_chip(file, sample % size, pixels[row])
+                read(file, sample % size, pixels[row])
             except (ValueError, RuntimeError, OSError) as exc:
                 raise self._damaged(shard, exc) from exc
 
@@ -170,21 +199,48 @@ class _Shards:
         return damaged_shard(self._path, shard, self._files.path_of(shard), exc)
 
     def _read_chip(self, file: ShardFile, place: int, out: NDArray[np.uint16]) -> None:
+        """All pixels of a chip."""
         start, length = file.index.item(place, 0), file.index.item(place, 1)
         if start == length == MISSING:
             out[...] = self._layout.fill_value
             return
-        if start + length > file.size:
-            raise ValueError(f"chip {place} of it ends at byte {start + length} of {file.size}")
         decode = self._layout.decode
-        if decode is None and length != out.nbytes:
-            raise ValueError(f"a chip is of {length} bytes, not {out.nbytes}")
+        self._require_whole(file, place)
         target: Any = out if decode is None else self._memory(length)
         got = _read_at(file.descriptor, target, start)
         if got != length:
             raise ValueError(f"chip {place} of it ends after {got} of {length} bytes")
         if decode is not None:
             decode(target, out)
+
+    def _read_parts(self, file: ShardFile, place: int, out: NDArray[np.uint16], *, parts: Sequence[Stretch]) -> None:
+        """Some pixels of a chip: alone, where they lie in the file as they are; else beside those decoded with them."""
+        if self._layout.decode is not None or file.index.item(place, 0) == MISSING:
+            whole = self._whole()
+            self._read_chip(file, place, whole)
+            for to, begin, length in parts:
+                out[to : to + length] = whole[begin : begin + length]
+            return
+        self._require_whole(file, place)
+        for to, begin, length in parts:
+            got = _read_at(file.descriptor, out[to : to + length], file.index.item(place, 0) + 2 * begin)
+            if got != 2 * length:
+                raise ValueError(f"chip {place} of it ends within")
+
+    def _require_whole(self, file: ShardFile, place: int) -> None:
+        """Make sure that a chip lies within its file, and has its length where it lies there as it is."""
+        start, length = file.index.item(place, 0), file.index.item(place, 1)
+        if start + length > file.size:
+            raise ValueError(f"chip {place} of it ends at byte {start + length} of {file.size}")
+        if self._layout.decode is None and length != self._chip_bytes:
+            raise ValueError(f"a chip is of {length} bytes, not {self._chip_bytes}")
+
+    def _whole(self) -> NDArray[np.uint16]:
+        """Scratch memory of this thread for one chip: so little stays in the core's cache."""
+        whole: NDArray[np.uint16] | None = getattr(self._scratch, "whole", None)
+        if whole is None:
+            whole = self._scratch.whole = np.empty(self._chip_bytes // 2, dtype=np.uint16)
+        return whole
 
     def _memory(self, length: int) -> memoryview:
         """Scratch memory of this thread."""
@@ -220,11 +276,19 @@ class _ByZarr:
     def advise(self, shards: Iterable[int], *, will_need: bool) -> None:
         pass
 
-    def read(self, pixels: NDArray[np.uint16], rows: NDArray[np.int64], samples: NDArray[np.int64]) -> None:
+    def read(
+        self,
+        pixels: NDArray[np.uint16],
+        rows: NDArray[np.int64],
+        samples: NDArray[np.int64],
+        parts: Sequence[Stretch] | None,
+    ) -> None:
         """Fill some rows of ``(n, pixel)`` with samples, ascending."""
         for some in self._together(samples):
             first, last = int(samples[some[0]]), int(samples[some[-1]])
-            pixels[rows[some]] = self._slice(first, last + 1)[samples[some] - first]
+            chips = self._slice(first, last + 1)[samples[some] - first]
+            for to, begin, length in parts or [(0, 0, chips.shape[1])]:
+                pixels[rows[some], to : to + length] = chips[:, begin : begin + length]
 
     def _together(self, samples: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """Positions to be read together: those of a shard where they fill half of the span they lie in."""

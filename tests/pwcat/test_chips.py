@@ -177,6 +177,34 @@ def test_chunks_of_several_blocks_are_read(tmp_path, monkeypatch):
         np.testing.assert_array_equal(cube.read(np.arange(4)), chips)
 
 
+@pytest.mark.parametrize("layout", [{}, {"compressors": CODECS["blosc lz4, bit shuffle"]}, {"shard": None}])
+def test_parts_of_chips_fill_some_rows_and_no_others(tmp_path, layout):
+    chips = some_chips(times=2)
+    cube = write_cube(tmp_path / "c", chips, **layout)
+    order, rows, plane = np.array([22, 0, 7, 7, 2, 4]), np.array([6, 1, 0, 3, 4, 2]), 16 * 16
+    out = np.full((8, 1, 2, 16, 16), 7, dtype=np.uint16)
+    for threads in (1, 2):  # the third band and the first, of the second time
+        reader = ChipReader(cube, threads=threads)
+        reader.read_into(out, order, rows=rows, parts=[(0, 5 * plane, plane), (plane, 3 * plane, plane)])
+        np.testing.assert_array_equal(out[rows], chips[order][:, 1:, [2, 0]])
+    assert (out[[5, 7]] == 7).all()
+    with pytest.raises(ValueError, match="chips go into contiguous uint16"):
+        cube.reader.read_into(out, order, rows=rows, parts=[(0, 0, plane)])
+
+
+def test_parts_of_a_chip_that_is_not_there_or_cut_short(tmp_path):
+    cube = write_cube(tmp_path / "c", some_chips())
+    out, part = np.ones((1, 1, 1, 16, 16), dtype=np.uint16), [(0, 2 * 256, 256)]
+    file = shard_path(tmp_path / "c", 5)  # of three chips and a place without one
+    reader = ChipReader(cube)
+    reader.num_samples = 24
+    reader.read_into(out, np.array([23]), parts=part)
+    assert (out == 0).all()
+    os.truncate(file, 3 * 1536 - 1)
+    with pytest.raises(CubeError, match=r"shard 5 is damaged \(chip 2 of it ends within\)"):
+        reader.read_into(out, np.array([22]), parts=part)
+
+
 def test_a_chip_whose_chunk_is_not_there_has_no_data(tmp_path):
     chips = some_chips()
     cube = write_cube(tmp_path / "c", chips)

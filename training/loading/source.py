@@ -10,7 +10,7 @@ Shapes: n chips, T times, C bands, H W pixels.
 from __future__ import annotations
 
 import logging
-import threading
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pwcat.chips import ChipReader
+from pwcat.chips import ChipReader, Stretch
 from pwcat.cube import Cube
 from pwcat.errors import TrainingError
 from training.loading.ahead import NAME
@@ -37,8 +37,6 @@ Times = Literal["first", "all"]
 Chips = NDArray[np.uint16]
 Index = NDArray[np.int64]
 
-# Chips that are decoded with all their bands before those wanted are taken: few, so that they stay in the cache of the core.
-SCRATCH = 8
 # Of a shard's chips, the part that must be wanted for reading all of it ahead to be worth it.
 WORTH_A_SHARD = 0.25
 FOREIGN_THREADS = 2
@@ -63,10 +61,10 @@ def band_indices(subset: Subset, bands: Sequence[str]) -> list[int]:
 
 
 class _Reader(Protocol):
-    """Reads whole chips of one cube; from any thread."""
+    """Reads chips of one cube; from any thread."""
 
-    def read_into(self, out: Chips, index: Index) -> None:
-        """Chips of some samples, in the order asked for."""
+    def read_into(self, out: Chips, index: Index, *, rows: Index | None, parts: Sequence[Stretch] | None) -> None:
+        """Chips of some samples, in the order asked for; see :meth:`pwcat.chips.ChipReader.read_into`."""
 
     def expect(self, index: Index, *, own: NDArray[np.bool_], hints: bool) -> None:
         """These samples are wanted soon; some by this process."""
@@ -96,9 +94,7 @@ class Source:
         stored = subset.chip_shape
         self.subset, self.hints = subset, False
         self.chip_shape = (1 if times == "first" else stored[0], len(wanted), *stored[2:])
-        self._stored_shape, self._runs = stored, _runs(wanted)
-        self._is_whole = self.chip_shape == stored and len(self._runs) == 1
-        self._of_thread = threading.local()
+        self._parts = _parts(wanted, times=self.chip_shape[0], stored=stored)
         self._starts = np.array([rows.start for _, rows in subset.parts()])
         self._readers = [_reader(collection.cube) for collection, _ in subset.parts()]
 
@@ -114,27 +110,12 @@ class Source:
         """
         index = self.subset.index[rows]
         if len(self._readers) == 1:
-            self._read_from(self._readers[0], out, index)
+            self._readers[0].read_into(out, index, rows=None, parts=self._parts)
             return
         owner = self._owner(rows)
         for number in np.unique(owner):
             mine = np.flatnonzero(owner == number)
-            chips = np.empty((len(mine), *self.chip_shape), dtype=np.uint16)
-            self._read_from(self._readers[number], chips, index[mine])
-            out[mine] = chips
-
-    def _read_from(self, reader: _Reader, out: Chips, index: Index) -> None:
-        """Chips of one cube: decoded in their place, or a few at a time beside it where only some bands are wanted."""
-        if self._is_whole:
-            reader.read_into(out, index)
-            return
-        scratch, times = self._scratch(), out.shape[1]
-        for start in range(0, len(index), SCRATCH):
-            some = slice(start, start + SCRATCH)
-            whole = scratch[: len(index[some])]
-            reader.read_into(whole, index[some])
-            for to, band, length in self._runs:
-                out[some, :, to : to + length] = whole[:, :times, band : band + length]
+            self._readers[number].read_into(out, index[mine], rows=mine, parts=self._parts)
 
     def expect(self, rows: Index, *, own: NDArray[np.bool_]) -> None:
         """Read ahead what a window will ask for: as a hint to the system, or into memory.
@@ -159,28 +140,23 @@ class Source:
         for reader in self._readers:
             reader.close()
 
-    def _scratch(self) -> Chips:
-        """Memory of this thread for a few whole chips."""
-        memory: Chips | None = getattr(self._of_thread, "scratch", None)
-        if memory is None:
-            memory = self._of_thread.scratch = np.empty((SCRATCH, *self._stored_shape), dtype=np.uint16)
-        return memory
-
     def _owner(self, rows: Index) -> Index:
         if len(self._readers) == 1:
             return np.zeros(len(rows), dtype=np.int64)
         return np.searchsorted(self._starts, rows, side="right") - 1
 
 
-def _runs(wanted: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Bands to be copied together: place among those wanted, place among those stored, how many."""
-    runs: list[tuple[int, int, int]] = []
-    for to, band in enumerate(wanted):
-        if runs and band == runs[-1][1] + runs[-1][2]:
-            runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
+def _parts(wanted: Sequence[int], *, times: int, stored: tuple[int, int, int, int]) -> list[Stretch] | None:
+    """The pixels of the first times and the bands wanted, in a chip as it is stored; ``None`` where that is all of it."""
+    _, bands, height, width = stored
+    plane = height * width
+    parts: list[Stretch] = []
+    for to, begin in enumerate(bands * time + band for time in range(times) for band in wanted):
+        if parts and plane * begin == parts[-1][1] + parts[-1][2]:
+            parts[-1] = (*parts[-1][:2], parts[-1][2] + plane)
         else:
-            runs.append((to, band, 1))
-    return runs
+            parts.append((plane * to, plane * begin, plane))
+    return None if parts == [(0, 0, math.prod(stored))] else parts
 
 
 def _reader(cube: Cube) -> _Reader:
@@ -213,8 +189,8 @@ class _Direct:
         self._chips, self._shard_size = ChipReader(cube, threads=1), cube.shard_size  # the threads are the caller's
         self._helpers = _Helpers(1)  # the system may take its time over a hint
 
-    def read_into(self, out: Chips, index: Index) -> None:
-        self._chips.read_into(out, index)
+    def read_into(self, out: Chips, index: Index, *, rows: Index | None, parts: Sequence[Stretch] | None) -> None:
+        self._chips.read_into(out, index, rows=rows, parts=parts)
 
     def expect(self, index: Index, *, own: NDArray[np.bool_], hints: bool) -> None:
         if hints:
@@ -246,15 +222,16 @@ class _Windowed:
         self._held: dict[int, tuple[Index, Future[Chips]]] = {}
         self._helpers = _Helpers(FOREIGN_THREADS)
 
-    def read_into(self, out: Chips, index: Index) -> None:
+    def read_into(self, out: Chips, index: Index, *, rows: Index | None, parts: Sequence[Stretch] | None) -> None:
         shards = index // self._shard_size
+        pixels = out.reshape(len(out), math.prod(out.shape[1:]))
         for shard in np.unique(shards):
             places = np.flatnonzero(shards == shard)
             held = self._held.get(int(shard))
-            if held is None:
-                out[places] = self._cube.read(index[places])
-            else:
-                self._take(out, places, index[places], *held)
+            found = self._cube.read(index[places]) if held is None else self._taken(index[places], *held)
+            chips = found.reshape(len(found), -1)
+            for to, begin, length in parts or [(0, 0, chips.shape[1])]:
+                pixels[places if rows is None else rows[places], to : to + length] = chips[:, begin : begin + length]
 
     def expect(self, index: Index, *, own: NDArray[np.bool_], hints: bool) -> None:
         index = np.sort(index[own])
@@ -266,13 +243,14 @@ class _Windowed:
         for part in np.split(index, np.flatnonzero(np.diff(index // self._shard_size)) + 1):
             self._held[int(part[0]) // self._shard_size] = part, self._helpers.submit(self._cube.read, part)
 
-    def _take(self, out: Chips, places: Index, index: Index, known: Index, chips: Future[Chips]) -> None:
-        """Copy what is held of a shard; the window's end may cut through one."""
-        found = np.searchsorted(known, index)
-        there = (found < len(known)) & (known[np.minimum(found, len(known) - 1)] == index)
-        out[places[there]] = chips.result()[found[there]]
+    def _taken(self, index: Index, known: Index, held: Future[Chips]) -> Chips:
+        """What is held of a shard; the window's end may cut through one."""
+        found = np.minimum(np.searchsorted(known, index), len(known) - 1)
+        there = known[found] == index
+        chips = held.result()[found]
         if not there.all():
-            out[places[~there]] = self._cube.read(index[~there])
+            chips[~there] = self._cube.read(index[~there])
+        return chips
 
     def _tell(self, chips: int) -> None:
         if not self._told:
