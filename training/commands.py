@@ -116,7 +116,11 @@ def _print_run(run: Run, *, as_json: bool) -> None:
     "--min-samples", type=click.IntRange(1), help="Rarer classes are left out; by default those of fewer than 10."
 )
 @click.option(
-    "--probe", "probes", multiple=True, type=click.Choice(sorted(PROBES)), help="May be repeated; all by default."
+    "--probe",
+    "probes",
+    multiple=True,
+    type=click.Choice(sorted(PROBES)),
+    help="May be repeated; knn and linear by default. Ridge is for numbers.",
 )
 @click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")
 @click.option(
@@ -157,7 +161,7 @@ def evaluate(
         None if control else run,
         load_subset(data),
         task=make_task(task, **({} if min_samples is None else {"min_samples": min_samples})),
-        probes=probes or tuple(PROBES),
+        probes=probes or ("knn", "linear"),
         control=load_train_recipe(control) if control else None,
         **options,
     )

@@ -21,7 +21,7 @@ from training.normalize import measure
 from training.probes import Probe, make_probes
 from training.recipe import TrainRecipe
 from training.resampling import Draw, Resampling, Split
-from training.scores import Score, score, score_by
+from training.scores import Measure, Score, measure_of, score, score_by
 from training.tasks import Labels, Task, make_task
 
 if TYPE_CHECKING:
@@ -31,25 +31,6 @@ __all__ = ["Measure", "ProbeScores", "Scores", "Summary", "evaluate", "load_scor
 
 SCORES = "scores.json"
 CONTINENT = "div:continent"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One figure over the repeats.
-
-    Attributes:
-        mean: over the repeats.
-        sd: standard deviation over the repeats (n - 1); ``None`` of one repeat.
-        ci_low: lower bound of the 95 % bootstrap interval over test samples, mean over the repeats.
-        ci_high: upper bound, likewise.
-        values: the figure of each repeat.
-    """
-
-    mean: float
-    sd: float | None
-    ci_low: float
-    ci_high: float
-    values: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +146,7 @@ def evaluate(
         run_dir: folder of a run, or a model folder; ``None`` for the control.
         subset: labelled samples; not those pretrained on, if the score is to say something.
         task: name of a task, or a task.
-        probes: names of probes: "knn" (5 and 20 neighbours), "linear".
+        probes: names of probes: "knn" (5 and 20 neighbours), "linear", "logistic", "mlp", "forest".
         seed: fixes every draw.
         repeats: how many draws.
         split: "column" or "blocks".
@@ -182,7 +163,7 @@ def evaluate(
     """
     model = _model(run_dir, subset, control)
     folder = Path(out_dir) if out_dir else Path(run_dir) if run_dir else None
-    chosen_task, chosen_probes = make_task(task) if isinstance(task, str) else task, make_probes(probes)
+    chosen_task, chosen_probes = make_task(task) if isinstance(task, str) else task, make_probes(probes, device=device)
     resampling = Resampling(split=split, block_km=block_km, test_fraction=test_fraction, seed=seed, repeats=repeats)
     bench = _Bench.prepare(subset, chosen_task, resampling)
     cache = folder / "embeddings" if folder else None
@@ -251,39 +232,25 @@ class _Bench:
 
     def score(self, probe: Probe, features_ND: np.ndarray, *, seed: int) -> ProbeScores:
         """What a probe on these embeddings gives over the draws."""
+        classes, codes = np.unique(self.labels.values, return_inverse=True)
+        every = probe.fit_predict_many(features_ND, codes, self.draws, kind="classification", num_classes=len(classes))
         overall: list[Score] = []
         within: dict[str, list[Score]] = {}
-        chosen = []
-        for repeat, draw in enumerate(self.draws):
-            train, test, rng = draw.train, draw.test, np.random.default_rng([seed, repeat, 1])
-            truth = self.labels.values[test]
-            predicted, choice = probe.fit_predict(
-                features_ND[train], self.labels.values[train], features_ND[test], validation_N=draw.validation
-            )
-            overall.append(score(truth, predicted, rng=rng))
-            for name, part in score_by(self.continents[test], truth, predicted, rng=rng).items():
+        for repeat, (draw, predicted) in enumerate(zip(self.draws, every, strict=True)):
+            truth, rng = codes[draw.test], np.random.default_rng([seed, repeat, 1])
+            overall.append(score(truth, predicted.values, rng=rng))
+            for name, part in score_by(self.continents[draw.test], truth, predicted.values, rng=rng).items():
                 within.setdefault(name, []).append(part)
-            chosen.append(choice)
+        chosen = [predicted.chosen for predicted in every]
         by_continent = {name: _summarise(scores) for name, scores in sorted(within.items())}
         return ProbeScores(probe=probe.name, overall=_summarise(overall), by_continent=by_continent, chosen=chosen)
 
 
 def _summarise(scores: list[Score]) -> Summary:
     return Summary(
-        accuracy=_measure([s.accuracy for s in scores]),
-        macro_f1=_measure([s.macro_f1 for s in scores]),
+        accuracy=measure_of([s.accuracy for s in scores]),
+        macro_f1=measure_of([s.macro_f1 for s in scores]),
         num_test=float(np.mean([s.num_samples for s in scores])),
-    )
-
-
-def _measure(estimates: Sequence[Any]) -> Measure:
-    values = [estimate.value for estimate in estimates]
-    return Measure(
-        mean=float(np.mean(values)),
-        sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        ci_low=float(np.mean([estimate.ci_low for estimate in estimates])),
-        ci_high=float(np.mean([estimate.ci_high for estimate in estimates])),
-        values=values,
     )
 
 

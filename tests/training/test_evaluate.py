@@ -24,7 +24,7 @@ def test_scores_say_what_they_are_of(scores, run, everything):
     assert (scores.run, scores.control, scores.task, scores.split) == ("small", False, "landcover", "blocks")
     assert scores.data == {"hash": everything.hash, "num_samples": 80, "collections": ["europe", "everywhere"]}
     assert [result.probe for result in scores.results] == ["knn-5", "knn-20", "linear"]
-    assert scores.result("linear").chosen[0].keys() == {"C", "num_validation"}
+    assert scores.result("linear").chosen[0].keys() == {"lr", "num_validation"}
     for result in scores.results:
         measure = result.overall.accuracy
         assert len(measure.values) == 3

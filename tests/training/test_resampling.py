@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pwcat.errors import TrainingError
+from pwcat.splits import spatial_split
+from training.resampling import FewShot
+
+CONTINENTS = np.array(["Africa", "Asia", "Europe"], dtype=object)
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(0)
+    lonlat = rng.uniform(-60, 60, (600, 2))
+    return {
+        "targets_N": rng.integers(6, size=600),
+        "lonlat": lonlat,
+        "sides_N": spatial_split(lonlat, val_fraction=0.3, block_km=500.0, seed=0),
+        "groups_N": np.where(np.arange(600) % 50 == 0, None, CONTINENTS[rng.integers(3, size=600)]),
+    }
+
+
+def test_so_many_of_each_class_are_drawn(world):
+    draws = FewShot(sizes=(1, 5, 20), seeds=4).draws(**world)
+    assert [draw.size for draw in draws] == [1] * 4 + [5] * 4 + [20] * 4
+    for draw in draws:
+        assert np.bincount(world["targets_N"][draw.train]).tolist() == [draw.size] * 6
+        assert (world["sides_N"][draw.train] == "train").all()
+        assert (world["sides_N"][draw.test] == "val").all()
+
+
+def test_so_many_of_each_continent_are_drawn(world):
+    for draw in FewShot(sizes=(30,), per="group", seeds=2).draws(**world):
+        names, counts = np.unique(world["groups_N"][draw.train].astype(str), return_counts=True)
+        assert (names.tolist(), counts.tolist()) == (["Africa", "Asia", "Europe"], [30, 30, 30])
+        assert draw.group is None
+
+
+def test_each_continent_is_a_task_of_its_own(world):
+    draws = FewShot(sizes=(40,), per="total", within_groups=True, seeds=3).draws(**world)
+    assert [draw.group for draw in draws] == ["Africa"] * 3 + ["Asia"] * 3 + ["Europe"] * 3
+    for draw in draws:
+        assert len(draw.train) == 40
+        assert set(world["groups_N"][draw.train]) == set(world["groups_N"][draw.test]) == {draw.group}
+
+
+def test_seeds_vary_the_training_samples_and_nothing_else(world):
+    draws = FewShot(sizes=(10,), seeds=5, seed=3).draws(**world)
+    assert len({tuple(draw.train) for draw in draws}) == 5
+    assert {tuple(draw.test) for draw in draws} == {tuple(np.flatnonzero(world["sides_N"] == "val"))}
+    assert {len(draw.train) for draw in draws} == {60}
+    assert len({draw.seed for draw in draws}) == 5
+    again = FewShot(sizes=(10,), seeds=5, seed=3).draws(**world)
+    assert [tuple(draw.train) for draw in draws] == [tuple(draw.train) for draw in again]
+    assert [tuple(draw.validation) for draw in draws] == [tuple(draw.validation) for draw in again]
+    for few, draw in zip(FewShot(sizes=(10,), seeds=2, seed=3).draws(**world), draws, strict=False):
+        assert few.train.tolist() == draw.train.tolist()  # however many others are drawn
+    other = FewShot(sizes=(10,), seeds=5, seed=4).draws(**world)
+    assert tuple(other[0].train) != tuple(draws[0].train)
+
+
+def test_a_larger_size_adds_samples(world):
+    small, large = FewShot(sizes=(4, 9), seeds=1).draws(**world)
+    assert set(small.train) < set(large.train)
+    assert small.seed == large.seed
+
+
+def test_all_there_are_is_every_training_sample(world):
+    every = FewShot(sizes=(None,), seeds=3).draws(**world)
+    assert {tuple(draw.train) for draw in every} == {tuple(np.flatnonzero(world["sides_N"] == "train"))}
+    assert len({draw.seed for draw in every}) == 3  # the probe's own chance is repeated
+    (most,) = FewShot(sizes=(10_000,), seeds=1).draws(**world)
+    assert most.train.tolist() == every[0].train.tolist()
+
+
+def test_validation_is_in_whole_blocks_where_there_is_enough(world):
+    one, five, many = FewShot(sizes=(1, 5, 60), seeds=1, block_km=300.0).draws(**world)
+    assert not one.validation.any()
+    assert 0 < five.validation.sum() < len(five.train) / 2
+    blocks = np.floor(np.column_stack([
+        np.deg2rad(world["lonlat"][:, 0]) * 6371.0088 / 300, np.sin(np.deg2rad(world["lonlat"][:, 1])) * 6371.0088 / 300
+    ]))  # fmt: skip
+    held_out = {tuple(block) for block in blocks[many.train[many.validation]]}
+    assert not held_out & {tuple(block) for block in blocks[many.rest]}
+    assert sorted([*many.rest, *many.train[many.validation]]) == many.train.tolist()
+
+
+def test_places_that_are_unknown_are_drawn_all_the_same(world):
+    nowhere = {**world, "lonlat": np.full((600, 2), np.nan)}
+    (draw,) = FewShot(sizes=(20,), seeds=1).draws(**nowhere)
+    assert draw.validation.sum() == 24
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=4, max_size=60), st.integers(1, 9), st.integers(0, 99))
+def test_a_class_gives_what_it_has(classes, size, seed):
+    targets = np.array(classes)
+    sides = np.where(np.arange(len(targets)) % 3 == 0, "test", "train")
+    lonlat = np.random.default_rng(seed).uniform(-60, 60, (len(targets), 2))
+    (draw,) = FewShot(sizes=(size,), seeds=1, seed=seed).draws(targets, lonlat=lonlat, sides_N=sides)
+    there = np.bincount(targets[sides == "train"], minlength=5)
+    assert np.bincount(targets[draw.train], minlength=5).tolist() == np.minimum(there, size).tolist()
+    assert len(set(draw.train)) == len(draw.train)
+    assert not set(draw.train) & set(draw.test)
+
+
+def test_draws_that_cannot_be_are_refused(world):
+    with pytest.raises(TrainingError, match="few-shot draws cannot be of 0 samples; 0 seeds"):
+        FewShot(sizes=(0,), seeds=0).draws(**world)
+    with pytest.raises(TrainingError, match="draws by group without groups"):
+        FewShot(per="group").draws(**{**world, "groups_N": None})
+    with pytest.raises(TrainingError, match="draws per class of targets that are no classes"):
+        FewShot().draws(**{**world, "targets_N": world["targets_N"] * 1.5})
+    with pytest.raises(TrainingError, match="600 training and 0 test samples: few-shot draws need both"):
+        FewShot().draws(**{**world, "sides_N": np.full(600, "train")})
+    with pytest.raises(TrainingError, match="no draws are left: no group has training and test samples"):
+        FewShot(within_groups=True).draws(**{**world, "sides_N": np.full(600, "train")})
