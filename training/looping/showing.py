@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from training.looping.records import Step
 
@@ -44,14 +45,24 @@ def show_training(
 
         yield tell
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
-    with Progress(*columns, console=console, transient=True) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with _Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=None, words="")
 
         def show(step: Step) -> None:
             bar.update(task, completed=step.step, total=step.total_steps, words=recent.words(step))
 
         yield show
+
+
+class _Bar(Progress):
+    """A bar with its words below it: beside it, a terminal of 80 columns would have room for neither."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The lines, from above."""
+        yield from super().get_renderables()
+        for task in self.tasks:
+            yield Text(task.fields["words"], no_wrap=True, overflow="ellipsis")
 
 
 class _Recent:
