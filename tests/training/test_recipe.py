@@ -54,6 +54,9 @@ def test_unknown_recipe_names_those_there_are(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(RecipeError, match="must hold a mapping"):
         load_train_recipe(tmp_path / "list.yaml")
+    (tmp_path / "latin.yaml").write_bytes("title: Übersicht".encode("latin-1"))
+    with pytest.raises(RecipeError, match="latin.yaml is not YAML"):
+        load_train_recipe(tmp_path / "latin.yaml")
 
 
 def test_a_section_cannot_be_set_inside_a_value():
@@ -92,6 +95,11 @@ def test_the_rate_grows_with_the_batch_or_is_given():
         ("checkpoint_every_epochs", "3", "Extra inputs are not permitted"),
         ("optimizer.ema_decay", "1", "less than 1"),
         ("optimizer.schedule", "line", "'cosine' or 'constant'"),
+        ("optimizer.betas", "[0.9, 1.0]", "less than 1"),
+        ("optimizer.base_lr", ".inf", "finite number"),
+        ("optimizer.weight_decay", ".inf", "finite number"),
+        ("seed", "9223372036854775808", "less than or equal to 9223372036854775807"),
+        ("model", "{dim: ", "is not YAML"),
     ],
 )
 def test_faults_of_the_loop_are_told(key, value, said):
