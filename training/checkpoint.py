@@ -27,6 +27,7 @@ __all__ = [
     "load_trained",
     "prune_checkpoints",
     "save_checkpoint",
+    "step_of",
 ]
 
 STATE, TRAINED = "state.pt", "trained.safetensors"
@@ -85,7 +86,7 @@ def prune_checkpoints(run_dir: Path, *, keep: int | Literal["all"], always: Coll
         shutil.rmtree(path, ignore_errors=True)
     last = len(_checkpoints(run_dir)) if keep == "all" else keep
     for path in _checkpoints(run_dir)[:-last]:
-        if _step_of(path) not in always:
+        if step_of(path) not in always:
             doomed = path.rename(
                 path.with_suffix(PART)
             )  # a removal that is interrupted leaves nothing that looks whole
@@ -123,7 +124,8 @@ def _checkpoints(run_dir: Path) -> list[Path]:
     return sorted(path for path in (run_dir / "checkpoints").glob("step-*") if not path.suffix)
 
 
-def _step_of(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
     return int(checkpoint.name.removeprefix("step-"))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -30,9 +29,9 @@ from training.looping.batches import Batches
 from training.looping.distributed import RankEndedError, from_main, global_sum, is_main, joined, world_size
 from training.looping.engine import Engine, Share
 from training.looping.faults import building_explained, diverged, step_explained, writing_explained
-from training.looping.folder import LOCK, earlier_run, require_own_folder
+from training.looping.folder import LOCK, clear, earlier_run, require_own_folder
 from training.looping.late import Late
-from training.looping.records import TENSORBOARD, Records, Step
+from training.looping.records import Records, Step
 from training.looping.saving import Due
 from training.looping.schedule import learning_rate
 from training.looping.stopping import Stop, listening
@@ -89,6 +88,7 @@ def pretrain(
         KeyboardInterrupt: SIGTERM or SIGINT came; where steps were done, a checkpoint was written first.
         RankEndedError: another process of the same training has failed, and says why.
     """
+    _require_positive(stop_after_steps=stop_after_steps, max_minutes=max_minutes)
     recipe = recipe if isinstance(recipe, TrainRecipe) else load_train_recipe(recipe)
     run_dir, stop = Path(out_dir), Stop(max_minutes=max_minutes)
     with joined(device or pick_device()) as target:
@@ -119,6 +119,11 @@ def pretrain(
 def pick_device() -> str:
     """The fastest kind of device that this machine has."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _require_positive(**limits: float | None) -> None:
+    if faults := [f"{name} {limit}" for name, limit in limits.items() if limit is not None and not limit > 0]:
+        raise TrainingError(f"{' and '.join(faults)} cannot be: give numbers above 0, or none for no limit")
 
 
 def _end_if_told(stop: Stop) -> None:
@@ -336,8 +341,7 @@ class Trainer:
         """Make the folder, without what is of a run that this one replaces, and open its records."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
         if not self.step:
-            for folder in ("checkpoints", TENSORBOARD):
-                shutil.rmtree(self.run_dir / folder, ignore_errors=True)
+            clear(self.run_dir)
         self.run.save()
         return Records(self.run_dir, done=self.step, tensorboard=tensorboard)
 

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_reading_a_step_late_changes_nothing(run, subset, make_recipe, tmp_path)
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_leaves_a_checkpoint_from_which_the_run_goes_on(run, subset, make_recipe, tmp_path, number):
-    recipe = make_recipe(checkpoint__every_epochs="null")
+    recipe, before = make_recipe(checkpoint__every_epochs="null"), signal.getsignal(number)
 
     def send(step):
         if step.step == 4:
@@ -160,7 +161,7 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_run_goes_on(run, subset, ma
     part = load_run(tmp_path)
     assert 4 <= part.steps < part.total_steps
     assert part.checkpoint.name == f"step-{part.steps:08d}"
-    assert signal.getsignal(number) in {signal.SIG_DFL, signal.default_int_handler}
+    assert signal.getsignal(number) == before  # a shell's background job has SIGINT ignored
     whole = pretrain(subset, recipe, tmp_path, device="cpu")
     assert log_of(whole) == log_of(run)
     assert same_weights(whole.path, run.path)
@@ -276,6 +277,18 @@ def test_a_finished_run_is_not_repeated(run, subset, make_recipe):
     assert run.checkpoint.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("kept", [[], ["step-00000006"]])
+def test_a_finished_run_whose_last_checkpoint_is_gone_is_trained_again(run, subset, make_recipe, tmp_path, kept):
+    recipe = make_recipe(checkpoint__keep="all")
+    pretrain(subset, recipe, tmp_path, device="cpu")
+    for checkpoint in (tmp_path / "checkpoints").iterdir():
+        if checkpoint.name not in kept:
+            shutil.rmtree(checkpoint)
+    again = pretrain(subset, recipe, tmp_path, device="cpu")
+    assert (again.finished, again.reused, again.checkpoint.name) == (True, False, "step-00000009")
+    assert log_of(again) == log_of(run)
+
+
 def test_a_folder_of_another_run_is_left_alone(run, everything, subset, make_recipe):
     with pytest.raises(TrainingError, match="another recipe: train into another folder"):
         pretrain(subset, make_recipe(seed="5"), run.path, device="cpu")
@@ -302,6 +315,18 @@ def test_start_over_replaces_the_run(subset, make_recipe, tmp_path):
     run = pretrain(subset, make_recipe(), tmp_path, device="cpu", resume=False, stop_after_steps=1)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
     assert len(run.metrics) == 1
+
+
+def test_a_run_that_is_replaced_is_undone_before_anything_of_it_goes(subset, make_recipe, tmp_path):
+    pretrain(subset, make_recipe(), tmp_path / "run", device="cpu", stop_after_steps=2)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.rename(tmp_path / "elsewhere")
+    checkpoints.symlink_to(
+        tmp_path / "elsewhere"
+    )  # cannot be removed as a folder: as if the process ended at this point
+    with pytest.raises(OSError, match="symbolic link"):
+        pretrain(subset, make_recipe(), tmp_path / "run", device="cpu", resume=False)
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(subset, make_recipe, tmp_path):
@@ -361,4 +386,8 @@ def test_a_folder_of_other_files_and_an_unknown_device_are_refused(tiny_catalog,
         pretrain(subset, recipe, tmp_path)
     with pytest.raises(TrainingError, match="no device 'potato' here"):
         pretrain(subset, recipe, tmp_path / "run", device="potato")
+    with pytest.raises(TrainingError, match="no device 'meta' here"):
+        pretrain(subset, recipe, tmp_path / "run", device="meta")
+    with pytest.raises(TrainingError, match="stop_after_steps 0 and max_minutes nan cannot be: give numbers above 0"):
+        pretrain(subset, recipe, tmp_path / "run", stop_after_steps=0, max_minutes=float("nan"))
     assert not (tmp_path / "run").exists()

@@ -203,7 +203,7 @@ def _own_device(name: str, ranks: int) -> torch.device:
                     "GPUs: --nproc-per-node may be at most as many"
                 )
             device = torch.device("cuda", local)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # "meta" makes tensors, but there are no values in them
         if device.type == "cuda":
             torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as exc:  # an unknown name; a kind that this build or machine lacks

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pwcat.errors import TrainingError
+from training.checkpoint import latest_checkpoint, step_of
 from training.features import FEATURES
 from training.looping.records import METRICS, TENSORBOARD
 from training.recipe import TrainRecipe
@@ -14,7 +17,7 @@ from training.run import RUN, Run, load_run
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["LOCK", "earlier_run", "require_own_folder"]
+__all__ = ["LOCK", "clear", "earlier_run", "require_own_folder"]
 
 LOCK = ".lock"  # held by the process that trains
 
@@ -28,7 +31,7 @@ def require_own_folder(run_dir: Path) -> None:
 
 
 def earlier_run(run_dir: Path, *, subset: Subset, recipe: TrainRecipe) -> Run | None:
-    """The run that is in a folder, to go on with; ``None`` where there is none.
+    """The run that is in a folder, to go on with; ``None`` where there is none. Without its last checkpoint it is not finished.
 
     Raises:
         TrainingError: it is one of another recipe or of other data.
@@ -46,4 +49,16 @@ def earlier_run(run_dir: Path, *, subset: Subset, recipe: TrainRecipe) -> Run | 
             f"{run_dir} holds a run of another {' and other '.join(others)}: train into another folder, or start this "
             "one over with resume=False (--restart)"
         )
-    return run
+    checkpoint = latest_checkpoint(run_dir)
+    return replace(run, finished=run.finished and checkpoint is not None and step_of(checkpoint) == run.total_steps)
+
+
+def clear(run_dir: Path) -> None:
+    """Remove what is of a run that another one replaces.
+
+    Its description goes first: whoever is killed here leaves a folder without a run, not half of one that is said to be whole.
+    """
+    (run_dir / RUN).unlink(missing_ok=True)
+    for folder in ("checkpoints", TENSORBOARD):
+        if (run_dir / folder).is_dir():
+            shutil.rmtree(run_dir / folder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
 
 __all__ = ["METRICS", "TENSORBOARD", "Records", "Step"]
@@ -72,7 +73,8 @@ class Records:
         self._board = _board(run_dir / TENSORBOARD, done) if tensorboard else None
         path = run_dir / METRICS
         lines = path.read_text().splitlines() if path.is_file() and done else []
-        path.write_text("".join(line + "\n" for line in lines[:done]))
+        with replacing(path) as part:  # who is killed here loses nothing
+            part.write_text("".join(line + "\n" for line in lines[:done]))
         self._file = path.open("a")
 
     def add(self, step: Step) -> None:
