@@ -145,7 +145,8 @@ class Loader:
         self._source = Source(subset, bands=bands, times=times)
         self._samples = Samples(subset, bands=bands, times=times)
         self._choice = self._choose(placement, memory_budget_mb, card_reserve)
-        self._source.hints = self.placement == "stream"
+        self._source.reads_ahead = self.placement == "stream"
+        self._source.gives_up = self.placement == "stream" and not self._choice.stays
         self._held: Held | None = None
         self._transfer = Transfer(self.device)
         log.info("%s chips, placement %s: %s", f"{len(subset):,}", self.placement, self.placement_reason)

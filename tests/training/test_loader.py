@@ -250,6 +250,17 @@ class Elsewhere(Cube):
     """A cube of files that are not ours to seek in."""
 
 
+@pytest.mark.parametrize(("ram", "given_up"), [(2**40, False), (1000, True)])
+def test_pages_are_given_up_only_where_memory_does_not_hold_all(make, monkeypatch, ram, given_up):
+    monkeypatch.setattr("training.loading.placement.available_ram", lambda: ram)
+    loader, told = make(placement="stream"), []
+    for reader in loader._source._readers:
+        monkeypatch.setattr(reader._chips, "advise", lambda shards, will_need: told.append((will_need, len(shards))))
+    rows_of(loader)
+    assert (True, 0) not in told
+    assert {will_need for will_need, _ in told} == ({True, False} if given_up else {True})
+
+
 def test_files_of_others_are_read_once_a_window_and_held_no_longer(tiny_catalog, make):
     subset = load_subset(tiny_catalog)
     for collection in subset.collections:

@@ -187,6 +187,9 @@ def test_a_placement_that_is_asked_for_is_taken_or_refused():
         choice = choose_placement(needs, room(), asked=asked, window_chips=9)
         assert choice.placement == asked
         assert f"{asked} was asked for" in choice.reason
+        assert choice.stays
+    assert not choose_placement(needs, room(ram=4 * GB), asked="stream", window_chips=9).stays
+    assert not choose_placement(needs, room(ram=4 * GB), window_chips=9).stays
     with pytest.raises(TrainingError, match=r"placement device cannot be: 5\.0 GB .*raise memory_budget_mb"):
         choose_placement(needs, room(), asked="device", window_chips=9)
     with pytest.raises(TrainingError, match=r"'disk' is none of auto, device, cache, stream"):

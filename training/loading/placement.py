@@ -4,7 +4,8 @@
 device   all of them decoded once, on the card, or in memory where the model trains on the CPU; batches are gathered
          there, so that nothing is left to wait for
 cache    as they are stored: the system keeps the files' pages once they were read, and batches are decoded from them
-stream   as cache, a window of shards at a time: those of the next one are asked for ahead, those done are given up
+stream   as cache, a window of shards at a time: those of the next one are asked for ahead, those done are given up,
+         unless memory holds all
 =======  ==========================================================================================================
 
 None of them changes the order. Several ranks may place them differently: each needs every sample in the end, for the
@@ -74,10 +75,12 @@ class Choice:
     Attributes:
         placement: see the table of this module.
         reason: a sentence with the numbers that led to it.
+        stays: whether memory holds all that is stored, so that a later epoch need not read it again.
     """
 
     placement: Placement
     reason: str
+    stays: bool = True
 
 
 def room_on(device: torch.device, *, budget_mb: float, reserve: int | None = None, ranks: int = 1) -> Room:
@@ -125,8 +128,8 @@ def choose_placement(needs: Needs, room: Room, *, asked: Asked = "auto", window_
     window = f", {_gb(needs.window)} stored" if needs.window is not None else ""
     streamed = f"read window by window of about {window_chips:,} chips{window}{_tight(needs, room)}"
     if asked == "stream":
-        return Choice(placement="stream", reason=f"stream was asked for; {streamed}")
-    return Choice(placement="stream", reason=f"{held}; {told}; {streamed}")
+        return Choice(placement="stream", reason=f"stream was asked for; {streamed}; {told}", stays=cached)
+    return Choice(placement="stream", reason=f"{held}; {told}; {streamed}", stays=cached)
 
 
 def _decoded(needs: Needs, room: Room) -> tuple[bool, str]:

@@ -85,14 +85,15 @@ class Source:
         times: the first of each sample, or all.
 
     Attributes:
-        hints: whether to tell the system which files will be read, and which will not any more; else it keeps what it can.
+        reads_ahead: whether to tell the system which files will be read.
+        gives_up: whether to tell it which ones will not any more, for long; else it keeps what it can.
         chip_shape: (T, C, H, W) of a chip as it is handed out.
     """
 
     def __init__(self, subset: Subset, *, bands: Sequence[str], times: Times = "first") -> None:
         wanted = band_indices(subset, bands)
         stored = subset.chip_shape
-        self.subset, self.hints = subset, False
+        self.subset, self.reads_ahead, self.gives_up = subset, False, False
         self.chip_shape = (1 if times == "first" else stored[0], len(wanted), *stored[2:])
         self._parts = _parts(wanted, times=self.chip_shape[0], stored=stored)
         self._starts = np.array([rows.start for _, rows in subset.parts()])
@@ -127,13 +128,13 @@ class Source:
         owner = self._owner(rows)
         for number in np.unique(owner):
             mine = owner == number
-            self._readers[number].expect(self.subset.index[rows[mine]], own=own[mine], hints=self.hints)
+            self._readers[number].expect(self.subset.index[rows[mine]], own=own[mine], hints=self.reads_ahead)
 
     def release(self, rows: Index) -> None:
         """Give up what was read ahead for these rows."""
         owner = self._owner(rows)
         for number in np.unique(owner):
-            self._readers[number].release(self.subset.index[rows[owner == number]], hints=self.hints)
+            self._readers[number].release(self.subset.index[rows[owner == number]], hints=self.gives_up)
 
     def close(self) -> None:
         """Give up all that was read ahead, and end the threads that do so."""
