@@ -20,6 +20,8 @@ FILE_URI = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 WHOLE_EARTH = [-180.0, -90.0, 180.0, 90.0]
 ALWAYS = ("1900-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
 
+SENTINEL = "DN, reflectance*10000"  # the unit of pwcat's own cubes
+
 # MLM 1.5 has no task for embeddings; searching by their similarity is the one they serve as they are.
 TASKS = ["similarity-search"]
 
@@ -85,9 +87,8 @@ def _bands(model: Model) -> dict[str, list[dict[str, str]]]:
 
 def _unit(model: Model) -> str:
     """What digital numbers are; of sensors beside the source, band by band."""
-    plain = "reflectance times 10,000"
-    _, *sensors = model.normalization.unit.split("; ") if model.normalization is not None else [plain]
-    return "; ".join([plain, *sensors])
+    told, *sensors = model.normalization.unit.split("; ") if model.normalization is not None else [SENTINEL]
+    return "; ".join(["reflectance times 10,000" if told == SENTINEL else told, *sensors])
 
 
 def _input(model: Model, one: ModelInput) -> dict[str, Any]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -227,6 +228,15 @@ def test_the_stac_item_is_valid_mlm(model_folder, kit):
     }  # fmt: skip
     assert item["properties"]["mlm:pretrained_source"].startswith("pwcat subset ")
     assert item["properties"]["bands"] == [{"name": band} for band in model.bands]
+
+
+def test_the_stac_item_tells_the_unit_that_the_data_had(model_folder, tmp_path):
+    model = load_model(model_folder)
+    model.normalization = replace(model.normalization, unit="DN, reflectance*1000, offset -0.1; VV: dB = DN*0.001-20")
+    model.save_pretrained(tmp_path / "model")
+    build_model_folder(tmp_path / "model", tmp_path / "published")
+    (told,) = json.loads((tmp_path / "published" / "mlm-item.json").read_text())["properties"]["mlm:input"]
+    assert "Digital numbers: DN, reflectance*1000, offset -0.1; VV: dB = DN*0.001-20." in told["description"]
 
 
 SMALL_SATMAE = {
