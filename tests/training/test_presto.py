@@ -668,6 +668,35 @@ def fuel_moisture(kit):
     return series, target, held_out == 1
 
 
+def test_released_weights_tell_what_is_hidden_of_real_series(kit, released):
+    """Measured: a third of the variance of what is hidden in a channel, in the median; 61 % of hidden classes, where one has 39.
+
+    Released outputs are of the encoder; this holds the decoder, its order of groups, months and codes, to what it has learnt.
+    """
+    series, _, _ = fuel_moisture(kit)
+    noise = torch.rand(len(series.x_BTC), MaskNoise.size(3, 9), generator=torch.Generator().manual_seed(1))
+    hidden_BL = draw_hidden(series.there_BL, MaskNoise.of(noise, steps=3, groups=9), ratio=0.75)
+    keep_BV = (series.there_BL & ~hidden_BL).byte().argsort(dim=1, descending=True, stable=True)[:, :7]
+    seen_BV = (series.there_BL & ~hidden_BL).gather(1, keep_BV)
+    assert seen_BV.all()  # of 28 tokens with data, 7
+    given = {name: tensor for name, tensor in series.tensors().items() if name != "there_BL"}
+    with torch.inference_mode():
+        latent = released.encoder.visible(**given, keep_BV=keep_BV, seen_BV=seen_BV)
+        x_BTC, _, logits_BTK = released.decoder(latent, keep_BV, seen_BV, series.months_BT)
+    hidden_BTG = hidden_BL[:, :-1].view(-1, 3, 9)
+    sizes = torch.tensor([len(channels) for channels in STEP_GROUPS.values()])
+    hidden_BTC = hidden_BTG[..., :-1].repeat_interleave(sizes, dim=2)
+    told = []
+    for channel in range(15):
+        rows = hidden_BTC[..., channel]
+        truth, guess = series.x_BTC[..., channel][rows], x_BTC[..., channel][rows]
+        told.append(1 - (guess - truth).square().mean().item() / truth.var().item())
+    assert np.median(told) == pytest.approx(0.33, abs=0.03)
+    assert sum(share > 0.15 for share in told) == 14  # all but temperature, of other years and places than it knew
+    truth, guess = (x_BT[hidden_BTG[..., -1]] for x_BT in (series.world_BT, logits_BTK.argmax(dim=-1)))
+    assert (guess == truth).float().mean().item() == pytest.approx(0.61, abs=0.02)
+
+
 def test_released_embeddings_tell_the_moisture_of_real_vegetation(kit, released):
     """Measured: error 36.90 of the mean of the other sites, 25.62 by ridge regression, R2 .516."""
     series, target, held_out = fuel_moisture(kit)
