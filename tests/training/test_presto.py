@@ -669,7 +669,7 @@ def fuel_moisture(kit):
 
 
 def test_released_weights_tell_what_is_hidden_of_real_series(kit, released):
-    """Measured: a third of the variance of what is hidden in a channel, in the median; 61 % of hidden classes, where one has 39.
+    """Measured: a third of the variance of what is hidden in a channel, in the median; 61 % of hidden classes, one has 39 %.
 
     Released outputs are of the encoder; this holds the decoder, its order of groups, months and codes, to what it has learnt.
     """
