@@ -14,6 +14,7 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from numcodecs import blosc
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from pwcat.chips import ChipReader
@@ -203,6 +204,34 @@ def test_parts_of_a_chip_that_is_not_there_or_cut_short(tmp_path):
     os.truncate(file, 3 * 1536 - 1)
     with pytest.raises(CubeError, match=r"shard 5 is damaged \(chip 2 of it ends within\)"):
         reader.read_into(out, np.array([22]), parts=part)
+
+
+@given(
+    numbers=st.one_of(st.integers(1, 3000), st.integers(1, 60).map(lambda n: 64 * n)),
+    block=st.sampled_from([0, 128, 256, 384, 1024, 4096]),
+    size=st.sampled_from([1, 2, 4, 8]),
+    shuffle=st.sampled_from([blosc.NOSHUFFLE, blosc.SHUFFLE, blosc.BITSHUFFLE]),
+    level=st.integers(0, 9),
+    most=st.sampled_from([0, 1, 255, 256, 4000, 65535]),
+    least=st.sampled_from([0, 65535]),
+)
+def test_every_frame_is_decoded_as_blosc_does(numbers, block, size, shuffle, level, most, least):
+    pixels = np.random.default_rng(numbers).integers(min(least, most), most + 1, numbers, dtype=np.uint16)
+    pixels[:: 1 + level] = least
+    raw = pixels.tobytes()
+    frame = _compressed(raw, size, level, shuffle, block)
+    out, decoder = np.full(numbers, 7, dtype=np.uint16), BloscDecoder()
+    decoder.patience = -1
+    decoder(memoryview(bytearray(frame)), out)
+    np.testing.assert_array_equal(out, pixels)
+
+
+def _compressed(raw, size, level, shuffle, block):
+    """A frame of LZ4, from numbers said to be of ``size`` bytes."""
+    values = np.frombuffer(raw + bytes(-len(raw) % size), dtype=f"u{size}")
+    if values.nbytes != len(raw):
+        values = np.frombuffer(raw, dtype="u2")
+    return blosc.compress(values, b"lz4", level, shuffle, blocksize=block)
 
 
 def test_a_chip_whose_chunk_is_not_there_has_no_data(tmp_path):
