@@ -299,8 +299,10 @@ def _correlation_table(correlations: Mapping[str, Correlation]) -> Table:
     table.add_column("Diversity")
     for column in ("rho", "p", "n"):
         table.add_column(column, justify="right")
+    table.add_column("Verdict")
     for measure, found in correlations.items():
-        table.add_row(MEASURES[measure][1].lower(), f"{found.rho:+.3f}", f"{found.p:.3f}", str(found.n))
+        row = (MEASURES[measure][1].lower(), f"{found.rho:+.3f}", f"{found.p:.3f}", str(found.n), found.verdict.word)
+        table.add_row(*row)
     return table
 
 

@@ -48,7 +48,8 @@ def values_of(x_RN: np.ndarray, *, method: Method) -> np.ndarray:
 def pair_signs(x_RN: np.ndarray) -> np.ndarray:
     """Of each pair i < j whether the second is larger (1), equal (0) or smaller (-1), (R, N (N - 1) / 2) int8."""
     first, second = np.triu_indices(x_RN.shape[-1], k=1)
-    signs: np.ndarray = np.sign(x_RN[..., second] - x_RN[..., first]).astype(np.int8)
+    a, b = x_RN[..., first], x_RN[..., second]
+    signs: np.ndarray = (b > a).view(np.int8) - (b < a).view(np.int8)
     return signs
 
 
@@ -66,15 +67,18 @@ def _centred(x_RN: np.ndarray) -> np.ndarray:
 
 
 def _kendall(x_RN: np.ndarray, y_RN: np.ndarray) -> np.ndarray:
-    rows, pairs = max(len(x_RN), len(y_RN)), x_RN.shape[-1] * (x_RN.shape[-1] - 1) // 2
-    x_RN, y_RN = np.broadcast_to(x_RN, (rows, x_RN.shape[-1])), np.broadcast_to(y_RN, (rows, y_RN.shape[-1]))
-    step = max(1, PAIRS_AT_ONCE // max(pairs, 1))
-    parts = [_tau_b(x_RN[i : i + step], y_RN[i : i + step]) for i in range(0, rows, step)]
+    step = max(1, PAIRS_AT_ONCE // max(x_RN.shape[-1] * (x_RN.shape[-1] - 1) // 2, 1))
+    rows = max(len(x_RN), len(y_RN))
+    parts = [_tau_b(_part(x_RN, i, step), _part(y_RN, i, step)) for i in range(0, rows, step)]
     return np.concatenate(parts)
+
+
+def _part(values_RN: np.ndarray, start: int, step: int) -> np.ndarray:
+    return values_RN if len(values_RN) == 1 else values_RN[start : start + step]
 
 
 def _tau_b(x_RN: np.ndarray, y_RN: np.ndarray) -> np.ndarray:
     x, y = pair_signs(x_RN), pair_signs(y_RN)
-    score = (x * y).sum(axis=-1, dtype=np.int64)
-    untied = np.abs(x).sum(axis=-1, dtype=np.int64) * np.abs(y).sum(axis=-1, dtype=np.int64)
+    score = (x * y).sum(axis=-1, dtype=np.int32)
+    untied = np.count_nonzero(x, axis=-1) * np.count_nonzero(y, axis=-1)
     return np.asarray(np.divide(score, np.sqrt(untied), out=np.full(len(score), np.nan), where=untied > 0))

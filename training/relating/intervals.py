@@ -44,10 +44,25 @@ def resampled(
     x_N: np.ndarray, y_N: np.ndarray, *, method: Method, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> np.ndarray:
     """The coefficient of each of R tables of N datasets drawn with replacement, (R,); NaN where a side is constant."""
+    if method == "kendall":
+        return _resampled_tau(x_N, y_N, rng=rng, resamples=resamples)
     step, parts = max(1, AT_ONCE // len(x_N)), []
     for start in range(0, resamples, step):
         draws = rng.integers(len(x_N), size=(min(step, resamples - start), len(x_N)))
         parts.append(coefficients(x_N[draws], y_N[draws], method=method))
+    return np.concatenate(parts)
+
+
+def _resampled_tau(x_N: np.ndarray, y_N: np.ndarray, *, rng: np.random.Generator, resamples: int) -> np.ndarray:
+    """Kendall's tau-b of resamples from how often each dataset is in them: sums over pairs are quadratic forms of that."""
+    x_NN, y_NN = (np.sign(side[:, None] - side) for side in (x_N, y_N))
+    step, parts = max(1, AT_ONCE // len(x_N)), []
+    for start in range(0, resamples, step):
+        times_RN = rng.multinomial(len(x_N), np.full(len(x_N), 1 / len(x_N)), size=min(step, resamples - start)).astype(
+            float
+        )
+        score, x, y = ((times_RN @ form * times_RN).sum(axis=1) for form in (x_NN * y_NN, np.abs(x_NN), np.abs(y_NN)))
+        parts.append(np.divide(score, np.sqrt(x * y), out=np.full(len(score), np.nan), where=x * y > 0))
     return np.concatenate(parts)
 
 

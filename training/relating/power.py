@@ -15,7 +15,7 @@ __all__ = ["POWER", "critical", "detectable"]
 
 POWER = 0.8
 TABLES = 10_000
-SIMULATED_UP_TO = 60
+SIMULATED_UP_TO = {"spearman": 60, "pearson": 60, "kendall": 25}  # datasets; a second
 EXACT_CRITICAL_UP_TO = {"spearman": 10, "kendall": 60}  # a tenth of a second; beyond, the approximation is within .01
 
 
@@ -37,16 +37,16 @@ def critical(n: int, *, method: Method, alpha: float) -> float:
 def detectable(n: int, *, method: Method, alpha: float) -> float:
     """The smallest true |coefficient| that n datasets find (p at most alpha) in 80 % of studies; NaN where none can be found.
 
-    Up to 60 datasets by simulation: the coefficient of which 80 % of 10,000 tables of two-dimensional normal data, drawn once,
-    reach :func:`critical`, found by bisection; good to .01. The normal data have Pearson's r of ``2 sin(pi rho / 6)`` for
-    Spearman's rho and ``sin(pi tau / 2)`` for Kendall's tau (Kruskal, 1958), and any monotone change of either side changes
-    neither. Beyond 60 by the root of ``atanh(r) = atanh(critical) + 0.8416 s(r)``, s being
+    Up to 60 datasets (Kendall: 25) by simulation: the coefficient of which 80 % of 10,000 tables of two-dimensional normal data,
+    drawn once, reach :func:`critical`, found by bisection; good to .01. The normal data have Pearson's r of
+    ``2 sin(pi rho / 6)`` for Spearman's rho and ``sin(pi tau / 2)`` for Kendall's tau (Kruskal, 1958), and any monotone
+    change of either side changes neither. Beyond by the root of ``atanh(r) = atanh(critical) + 0.8416 s(r)``, s being
     :func:`training.relating.intervals.spread_of_z`.
     """
     least = critical(n, method=method, alpha=alpha)
     if least > 1:
         return float("nan")
-    found = _found_by_formula if n > SIMULATED_UP_TO else _found_by_simulation
+    found = _found_by_formula if n > SIMULATED_UP_TO[method] else _found_by_simulation
     return found(n, least, method)
 
 
