@@ -144,6 +144,9 @@ def test_released_satmae_is_imported_to_the_bit(tmp_path, model, subset):
     assert origin["file"] == "checkpoint.pth"
     assert len(origin["sha256"]) == 64
     assert again.embed(torch.full((1, 10, 16, 16), 1500, dtype=torch.uint16)).shape == (1, 128)
+    assert any(
+        "normalised before they were released, by numbers that are not known" in note for note in origin["notes"]
+    )
 
 
 def test_options_of_the_training_become_the_config(tmp_path):

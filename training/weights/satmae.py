@@ -41,6 +41,8 @@ DECODER_HEADS = 16
 CODES_TOLERANCE = 1e-4  # codes are made in float64 and kept in float32
 NOTES = (
     "Normalisation is that of the released preprocessing, measured by its authors on FMoW-Sentinel (Level-1C-like)",
+    "Images of Pretrain Where? were normalised before they were released, by numbers that are not known here: if these are its "
+    "weights, they may want others",
     "Heads are read in the released order (head_order: released)",
 )
 
