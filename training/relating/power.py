@@ -37,8 +37,8 @@ def critical(n: int, *, method: Method, alpha: float) -> float:
 def detectable(n: int, *, method: Method, alpha: float) -> float:
     """The smallest true |coefficient| that n datasets find (p at most alpha) in 80 % of studies; NaN where none can be found.
 
-    Up to 60 datasets (Kendall: 25) by simulation: the coefficient of which 80 % of 10,000 tables of two-dimensional normal data,
-    drawn once, reach :func:`critical`, found by bisection; good to .01. The normal data have Pearson's r of
+    Up to 60 datasets (Kendall: 25) by simulation: the coefficient of which 80 % of 10,000 tables of two-dimensional normal
+    data, drawn once, reach :func:`critical`, found by bisection; good to .01. The normal data have Pearson's r of
     ``2 sin(pi rho / 6)`` for Spearman's rho and ``sin(pi tau / 2)`` for Kendall's tau (Kruskal, 1958), and any monotone
     change of either side changes neither. Beyond by the root of ``atanh(r) = atanh(critical) + 0.8416 s(r)``, s being
     :func:`training.relating.intervals.spread_of_z`.
