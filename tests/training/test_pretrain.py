@@ -290,8 +290,9 @@ def test_a_finished_run_whose_last_checkpoint_is_gone_is_trained_again(run, subs
 
 
 def test_a_folder_of_another_run_is_left_alone(run, everything, subset, make_recipe):
-    with pytest.raises(TrainingError, match="another recipe: train into another folder"):
-        pretrain(subset, make_recipe(seed="5"), run.path, device="cpu")
+    told = r"another recipe \(model\.depth was 1, is 2, seed was 0, is 5\): train into another folder"
+    with pytest.raises(TrainingError, match=told):
+        pretrain(subset, make_recipe(seed="5", model__depth="2", title="New"), run.path, device="cpu")
     with pytest.raises(TrainingError, match="another recipe and other data"):
         pretrain(everything, make_recipe(seed="5"), run.path, device="cpu")
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pwcat.errors import TrainingError
 from training.checkpoint import latest_checkpoint, step_of
 from training.features import FEATURES
 from training.looping.records import METRICS, TENSORBOARD
-from training.recipe import TrainRecipe
+from training.recipe import WITHOUT_BEARING, TrainRecipe
 from training.run import RUN, Run, load_run
 
 if TYPE_CHECKING:
@@ -45,12 +47,26 @@ def earlier_run(run_dir: Path, *, subset: Subset, recipe: TrainRecipe) -> Run | 
         if old != new
     ]
     if others:
+        keys = _differing(run.recipe, recipe.told())
+        told = f" ({', '.join(keys)})" if "recipe" in others and keys else ""
         raise TrainingError(
-            f"{run_dir} holds a run of another {' and other '.join(others)}: train into another folder, or start this "
+            f"{run_dir} holds a run of another {' and other '.join(others)}{told}: train into another folder, or start this "
             "one over with resume=False (--restart)"
         )
     checkpoint = latest_checkpoint(run_dir)
     return replace(run, finished=run.finished and checkpoint is not None and step_of(checkpoint) == run.total_steps)
+
+
+def _differing(kept: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:
+    """Keys of a recipe that have another value now, as ``epochs was 4, is 5``; those without a bearing left out."""
+    found = []
+    for key in sorted({*kept, *now} - WITHOUT_BEARING):
+        old, new = kept.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _differing(old, new, prefix=f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} was {json.dumps(old)}, is {json.dumps(new)}")
+    return found
 
 
 def clear(run_dir: Path) -> None:

@@ -42,7 +42,7 @@ class Stop:
 def listening(stop: Stop, *, patient: bool = False) -> Iterator[Stop]:
     """Note SIGTERM and SIGINT in the block instead of ending; in the main thread alone, for others cannot.
 
-    A second Ctrl-C ends at once, for whoever has no patience.
+    A second Ctrl-C ends at once, for whoever has no patience; batch systems may send SIGTERM more than once, and mean one stop.
 
     Args:
         stop: is told.
@@ -53,7 +53,7 @@ def listening(stop: Stop, *, patient: bool = False) -> Iterator[Stop]:
         return
 
     def note(number: int, frame: object) -> None:
-        if stop.signal is not None and not patient:
+        if stop.signal is not None and number == signal.SIGINT and not patient:
             raise KeyboardInterrupt("asked to stop twice")
         stop.signal = number
 
