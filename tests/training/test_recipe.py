@@ -1,8 +1,11 @@
+import re
+
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from pwcat.errors import RecipeError
-from training.recipe import FOLDER, list_train_recipes, load_train_recipe, parse_train_recipe
+from training.recipe import FOLDER, TrainRecipe, list_train_recipes, load_train_recipe, parse_train_recipe
 
 
 def test_shipped_recipes_load_and_say_how_to_run_them():
@@ -55,7 +58,7 @@ def test_unknown_recipe_names_those_there_are(tmp_path):
     with pytest.raises(RecipeError, match="must hold a mapping"):
         load_train_recipe(tmp_path / "list.yaml")
     (tmp_path / "latin.yaml").write_bytes("title: Übersicht".encode("latin-1"))
-    with pytest.raises(RecipeError, match="latin.yaml is not YAML"):
+    with pytest.raises(RecipeError, match=r"latin\.yaml is not YAML"):
         load_train_recipe(tmp_path / "latin.yaml")
 
 
@@ -113,3 +116,31 @@ def test_where_data_lie_and_what_is_kept_has_no_bearing_on_the_hash():
     assert load_train_recipe("satmae-tiny", overrides=overrides).hash == plain
     for key, value in {"compile": "true", "optimizer.ema_decay": "0.9", "window_chips": "9"}.items():
         assert load_train_recipe("satmae-tiny", overrides={key: value}).hash != plain
+
+
+def test_the_page_has_every_key_with_its_default():
+    page = (FOLDER.parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    table = page.split("### Keys of a training recipe")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[3:]]
+    told: dict[str, str] = {}
+    for keys, defaults, _ in rows:
+        names = re.findall(r"`([\w.]+)`", keys)
+        section = names[0].rpartition(".")[0]
+        full = [section + name if name.startswith(".") else name for name in names]
+        several = [one.strip("`") for one in defaults.split("; " if ";" in defaults else ", ")]
+        told |= dict(zip(full, several, strict=True))
+    known = {"none": None, "false": False, "empty": "", "0.9, 0.95": (0.9, 0.95), "[]": (), "{}": {}}
+    for key, field in _fields(TrainRecipe):
+        default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+        default = 1e-4 if key == "optimizer.base_lr" else default  # where no rate is given
+        text = told.pop(key)
+        assert known.get(text, text if isinstance(default, str) else None) == default or float(text) == default, key
+    assert not told
+
+
+def _fields(model, prefix=""):
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
