@@ -136,6 +136,8 @@ class Loader:
                 f"rank {rank} of {world_size} cannot share batches of {batch_size}: ranks are 0 to {world_size - 1}, and a "
                 "batch has a sample for each at least"
             )
+        if window_chips < 1:
+            raise TrainingError(f"window_chips is {window_chips}: a window is of one chip at least")
         self.subset, self.bands, self.times = subset, tuple(bands), times
         self.batch_size, self.seed, self.window_chips = batch_size, seed, window_chips
         self.rank, self.world_size, self.device = rank, world_size, torch.device(device)
@@ -181,7 +183,10 @@ class Loader:
 
         Raises:
             CubeError: a chip cannot be read: with the batch that it belongs to, not before.
+            TrainingError: ``start_batch`` is below 0.
         """
+        if start_batch < 0:
+            raise TrainingError(f"an epoch goes on from batch 0 or a later one, not from {start_batch}")
         return self._timed(lambda: self._batches(self.order(epoch), start_batch))
 
     def fill(self, progress: Progress = lambda done, total: None) -> None:

@@ -345,6 +345,13 @@ def test_more_ranks_than_samples_of_a_batch_are_refused(make):
         make(world_size=8)
 
 
+def test_windows_of_nothing_and_batches_before_the_first_are_refused(make):
+    with pytest.raises(TrainingError, match="window_chips is 0: a window is of one chip at least"):
+        make(window_chips=0)
+    with pytest.raises(TrainingError, match="goes on from batch 0 or a later one, not from -1"):
+        make().epoch(0, start_batch=-1)
+
+
 def test_the_placement_is_said_with_its_numbers(make, caplog):
     with caplog.at_level("INFO", logger="training.loader"):
         held, read = make(), make(memory_budget_mb=0.1)
