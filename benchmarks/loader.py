@@ -1,7 +1,7 @@
 """Chips a second of a training loader: batches of 256 in random order, pwcat beside memmap and other stores, in one run.
 
 Chips are synthetic land of 13 bands and 96 x 96 px of uint16, which compress as real ones of one resolution do; 3,072 of
-them, in the page cache but where files are streamed. All ways take turns in each round; medians over rounds are told as
+them, in the page cache. All ways take turns in each round; medians over rounds are told as
 ratios to numpy's memmap, `chips[rows]`, which makes new memory for each batch as most readers do; into the same memory it is
 faster, and so are ours. Every batch of a first round is compared with what was written, pixel by pixel. A peer that is not
 installed is a row that says so (`make bench` installs them).
@@ -152,7 +152,7 @@ def prepare(root: Path, count: int) -> tuple[list[Way], dict[str, str], np.ndarr
         write_cube(path, chips, codec)
         ways.append(loader_way(write_catalog(root / codec, path, count), codec, placement="cache"))
         ways += reader_ways(path, codec)
-    # Streaming tells the system to forget what it has read: it has files of its own.
+    # Where memory is short, streaming tells the system to forget what it has read: it has files of its own.
     write_cube(root / "own.zarr", chips, "blosc-lz4")
     ways.append(loader_way(write_catalog(root / "own", root / "own.zarr", count), "blosc-lz4", placement="stream"))
     ways.append(loader_way(root / "blosc-lz4", "blosc-lz4", placement="cache", bands=TEN))
