@@ -6,8 +6,10 @@ chosen, the model is compiled) are not timed. Samples a second are of everything
 
 - MFU is of the rate of matrix products that the card reaches in this run, before or after the rows, on random matrices of their
   own type (8192 a side on a card); the data sheet's is named beside it where it is known. Operations: training/flops.py.
+  SatCLIP's encoder of places computes in double precision, and is told as a share of the same rate.
 - Placements: device holds the decoded chips on the card; cache decodes batches from pages that the system keeps; stream reads
-  window by window, and its files are dropped from the pages kept first, so that the disk is read.
+  window by window, and its files are dropped from the pages kept first, so that the disk is read; but data of less than 1 GB
+  (series, and all on a processor) are read to be measured in between, and then lie in memory.
 - Attention: the two shapes of SatMAE-B, by each of torch's fused kernels, forward and backward, on a card alone.
 
 Where there is no CUDA, smaller rows on the processor are the record, in float32, and the title says so.
@@ -305,7 +307,9 @@ def as_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
 def sentences(card: Mapping[str, Any], rates: Mapping[str, float], told: Sequence[Mapping[str, Any]]) -> list[str]:
     """What stands below the table."""
     measured = ", ".join(f"{rate:.2f} {dtype}" for dtype, rate in rates.items())
-    lines = [f"Products of random matrices here: {measured} TFLOP/s; MFU is of the rows' own type."]
+    lines = [
+        f"Products of random matrices here: {measured} TFLOP/s; MFU is of the rows' own type (SatCLIP's places are in float64)."
+    ]
     if not rates:
         lines = ["Products of random matrices could not be measured; MFU is of each row's own short measurement."]
     if (known := card.get("datasheet_bf16_tflops")) and "bfloat16" in rates:
