@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,11 +20,13 @@ from pwcat.errors import PublishError
 from training.checkpoint import load_model_folder
 from training.evaluate import SCORES, Scores, load_scores
 from training.models import Model
-from training.models.folder import CONFIG, PICKLES, WEIGHTS
+from training.models.folder import CONFIG, PICKLES, WEIGHTS, weights_hash
 from training.run import RUN
 from training.weights.importing import ORIGIN
 
 __all__ = ["build_model_folder", "load_model", "publish_model"]
+
+log = logging.getLogger(__name__)
 
 PREPROCESSING = "preprocessing.json"
 MANIFEST_VERSION = 1
@@ -91,7 +94,7 @@ def build_model_folder(
                 shutil.copyfile(origin.folder / file, folder / file)
         if origin.run is not None:
             shutil.copyfile(origin.run.path / RUN, folder / RUN)
-        scores = _copy_scores(Path(run_dir), folder)
+        scores = _copy_scores(Path(run_dir), folder, weights=weights_hash(model))
         _write_json(folder / PREPROCESSING, _preprocessing(model))
         _write_json(folder / "mlm-item.json", mlm_item(name, model, origin, weights=folder / WEIGHTS))
         card = _card(name, model, origin, scores, repo=repo_id, license=license)
@@ -187,11 +190,19 @@ def _preprocessing(model: Model) -> dict[str, Any]:
     return told | (normalization.to_json() if normalization is not None else {})
 
 
-def _copy_scores(source: Path, folder: Path) -> list[Scores]:
-    if not (source / SCORES).is_file():
-        return []
-    shutil.copyfile(source / SCORES, folder / SCORES)
-    return [scores for scores in load_scores(source) if not scores.control]
+def _copy_scores(source: Path, folder: Path, *, weights: str) -> list[Scores]:
+    """The scores of these very weights, which are written to the folder too; a run may have been trained on since others."""
+    found = load_scores(source)
+    own = [scores for scores in found if scores.weights_hash == weights]
+    if others := len(found) - len(own):
+        log.warning(
+            "%d of %d scores in %s are of other weights than those that are published, and left out: evaluate the run again",
+            others, len(found), source / SCORES,
+        )  # fmt: skip
+    if own:
+        told = [values for values in json.loads((source / SCORES).read_text()) if values["weights_hash"] == weights]
+        (folder / SCORES).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return [scores for scores in own if not scores.control]
 
 
 def _card(

@@ -149,6 +149,21 @@ def test_the_card_says_what_the_run_recorded(run_dir, tmp_path):
     assert "No licence was given" not in card
 
 
+def test_scores_of_earlier_weights_are_not_published(run_dir, tmp_path, caplog):
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    scores = json.loads((copy / "scores.json").read_text())
+    earlier = {**scores[0], "weights_hash": "0" * 64}  # as of an evaluation before the run went on
+    (copy / "scores.json").write_text(json.dumps([*scores, earlier]))
+    folder = build_model_folder(copy, tmp_path / "both")
+    assert json.loads((folder / "scores.json").read_text()) == scores
+    assert f"1 of {len(scores) + 1} scores in {copy / 'scores.json'} are of other weights" in caplog.text
+    (copy / "scores.json").write_text(json.dumps([earlier]))
+    folder = build_model_folder(copy, tmp_path / "none")
+    assert not (folder / "scores.json").exists()
+    assert "It has not been scored" in (folder / "README.md").read_text()
+
+
 def test_a_run_without_scores_licence_or_end_says_so(run_dir, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
