@@ -120,7 +120,8 @@ class Epoch:
             1, (2 * total + window_chips) // (2 * window_chips)
         )  # the nearest number: none is left with a rest
         wanted = total * np.arange(1, windows) // windows
-        last_shards = np.unique(np.append(np.searchsorted(ends, wanted), len(shards) - 1))
+        last_shards = np.append(np.searchsorted(ends, wanted), len(shards) - 1)
+        last_shards = last_shards[np.diff(last_shards, append=len(shards)) > 0]  # a large shard may be all of a window
         self._cuts = np.concatenate([[0], last_shards + 1])
         self.starts: Rows = np.concatenate([[0], ends[last_shards]])
         self._rows = lru_cache(maxsize=WINDOWS_KEPT)(self._draw)

@@ -42,7 +42,7 @@ def _stored_chip(subset: Subset, shards: Shards) -> float | None:
     if any(type(cube) is not Cube for cube in cubes):
         return None
     taken, chips = 0, 0
-    for place in np.unique(np.linspace(0, len(shards) - 1, min(LOOKED_AT, len(shards))).astype(np.int64)).tolist():
+    for place in np.linspace(0, len(shards) - 1, min(LOOKED_AT, len(shards))).astype(np.int64).tolist():
         cube, number = cubes[int(shards.cube[place])], int(shards.number[place])
         file = shard_path(cube.path, number)
         if file.is_file():  # of one that is missing, its first chip will say so

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -113,10 +113,8 @@ class Source:
         if len(self._readers) == 1:
             self._readers[0].read_into(out, index, rows=None, parts=self._parts)
             return
-        owner = self._owner(rows)
-        for number in np.unique(owner):
-            mine = np.flatnonzero(owner == number)
-            self._readers[number].read_into(out, index[mine], rows=mine, parts=self._parts)
+        for reader, mine in self._shared_out(rows):
+            reader.read_into(out, index[mine], rows=mine, parts=self._parts)
 
     def expect(self, rows: Index, *, own: NDArray[np.bool_]) -> None:
         """Read ahead what a window will ask for: as a hint to the system, or into memory.
@@ -125,26 +123,29 @@ class Source:
             rows: of the window.
             own: (n,) which of them this process will read; other ranks read the others.
         """
-        owner = self._owner(rows)
-        for number in np.unique(owner):
-            mine = owner == number
-            self._readers[number].expect(self.subset.index[rows[mine]], own=own[mine], hints=self.reads_ahead)
+        for reader, mine in self._shared_out(rows):
+            reader.expect(self.subset.index[rows[mine]], own=own[mine], hints=self.reads_ahead)
 
     def release(self, rows: Index) -> None:
         """Give up what was read ahead for these rows."""
-        owner = self._owner(rows)
-        for number in np.unique(owner):
-            self._readers[number].release(self.subset.index[rows[owner == number]], hints=self.gives_up)
+        for reader, mine in self._shared_out(rows):
+            reader.release(self.subset.index[rows[mine]], hints=self.gives_up)
 
     def close(self) -> None:
         """Give up all that was read ahead, and end the threads that do so."""
         for reader in self._readers:
             reader.close()
 
-    def _owner(self, rows: Index) -> Index:
+    def _shared_out(self, rows: Index) -> Iterator[tuple[_Reader, Index]]:
+        """Each cube's reader that has any of some rows, and which of them, as places among them."""
         if len(self._readers) == 1:
-            return np.zeros(len(rows), dtype=np.int64)
-        return np.searchsorted(self._starts, rows, side="right") - 1
+            yield self._readers[0], np.arange(len(rows))
+            return
+        owner = np.searchsorted(self._starts, rows, side="right") - 1
+        for number, reader in enumerate(self._readers):
+            mine = np.flatnonzero(owner == number)
+            if len(mine):
+                yield reader, mine
 
 
 def _parts(wanted: Sequence[int], *, times: int, stored: tuple[int, int, int, int]) -> list[Stretch] | None:
@@ -206,8 +207,8 @@ class _Direct:
 
     def _full(self, index: Index) -> Index:
         """Shards of which enough is wanted; of others, what is wanted is read when it is."""
-        shards, wanted = np.unique(index // self._shard_size, return_counts=True)
-        return shards[wanted >= WORTH_A_SHARD * self._shard_size]
+        wanted = np.bincount(index // self._shard_size)
+        return np.flatnonzero(wanted >= WORTH_A_SHARD * self._shard_size)
 
 
 class _Windowed:
