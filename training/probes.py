@@ -24,7 +24,7 @@ from training.probing.forest import fit_predict_forest
 from training.probing.heads import Affine, Fitted, decode
 from training.probing.kinds import Kind, Predicted, check_targets, num_outputs
 from training.probing.linear import fit_linear
-from training.probing.logistic import fit_labels, fit_logistic
+from training.probing.logistic import fit_labels, fit_logistic, precision_for
 from training.probing.mlp import MLP, fit_mlp
 from training.probing.neighbours import Precision
 from training.probing.ridge import fit_ridge
@@ -163,7 +163,6 @@ class LogisticProbe(_OneDraw):
         default: that of draws without a validation part.
         balanced: let classes weigh the same.
         device: torch device.
-        precision: of the computation.
         name: in tables.
     """
 
@@ -171,7 +170,6 @@ class LogisticProbe(_OneDraw):
     default: float = 1.0
     balanced: bool = False
     device: str = "cpu"
-    precision: torch.dtype = torch.float32
     name: str = "logistic"
     kinds: tuple[Kind, ...] = ("classification", "multilabel")
 
@@ -182,7 +180,7 @@ class LogisticProbe(_OneDraw):
         features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
 
         def fit(rows: Sequence[np.ndarray], settings_SQ: Tensor, seeds: Sequence[int]) -> Fitted:
-            stack = stacked(rows, dtype=self.precision, device=self.device)
+            stack = stacked(rows, dtype=precision_for(max(map(len, rows))), device=self.device)
             strengths_SQ = settings_SQ.to(stack.real_SN)
             if kind == "multilabel":
                 return Affine.of(fit_labels(features, targets, stack, strengths_SQ=strengths_SQ))
@@ -198,7 +196,8 @@ class LogisticProbe(_OneDraw):
             )
 
         choice = Choice(name="C", settings=self.strengths, default=self.default)
-        return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost)
+        alike = precision_for
+        return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost, alike=alike)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,7 +367,7 @@ def _descended(
         return steps_per_epoch(samples, probe.recipe)
 
     choice = Choice(name="lr", settings=probe.rates, default=probe.default, refit=probe.refit, by_loss=True)
-    return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost, steps=steps)
+    return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost, alike=steps)
 
 
 def _tensors(

@@ -17,6 +17,7 @@ __all__ = ["minimise"]
 
 ARMIJO = 1e-4
 SMALLEST_STEP = 1e-9
+STEPS_WITHOUT_GAIN = 4
 
 # Of the points (P, V) of these problems, their values (P,) and gradients (P, V).
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -31,20 +32,21 @@ class _State:
     value_P: Tensor
     gradient_PV: Tensor
     step_P: Tensor
+    still_P: Tensor  # steps in a row that brought no more than rounding
     moves_HPV: list[Tensor]
     turns_HPV: list[Tensor]
     rho_HP: list[Tensor]
     metric_P: Tensor
 
     def keep(self, going_P: Tensor) -> None:
-        for name in ("problems_P", "at_PV", "value_P", "gradient_PV", "step_P", "metric_P"):
+        for name in ("problems_P", "at_PV", "value_P", "gradient_PV", "step_P", "still_P", "metric_P"):
             setattr(self, name, getattr(self, name)[going_P])
         for history in (self.moves_HPV, self.turns_HPV, self.rho_HP):
             history[:] = [each[going_P] for each in history]
 
 
 def minimise(
-    objective: Objective, start_PV: Tensor, *, tolerance_P: Tensor, max_iterations: int = 200, memory: int = 8
+    objective: Objective, start_PV: Tensor, *, tolerance: float, max_iterations: int = 200, memory: int = 8
 ) -> Tensor:
     """Points (P, V) at which the objectives are least.
 
@@ -52,7 +54,8 @@ def minimise(
         objective: given points (A, V) and which problems they are of (A,), the values (A,) and gradients (A, V). The variables
             are best scaled so that second derivatives are near 1.
         start_PV: where to start.
-        tolerance_P: a problem ends where the square of its gradient's length is at most this.
+        tolerance: a problem ends where the square of its gradient's length is at most this share of its value, or where
+            steps bring nothing but rounding.
         max_iterations: points tried of each problem.
         memory: steps remembered.
     """
@@ -60,9 +63,10 @@ def minimise(
     problems_P = torch.arange(len(start_PV), device=start_PV.device)
     value_P, gradient_PV = objective(start_PV, problems_P)
     ones_P = torch.ones_like(value_P)
-    state = _State(problems_P, start_PV, value_P, gradient_PV, ones_P, [], [], [], ones_P)
+    state = _State(problems_P, start_PV, value_P, gradient_PV, ones_P, ones_P * 0, [], [], [], ones_P)
     for _ in range(max_iterations):
-        going_P = (state.gradient_PV.square().sum(1) > tolerance_P[state.problems_P]) & (state.step_P > SMALLEST_STEP)
+        going_P = state.gradient_PV.square().sum(1) > tolerance * state.value_P
+        going_P &= (state.step_P > SMALLEST_STEP) & (state.still_P < STEPS_WITHOUT_GAIN)
         left = int(going_P.sum())
         if left < len(going_P) and (left == 0 or left <= 0.8 * len(going_P)):
             found_PV[state.problems_P] = state.at_PV
@@ -81,6 +85,8 @@ def _advance(state: _State, objective: Objective, memory: int) -> None:
     value_P, gradient_PV = objective(tried_PV, state.problems_P)
     rounding_P = 8 * torch.finfo(value_P.dtype).eps * state.value_P.abs()
     lower_P = value_P <= state.value_P + ARMIJO * state.step_P * slope_P + rounding_P
+    gained_P = state.value_P - value_P > rounding_P
+    state.still_P = torch.where(lower_P & gained_P, 0.0, state.still_P + lower_P)
     move_PV, turn_PV = tried_PV - state.at_PV, gradient_PV - state.gradient_PV
     product_P, square_P = (move_PV * turn_PV).sum(1), turn_PV.square().sum(1)
     kept_P = lower_P & (product_P > torch.finfo(value_P.dtype).eps * square_P)

@@ -15,10 +15,17 @@ from training.probing.lbfgs import minimise
 from training.probing.spectrum import Spectrum, spectrum_of
 from training.probing.stacks import Stack, threads_for
 
-__all__ = ["fit_labels", "fit_logistic"]
+__all__ = ["fit_labels", "fit_logistic", "precision_for"]
 
-# Of the mean loss, in a metric in which second derivatives are at most about 1.
-TOLERANCE = 1e-9
+# Square of the gradient's length, in a metric in which second derivatives are at most about 1, as a share of the loss.
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-7}
+# Training samples up to which float64 costs little, and float32 is felt where a penalty is weak.
+FEW = 128
+
+
+def precision_for(samples: int) -> torch.dtype:
+    """What to compute in, for so many training samples of a draw."""
+    return torch.float64 if samples <= FEW else torch.float32
 
 
 def fit_logistic(
@@ -117,8 +124,7 @@ class _Problem:
         strengths, outputs = self.scale_SQR.shape[1], self.targets_SNK.shape[2]
         draws, _, variables = self.z_SNR.shape
         start = torch.zeros(draws * strengths, variables * outputs, dtype=self.z_SNR.dtype, device=self.z_SNR.device)
-        tolerance_P = TOLERANCE * self.counts_S.repeat_interleave(strengths)
-        u_PV = minimise(self, start, tolerance_P=tolerance_P, max_iterations=max_iterations)
+        u_PV = minimise(self, start, tolerance=TOLERANCE[start.dtype], max_iterations=max_iterations)
         w_SQRK = u_PV.view(draws, strengths, variables, outputs) * self.scale_SQR[..., None]
         w_SRQK = w_SQRK.permute(0, 2, 1, 3)
         weights_SDC, bias_SC = self.spectrum.affine(w_SRQK[:, :-1].flatten(2), w_SRQK[:, -1].flatten(1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ def parts(
     *,
     cost: Callable[[int], int],
     budget: int,
-    alike: Callable[[int], int] = lambda size: 0,
+    alike: Callable[[int], Hashable] = lambda size: 0,
 ) -> Iterator[list[int]]:
     """Positions of draws that go into one stack: of like size, so that little is padding, and small enough for memory.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def choose_and_predict(
     *,
     kind: Kind,
     cost: Callable[[int, int], int],
-    steps: Callable[[int], int] = lambda samples: 0,
+    alike: Callable[[int], Hashable] = lambda samples: 0,
 ) -> list[Predicted]:
     """What the best head of each draw predicts for its test samples.
 
@@ -65,12 +65,12 @@ def choose_and_predict(
         draws: training, validation and test samples.
         kind: what is predicted.
         cost: numbers in memory for a draw of so many samples with so many settings.
-        steps: draws are fitted side by side only where this is the same for their numbers of samples.
+        alike: draws are fitted side by side only where this is the same for their numbers of samples.
     """
     settings = torch.tensor(choice.settings, dtype=torch.float64)
     chosen = [choice.default] * len(draws)
     several = [i for i, draw in enumerate(draws) if draw.validation.any() and len(settings) > 1]
-    for part in _parts([draws[i].rest for i in several], cost, len(settings), steps):
+    for part in _parts([draws[i].rest for i in several], cost, len(settings), alike):
         members = [draws[several[s]] for s in part]
         fitted = fit([d.rest for d in members], settings.expand(len(members), -1), [d.seed for d in members])
         held_out = [d.train[d.validation] for d in members]
@@ -79,7 +79,7 @@ def choose_and_predict(
             chosen[several[s]] = choice.settings[best_setting(outputs_MQK, truth, kind, by_loss=choice.by_loss)]
     predicted: dict[int, Predicted] = {}
     last = [draw.train if choice.refit else draw.rest for draw in draws]
-    for part in _parts(last, cost, 1, steps):
+    for part in _parts(last, cost, 1, alike):
         using = torch.tensor([[chosen[i]] for i in part], dtype=torch.float64)
         fitted = fit([last[i] for i in part], using, [draws[i].seed for i in part])
         for i, outputs_M1K in zip(part, fitted.outputs(features_ND, [draws[i].test for i in part]), strict=True):
@@ -89,7 +89,7 @@ def choose_and_predict(
 
 
 def _parts(
-    rows: Sequence[np.ndarray], cost: Callable[[int, int], int], settings: int, steps: Callable[[int], int]
+    rows: Sequence[np.ndarray], cost: Callable[[int, int], int], settings: int, alike: Callable[[int], Hashable]
 ) -> list[list[int]]:
     sizes = [len(each) for each in rows]
-    return list(parts(sizes, cost=lambda n: cost(n, settings), budget=BUDGET, alike=steps))
+    return list(parts(sizes, cost=lambda n: cost(n, settings), budget=BUDGET, alike=alike))
