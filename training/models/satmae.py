@@ -301,7 +301,13 @@ class SatMAE(Model):
                 f"this model takes chips of (band, y, x) {wanted}, bands {', '.join(self.config.bands)} in that order; "
                 f"got {tuple(chips_BCHW.shape[1:])}"
             )
-        return self.encode_images(self.require_normalization().apply(chips_BCHW))
+        normalization = self.require_normalization()
+        if chips_BCHW.is_floating_point():
+            raise TrainingError(
+                f"this model takes digital numbers (uint16), as cubes keep them, and scales them itself; got "
+                f"{chips_BCHW.dtype}: round them, reflectance times 10,000 first"
+            )
+        return self.encode_images(normalization.apply(chips_BCHW))
 
     def flops_per_sample(self) -> int:
         """See :meth:`training.models.base.Model.flops_per_sample`."""
@@ -345,7 +351,9 @@ class SatMAE(Model):
     def patches(self, x_BCHW: Tensor) -> Tensor:
         """Pixels of each patch, (B, P, C, Q), bands group after group: what is embedded, and what is to be predicted."""
         side, size = self.config.grid_side, self.config.patch_size
-        rows = x_BCHW.index_select(1, self.grouped_bands).view(len(x_BCHW), -1, side, size, side, size)
+        rows = x_BCHW.index_select(1, self.grouped_bands).view(
+            len(x_BCHW), len(self.config.bands), side, size, side, size
+        )
         return rows.permute(0, 2, 4, 1, 3, 5).flatten(4, 5).flatten(1, 2)
 
     def tokens(self, patches_BPCQ: Tensor) -> Tensor:
