@@ -295,7 +295,14 @@ class Trainer:
 
     def _diverged(self, loss: float, grad_norm: float, *, step: int, lr: float) -> TrainingError:
         return diverged(
-            self.recipe, self.run_dir, step=step, total_steps=self.total_steps, loss=loss, grad_norm=grad_norm, lr=lr
+            self.recipe,
+            self.run_dir,
+            step=step,
+            total_steps=self.total_steps,
+            loss=loss,
+            grad_norm=grad_norm,
+            lr=lr,
+            dtype=self.engine.dtype,
         )
 
     def _save(self) -> None:

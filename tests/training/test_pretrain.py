@@ -334,8 +334,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
     recipe = make_recipe(optimizer__base_lr="1.0e+12", epochs="8", batch_size="48")
     with pytest.raises(
         TrainingError, match=r"Lower optimizer\.base_lr \(now 1e\+12\).*The last good checkpoint is kept"
-    ):
+    ) as caught:
         pretrain(subset, recipe, tmp_path, device="cpu")
+    assert "set optimizer.clip_norm (there is none)" in str(caught.value)
+    assert "precision" not in str(caught.value)  # it was float32
     state = load_model_folder(tmp_path).state_dict()
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
 

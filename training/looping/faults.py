@@ -29,15 +29,24 @@ def kept(run_dir: Path) -> str:
 
 
 def diverged(
-    recipe: TrainRecipe, run_dir: Path, *, step: int, total_steps: int, loss: float, grad_norm: float, lr: float
+    recipe: TrainRecipe,
+    run_dir: Path,
+    *,
+    step: int,
+    total_steps: int,
+    loss: float,
+    grad_norm: float,
+    lr: float,
+    dtype: torch.dtype,
 ) -> TrainingError:
-    """The error of a loss, gradient or weight that is no number."""
+    """The error of a loss, gradient or weight that is no number, in matrix products of ``dtype``."""
     now = recipe.optimizer
     rate = f"optimizer.lr (now {now.lr:g})" if now.lr is not None else f"optimizer.base_lr (now {now.base_lr:g})"
-    half = "" if recipe.precision == "float32" else ", try precision: float32"
+    limit = "there is none" if now.clip_norm is None else f"now {now.clip_norm:g}"
+    half = "" if dtype == torch.float32 else ", try precision: float32"
     return TrainingError(
         f"step {step} of {total_steps} gave loss {loss:g} and gradient norm {grad_norm:g} at learning rate {lr:.3g}. "
-        f"Lower {rate}, set optimizer.clip_norm (now {now.clip_norm}), lengthen optimizer.warmup_epochs (now "
+        f"Lower {rate}, set optimizer.clip_norm ({limit}), lengthen optimizer.warmup_epochs (now "
         f"{now.warmup_epochs:g}){half}, and train into a new folder. {kept(run_dir)}"
     )
 
