@@ -25,8 +25,6 @@ BLOSC_HEADER = struct.Struct("<BBBBIII")
 # Flags of: LZ4, bit shuffle, the bytes of a number compressed apart. Every other frame is left to blosc itself.
 LZ4_BIT_SHUFFLED = 0x24
 BYTES_APART = 2
-# Bytes that planes are merged in: 64 numbers, of which a plane holds one word.
-PLANES = 128
 
 
 def decoder_of(codecs: Sequence[Mapping[str, Any]]) -> Decoder | None:
@@ -97,7 +95,7 @@ class BloscDecoder:
         if stored != len(chunk):  # blosc would read on
             raise ValueError(f"a blosc frame of {len(chunk)} bytes, not {stored}")
         BloscDecoder.decoded += 1
-        ours = flags == LZ4_BIT_SHUFFLED and typesize == BYTES_APART and block and block % PLANES == 0 == size % block
+        ours = flags == LZ4_BIT_SHUFFLED and typesize == BYTES_APART and block and block % 16 == 0 == size % block
         if not ours or self.decoded <= self.patience:
             blosc.decompress(chunk, out)
             return
@@ -132,10 +130,7 @@ def _stream(chunk: memoryview, start: int, length: int, out: NDArray[np.uint8]) 
     if not 0 < length <= len(out) or start < 0 or stop > len(chunk):
         raise ValueError(f"a stream of {length} bytes at {start} in a blosc frame of {len(chunk)}")
     if length == len(out):
-        out[...] = np.frombuffer(
-            chunk, dtype=np.uint8, count=length, offset=start + 4
-        )  # there, words lie at odd places
-        return out
+        return np.frombuffer(chunk, dtype=np.uint8, count=length, offset=start + 4)
     struct.pack_into("<i", chunk, start, len(out))  # numcodecs wants the decoded size before the stream
     lz4.decompress(chunk[start:stop], out)
     return out
