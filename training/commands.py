@@ -75,10 +75,9 @@ def pretrain(
     overrides |= {key: json.dumps(value) for key, value in named.items() if value is not None}
     with _one_of_the_ranks(device or pick_device()):
         recipe = load_train_recipe(name, overrides=overrides)
-        with terminable(), show_training(Console(stderr=True), recipe.name) as progress:
-            run = pretrain_model(
-                load_subset(data), recipe, out, resume=not restart, device=device, progress=progress, **options
-            )
+        with terminable(), show_training(Console(stderr=True), recipe.name) as shown:
+            told: dict[str, Any] = {"progress": shown, "preparing": shown.preparing}
+            run = pretrain_model(load_subset(data), recipe, out, resume=not restart, device=device, **told, **options)
         if is_main():
             _print_run(run, as_json=as_json)
 

@@ -117,10 +117,14 @@ class FeatureLoader:
         return self._chips.decoded_bytes
 
     def measure(
-        self, *, add: Callable[[Tensor], Tensor] = lambda counts: counts, keep_in: Path | None = None
+        self,
+        *,
+        add: Callable[[Tensor], Tensor] = lambda counts: counts,
+        keep_in: Path | None = None,
+        progress: Progress = lambda done, total: None,
     ) -> Normalization:
         """Statistics of the chips; see :meth:`Loader.measure`."""
-        return self._chips.measure(add=add, keep_in=keep_in)
+        return self._chips.measure(add=add, keep_in=keep_in, progress=progress)
 
     def fill(self, progress: Progress = lambda done, total: None) -> None:
         """Compute the features that are missing, or find them; else the first epoch does so."""

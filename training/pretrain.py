@@ -25,7 +25,7 @@ from pwcat.errors import TrainingError
 from pwcat.lock import locked
 from training.augment import check_size
 from training.checkpoint import latest_checkpoint, load_state, load_trained, prune_checkpoints, save_checkpoint
-from training.looping.batches import Batches
+from training.looping.batches import Batches, Preparing, in_silence
 from training.looping.distributed import RankEndedError, from_main, global_sum, is_main, joined, world_size
 from training.looping.engine import Engine, Share
 from training.looping.faults import building_explained, diverged, step_explained, writing_explained
@@ -61,6 +61,7 @@ def pretrain(
     max_minutes: float | None = None,
     tensorboard: bool = False,
     progress: Callable[[Step], None] | None = None,
+    preparing: Preparing | None = None,
 ) -> Run:
     """Train a model on a subset and leave its checkpoints, metrics and description in a folder; the run.
 
@@ -80,6 +81,7 @@ def pretrain(
         max_minutes: stop with a checkpoint after this many minutes of this call, for jobs of limited time.
         tensorboard: write TensorBoard's events too.
         progress: told of every step, on the first process alone.
+        preparing: told what is done before the first step, and how many samples of how many; on the first process alone.
 
     Raises:
         TrainingError: the data do not fit the model, the folder holds another run, memory or disk do not suffice, or the
@@ -109,7 +111,7 @@ def pretrain(
         with hold:
             # read again: another process may have been at work in the folder until now
             before = from_main(earlier_run(run_dir, subset=subset, recipe=recipe) if resume and is_main() else None)
-            trainer.start(before)
+            trainer.start(before, preparing=preparing if preparing and is_main() else in_silence)
             with listening(stop, patient=world_size() > 1):
                 run = trainer.train(stop, last=stop_after_steps, tensorboard=tensorboard, progress=progress)
         _end_if_told(stop)
@@ -170,7 +172,7 @@ class Trainer:
                 "batches"
             )
 
-    def start(self, before: Run | None = None) -> None:
+    def start(self, before: Run | None = None, *, preparing: Preparing = in_silence) -> None:
         """Measure the data, put the model on the device, and go on from what an earlier part of the run has left.
 
         Raises:
@@ -182,7 +184,9 @@ class Trainer:
                 f"it has {self.total_steps}, for a last batch of fewer samples than devices is left out. Go on with as many as "
                 "before, or start over with resume=False (--restart)"
             )
-        self.model.normalization = Normalization.from_json(before.normalization) if before else self.batches.measure()
+        self.model.normalization = (
+            Normalization.from_json(before.normalization) if before else self.batches.measure(preparing)
+        )
         self.model.require_normalization()
         checkpoint = from_main(latest_checkpoint(self.run_dir) if before and is_main() else None)
         if checkpoint:
@@ -194,7 +198,7 @@ class Trainer:
         if checkpoint:
             self._restore(checkpoint)
         with step_explained(self.recipe, self.run_dir, device=self.device):
-            self.batches.get_ready()
+            self.batches.get_ready(preparing)
         self.run = self._so_far() if checkpoint else self._describe()
 
     def train(

@@ -196,17 +196,21 @@ def test_tensorboard_reads_the_same_values_back(tmp_path):
 
 def test_a_terminal_sees_a_bar_and_a_log_sees_lines(tmp_path):
     with (tmp_path / "said").open("w") as file:
-        clock = iter([0.0, 10.0, 31.0, 31.0]).__next__
+        clock = iter([0.0, 10.0, 31.0, 31.0, 40.0, 62.0, 62.0]).__next__
         with show_training(Console(file=file), "tiny", clock=clock) as show:
+            show.preparing("measuring bands", 256, 1024)
+            show.preparing("measuring bands", 1024, 1024)
             show(step(1))
             show(step(250))
-    (line,) = (tmp_path / "said").read_text().splitlines()
+    preparing, line = (tmp_path / "said").read_text().splitlines()
+    assert preparing == "tiny: measuring bands, 1,024 of 1,024"
     words = (
         "tiny: step 250 of 1,000, epoch 1, loss 0.5000, 128 samples/s, 25% waiting for data, MFU 50%, 6 min 15 s left"
     )
     assert line == words
     console = Console(file=(tmp_path / "bar").open("w"), force_terminal=True, width=80)
     with show_training(console, "tiny") as show:
+        show.preparing("reading chips", 512, 1024)
         show(step(250))
     console.file.close()
     told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", (tmp_path / "bar").read_text())

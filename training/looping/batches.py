@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,14 @@ from training.recipe import TrainRecipe
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "Preparing", "in_silence"]
+
+# Told what is done before the first step, and how many samples of how many.
+Preparing = Callable[[str, int, int], None]
+
+
+def in_silence(what: str, done: int, total: int) -> None:
+    """Told nothing."""
 
 
 class Batches:
@@ -73,9 +81,9 @@ class Batches:
                 dtype=recipe.dtype(device),
             )
 
-    def get_ready(self) -> None:
+    def get_ready(self, preparing: Preparing = in_silence) -> None:
         """Do what is done once, before the first step: chips that are held are read, features of a tower computed."""
-        self._loader.fill()
+        self._loader.fill(partial(preparing, "computing features" if self._recipe.cached_views else "reading chips"))
 
     @property
     def waited(self) -> float:
@@ -97,9 +105,10 @@ class Batches:
         """Steps an epoch; the last one may be of fewer batches."""
         return -(-self._loader.num_batches // self._recipe.accumulate)
 
-    def measure(self) -> Normalization:
+    def measure(self, preparing: Preparing = in_silence) -> Normalization:
         """The statistics of the data; of large ones, an earlier run's on the very same files."""
-        return self._loader.measure(add=global_sum, keep_in=statistics_folder(self._loader.decoded_bytes))
+        keep_in = statistics_folder(self._loader.decoded_bytes)
+        return self._loader.measure(add=global_sum, keep_in=keep_in, progress=partial(preparing, "measuring bands"))
 
     def steps(self, start: int, last: int) -> Generator[tuple[int, list[Share]]]:
         """Epoch and this rank's batches of each step after ``start``, until ``last`` are done."""

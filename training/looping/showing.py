@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -13,46 +14,73 @@ from rich.text import Text
 
 from training.looping.records import Step
 
-__all__ = ["show_training"]
+__all__ = ["Shown", "show_training"]
 
 # Between plain lines; what takes less tells nothing.
 SECONDS_APART = 30.0
 RECENT = 50  # steps that rates are told over
 
 
+class Shown(Protocol):
+    """Told of every step; and before the first, of what is made ready."""
+
+    def __call__(self, step: Step) -> None:
+        """A step is done."""
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """So many samples of so many are read, measured, or whatever is done with them."""
+
+
 @contextmanager
-def show_training(
-    console: Console, name: str, *, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Callable[[Step], None]]:
-    """A callback that is told of every step, and shows loss, rates and the time that is left.
+def show_training(console: Console, name: str, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Shown]:
+    """What is told of every step, and shows loss, rates and the time that is left.
 
     Args:
         console: on stderr.
         name: of what is trained.
         clock: seconds.
     """
-    recent = _Recent()
     if not console.is_terminal:
-        told = clock()
-
-        def tell(step: Step) -> None:
-            nonlocal told
-            words = recent.words(step)
-            if clock() - told >= SECONDS_APART:
-                told = clock()
-                line = f"{name}: step {step.step:,} of {step.total_steps:,}, epoch {step.epoch + 1}, {words}"
-                console.print(line, highlight=False, soft_wrap=True)
-
-        yield tell
+        yield _Lines(console, name, clock)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with _Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(name, total=None, words="")
+        yield _OnBar(bar, name)
 
-        def show(step: Step) -> None:
-            bar.update(task, completed=step.step, total=step.total_steps, words=recent.words(step))
 
-        yield show
+class _Lines:
+    """A plain line now and then."""
+
+    def __init__(self, console: Console, name: str, clock: Callable[[], float]) -> None:
+        self._console, self._name, self._clock = console, name, clock
+        self._recent, self._told = _Recent(), clock()
+
+    def __call__(self, step: Step) -> None:
+        words = self._recent.words(step)
+        self._tell(f"step {step.step:,} of {step.total_steps:,}, epoch {step.epoch + 1}, {words}")
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        self._tell(f"{what}, {done:,} of {total:,}")
+
+    def _tell(self, words: str) -> None:
+        if self._clock() - self._told >= SECONDS_APART:
+            self._told = self._clock()
+            self._console.print(f"{self._name}: {words}", highlight=False, soft_wrap=True)
+
+
+class _OnBar:
+    """A bar, and words below it."""
+
+    def __init__(self, bar: _Bar, name: str) -> None:
+        self._bar, self._recent = bar, _Recent()
+        self._task = bar.add_task(name, total=None, words="")
+
+    def __call__(self, step: Step) -> None:
+        words = self._recent.words(step)
+        self._bar.update(self._task, completed=step.step, total=step.total_steps, words=words)
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total, words=what)
 
 
 class _Bar(Progress):
