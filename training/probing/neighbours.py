@@ -54,7 +54,7 @@ def nearest(
 
 
 def _candidates(k: int) -> int:
-    return 2 * k + 8
+    return 2 * k + 60
 
 
 def _on_device(queries_MD: Tensor, reference_ND: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
