@@ -57,7 +57,9 @@ def test_pretrain_stops_where_it_is_told_to_and_goes_on(trained, tmp_path):
     assert list((tmp_path / "tensorboard").glob("events.*"))
     values = json.loads(invoke(pretrain, *args, "--max-minutes", "30", "--json").stdout)
     assert (values["finished"], values["steps"], values["world_size"]) == (True, 4, 1)
-    with pytest.raises(TrainingError, match=r"another recipe \(compile was false, is true\): train into another folder"):
+    with pytest.raises(
+        TrainingError, match=r"another recipe \(compile was false, is true\): train into another folder"
+    ):
         invoke(pretrain, *args, "--compile")
 
 
