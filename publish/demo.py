@@ -167,7 +167,7 @@ def _evaluate_all(
 ) -> tuple[dict[str, Scores], Scores]:
     held_out = catalog.search(collections=HELD_OUT)
     scores = {}
-    with stages.stage("Scores: k-NN and linear probe of land cover, held-out places") as progress:
+    with stages.stage("Scores: k-NN and logistic probe of land cover, held-out places") as progress:
         for number, (name, run) in enumerate(runs.items()):
             scores[name] = _scored(run, held_out) or evaluate(run, held_out)
             progress(number + 1, len(runs) + 1)
@@ -235,7 +235,7 @@ def _study(catalog: Catalog, scores: Mapping[str, Scores], control: Scores) -> S
         rerun="make demo",
         notes=NOTES,
         tested=f"Land cover of {control.data['num_samples']} chips at held-out places.",
-        heat_label="accuracy of the linear probe",
+        heat_label="accuracy of the logistic probe",
     )
 
 

@@ -119,7 +119,7 @@ def _print_run(run: Run, *, as_json: bool) -> None:
     "probes",
     multiple=True,
     type=click.Choice(sorted(PROBES)),
-    help="May be repeated; knn and linear by default. Ridge is for numbers.",
+    help="May be repeated; knn and logistic by default. Ridge is for numbers.",
 )
 @click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")
 @click.option(
@@ -160,7 +160,7 @@ def evaluate(
         None if control else run,
         load_subset(data),
         task=make_task(task, **({} if min_samples is None else {"min_samples": min_samples})),
-        probes=probes or ("knn", "linear"),
+        probes=probes or ("knn", "logistic"),
         control=load_train_recipe(control) if control else None,
         **options,
     )

@@ -125,7 +125,7 @@ def evaluate(
     subset: Subset,
     *,
     task: str | Task = "landcover",
-    probes: Sequence[str] = ("knn", "linear"),
+    probes: Sequence[str] = ("knn", "logistic"),
     seed: int = 0,
     repeats: int = 5,
     split: Split = "column",

@@ -152,7 +152,7 @@ def describe_dataset(
     scores: Sequence[Scores] = (),
     statistics: Mapping[str, Any] | None = None,
     num_chips: int = 6,
-    heat_probe: str = "linear",
+    heat_probe: str = "logistic",
 ) -> Dataset:
     """What a report tells of a subset and of the scores of the model pretrained on it.
 

@@ -23,15 +23,15 @@ def scores(run, everything, tmp_path_factory):
 def test_scores_say_what_they_are_of(scores, run, everything):
     assert (scores.run, scores.control, scores.task, scores.split) == ("small", False, "landcover", "blocks")
     assert scores.data == {"hash": everything.hash, "num_samples": 80, "collections": ["europe", "everywhere"]}
-    assert [result.probe for result in scores.results] == ["knn-5", "knn-20", "linear"]
-    assert scores.result("linear").chosen[0].keys() == {"lr", "num_validation"}
+    assert [result.probe for result in scores.results] == ["knn-5", "knn-20", "logistic"]
+    assert scores.result("logistic").chosen[0].keys() == {"C", "num_validation"}
     for result in scores.results:
         measure = result.overall.accuracy
         assert len(measure.values) == 3
         assert measure.mean == pytest.approx(np.mean(measure.values))
         assert measure.sd == pytest.approx(np.std(measure.values, ddof=1))
         assert 0 <= measure.ci_low <= measure.mean <= measure.ci_high <= 1
-    with pytest.raises(TrainingError, match="no probe 'forest' in these scores; there are knn-5, knn-20, linear"):
+    with pytest.raises(TrainingError, match="no probe 'forest' in these scores; there are knn-5, knn-20, logistic"):
         scores.result("forest")
 
 
