@@ -6,6 +6,7 @@ import os
 import resource
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,11 @@ class ShardFile:
         self.index: NDArray[np.uint64]
         self.size = 0
 
-    def __del__(self) -> None:
+    def __del__(
+        self, close: Callable[[int], None] = os.close
+    ) -> None:  # held here: at the process's end `os` may be gone
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
 
     def read_index(self, layout: Layout) -> NDArray[np.uint64]:
         """Offset and length of each chunk.

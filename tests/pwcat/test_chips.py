@@ -18,6 +18,7 @@ from numcodecs import blosc
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdCodec
 
 from pwcat.chips import ChipReader
+from pwcat.chunks import files
 from pwcat.chunks.codecs import BloscDecoder
 from pwcat.cube import DIMS, open_cube, shard_path
 from pwcat.errors import CubeError
@@ -411,3 +412,14 @@ def test_a_forked_process_and_a_pickle_read_on(tmp_path):
     again = pickle.loads(pickle.dumps(cube))  # noqa: S301
     assert again == cube
     np.testing.assert_array_equal(again.read(np.array([39, 0])), chips[[39, 0]])
+
+
+def test_a_file_is_closed_at_the_end_of_the_process_too_when_modules_are_gone(tmp_path, monkeypatch):
+    (tmp_path / "shard").write_bytes(b"bytes")
+    shard = files.ShardFile(tmp_path / "shard")
+    number = shard.descriptor
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "os", None)
+        del shard  # what it raised would be told as unraisable, which fails a test
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
