@@ -9,6 +9,7 @@ Shapes: N samples, D length of an embedding, K classes or labels, M samples to p
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -49,7 +50,7 @@ __all__ = [
 # Inverse strengths of the L2 penalty, in scikit-learn's sense (C).
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 PENALTIES = (1e4, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2)
-# Sixteen from 1e-4 to 8e-1, as the public probe of SatMAE on GEO-Bench has (facts on the papers, section 1.6).
+# Sixteen from 1e-4 to 8e-1, as the public probe of SatMAE on GEO-Bench has (Galileo, `src/eval/linear_probe.py`).
 RATES = tuple(digit * 10.0**power for power in (-4, -3, -2, -1) for digit in (1, 3, 5, 8))
 LINEAR = Recipe(epochs=50, batch=256)
 NETWORK = Recipe(epochs=200, batch=200)
@@ -235,7 +236,47 @@ class RidgeProbe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearProbe(_OneDraw):
+class _DescentProbe(_OneDraw, ABC):
+    """A head trained by AdamW, all draws and learning rates side by side; the rate is chosen on validation."""
+
+    rates: tuple[float, ...]
+    default: float
+    recipe: Recipe
+    name: str
+    refit: bool = True
+    device: str = "cpu"
+    kinds: tuple[Kind, ...] = ALL
+
+    def fit_predict_many(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
+    ) -> list[Predicted]:
+        """See :meth:`Probe.fit_predict_many`."""
+        outputs, length = num_outputs(kind, num_classes), int(features_ND.shape[1])
+        features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
+
+        def fit(rows: Sequence[np.ndarray], rates_SQ: Tensor, seeds: Sequence[int]) -> Fitted:
+            return self._train(features, targets, rows, seeds, kind=kind, outputs=outputs, rates_SQ=rates_SQ)
+
+        def cost(samples: int, settings: int) -> int:
+            return self._cost(samples, settings, length=length, outputs=outputs)
+
+        def steps(samples: int) -> int:
+            return steps_per_epoch(samples, self.recipe)
+
+        choice = Choice(name="lr", settings=self.rates, default=self.default, refit=self.refit, by_loss=True)
+        return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost, alike=steps)
+
+    @abstractmethod
+    def _train(self, *data: Any, outputs: int, **settings: Any) -> Fitted:
+        """Heads of all draws and rates, of features, targets, and the rows and the seed of each draw."""
+
+    @abstractmethod
+    def _cost(self, samples: int, settings: int, *, length: int, outputs: int) -> int:
+        """Numbers in memory for a draw of so many samples and rates, of embeddings of this length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbe(_DescentProbe):
     """Batch normalisation and a linear layer, AdamW for 50 epochs; the learning rate is the best of 16 on validation.
 
     The recipe is that of the public probe of SatMAE on GEO-Bench: 10 % of the steps warm up, then a cosine to 1e-5. Its batches
@@ -258,27 +299,16 @@ class LinearProbe(_OneDraw):
     name: str = "linear"
     kinds: tuple[Kind, ...] = ALL
 
-    def fit_predict_many(
-        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
-    ) -> list[Predicted]:
-        """See :meth:`Probe.fit_predict_many`."""
-        outputs = num_outputs(kind, num_classes)
+    def _train(self, *data: Any, outputs: int, **settings: Any) -> Affine:
+        return fit_linear(*data, outputs=outputs, recipe=self.recipe, **settings)
 
-        def train(
-            features: Tensor, targets: Tensor, rows: Sequence[np.ndarray], seeds: Sequence[int], rates: Tensor
-        ) -> Affine:
-            settings: dict[str, Any] = {"kind": kind, "outputs": outputs, "rates_SQ": rates, "recipe": self.recipe}
-            return fit_linear(features, targets, rows, seeds, **settings)
-
-        def cost(samples: int, settings: int) -> int:
-            batch, length = min(samples, self.recipe.batch), int(features_ND.shape[1])
-            return settings * outputs * (6 * length + 4 * batch) + 4 * batch * length
-
-        return _descended(self, train, cost, features_ND, targets_N, draws, kind=kind, num_classes=num_classes)
+    def _cost(self, samples: int, settings: int, *, length: int, outputs: int) -> int:
+        batch = min(samples, self.recipe.batch)
+        return settings * outputs * (6 * length + 4 * batch) + 4 * batch * length
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLPProbe(_OneDraw):
+class MLPProbe(_DescentProbe):
     """One hidden layer of 100 rectified units on standardised embeddings, AdamW; the learning rate is chosen on validation.
 
     Width, epochs and batch are the defaults of scikit-learn's ``MLPClassifier``; the schedule is the linear probe's.
@@ -302,23 +332,12 @@ class MLPProbe(_OneDraw):
     name: str = "mlp"
     kinds: tuple[Kind, ...] = ALL
 
-    def fit_predict_many(
-        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
-    ) -> list[Predicted]:
-        """See :meth:`Probe.fit_predict_many`."""
-        outputs = num_outputs(kind, num_classes)
+    def _train(self, *data: Any, outputs: int, **settings: Any) -> MLP:
+        return fit_mlp(*data, hidden=self.hidden, outputs=outputs, recipe=self.recipe, **settings)
 
-        def train(
-            features: Tensor, targets: Tensor, rows: Sequence[np.ndarray], seeds: Sequence[int], rates: Tensor
-        ) -> MLP:
-            settings: dict[str, Any] = {"kind": kind, "outputs": outputs, "rates_SQ": rates, "recipe": self.recipe}
-            return fit_mlp(features, targets, rows, seeds, hidden=self.hidden, **settings)
-
-        def cost(samples: int, settings: int) -> int:
-            batch, length = min(samples, self.recipe.batch), int(features_ND.shape[1])
-            return settings * self.hidden * (6 * (length + outputs) + 4 * batch) + samples * length
-
-        return _descended(self, train, cost, features_ND, targets_N, draws, kind=kind, num_classes=num_classes)
+    def _cost(self, samples: int, settings: int, *, length: int, outputs: int) -> int:
+        batch = min(samples, self.recipe.batch)
+        return settings * self.hidden * (6 * (length + outputs) + 4 * batch) + samples * length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,29 +364,6 @@ class ForestProbe(_OneDraw):
 
 
 Train = Callable[[Tensor, Tensor, Sequence[np.ndarray], Sequence[int], Tensor], Fitted]
-
-
-def _descended(
-    probe: LinearProbe | MLPProbe,
-    train: Train,
-    cost: Callable[[int, int], int],
-    features_ND: np.ndarray,
-    targets_N: np.ndarray,
-    draws: Sequence[Draw],
-    *,
-    kind: Kind,
-    num_classes: int,
-) -> list[Predicted]:
-    features, targets = _tensors(probe, features_ND, targets_N, kind, num_classes)
-
-    def fit(rows: Sequence[np.ndarray], settings_SQ: Tensor, seeds: Sequence[int]) -> Fitted:
-        return train(features, targets, rows, seeds, settings_SQ)
-
-    def steps(samples: int) -> int:
-        return steps_per_epoch(samples, probe.recipe)
-
-    choice = Choice(name="lr", settings=probe.rates, default=probe.default, refit=probe.refit, by_loss=True)
-    return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost, alike=steps)
 
 
 def _tensors(

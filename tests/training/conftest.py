@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from catalog.subset import Subset, load_subset
+from training.normalize import Normalization
 from training.recipe import TrainRecipe, load_train_recipe
 from training.run import Run
 
@@ -62,3 +63,22 @@ def run(tmp_path_factory: pytest.TempPathFactory, subset: Subset, make_recipe) -
     from training.pretrain import pretrain
 
     return pretrain(subset, make_recipe(), tmp_path_factory.mktemp("runs") / "small", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """Statistics of no data: about those of reflectance, for any bands."""
+
+    def of(bands) -> Normalization:
+        return Normalization(
+            bands=tuple(bands),
+            unit="DN, reflectance*10000",
+            mean=(1000.0,) * len(bands),
+            std=(500.0,) * len(bands),
+            percentiles={},
+            num_pixels=(),
+            num_samples=0,
+            data_hash="",
+        )
+
+    return of

@@ -13,7 +13,6 @@ from training.flops import training_flops
 from training.models import ARCHITECTURES, build_model, config_faults, config_of
 from training.models.blocks import Attention, grid_code, line_code
 from training.models.satmae import SatMAE, SatMAEConfig
-from training.normalize import Normalization
 
 SMALL = {"image_size": 32, "patch_size": 8}
 
@@ -38,20 +37,6 @@ def loss_of(model, x, seed=0):
 def group_indices(config):
     """Indices of each group's bands."""
     return [[config.bands.index(band) for band in group] for group in config.groups]
-
-
-def scaled_by(bands):
-    """Statistics of no data: about those of reflectance."""
-    return Normalization(
-        bands=bands,
-        unit="DN, reflectance*10000",
-        mean=(1000.0,) * len(bands),
-        std=(500.0,) * len(bands),
-        percentiles={},
-        num_pixels=(),
-        num_samples=0,
-        data_hash="",
-    )
 
 
 def counted(run):
@@ -360,18 +345,18 @@ def test_embed_refuses_chips_of_other_bands_or_size():
         model.embed(chips)
 
 
-def test_embed_refuses_numbers_with_fractions():
+def test_embed_refuses_numbers_with_fractions(made_up):
     """Reflectance is scaled as if it were digital numbers: all chips would be the same black."""
     model = small()
-    model.normalization = scaled_by(model.bands)
+    model.normalization = made_up(model.bands)
     chips = torch.full((1, 10, 32, 32), 0.2)
     with pytest.raises(TrainingError, match=r"digital numbers \(uint16\).*float32.*times 10,000"):
         model.embed(chips)
 
 
-def test_no_images_have_no_embeddings():
+def test_no_images_have_no_embeddings(made_up):
     model = small()
-    model.normalization = scaled_by(model.bands)
+    model.normalization = made_up(model.bands)
     assert model.embed(torch.zeros(0, 10, 32, 32, dtype=torch.uint16)).shape == (0, model.embedding_dim)
 
 

@@ -8,24 +8,10 @@ import torch
 from training.batch import Batch
 from training.chance import Chance
 from training.models import build_model
-from training.normalize import Normalization
 from training.recipe import load_train_recipe
 
 COUNT = 6
 MONTH_S = 2_630_000
-
-
-def normalization(bands):
-    return Normalization(
-        bands=tuple(bands),
-        unit="DN, reflectance*10000",
-        mean=(1000.0,) * len(bands),
-        std=(500.0,) * len(bands),
-        percentiles={},
-        num_pixels=(),
-        num_samples=0,
-        data_hash="made up",
-    )
 
 
 def batch_of(bands, *, size, times):
@@ -36,12 +22,12 @@ def batch_of(bands, *, size, times):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["satmae-tiny", "presto-tiny", "satclip-tiny"])
-def test_a_training_step_is_one_graph(name, precision):
+def test_a_training_step_is_one_graph(name, precision, made_up):
     torch.manual_seed(0)
     recipe = load_train_recipe(name)
     model = build_model(recipe.architecture, recipe.model).train()
     bands = [band for band in model.bands if band.startswith("B")]
-    model.normalization = normalization(bands)
+    model.normalization = made_up(bands)
     batch = batch_of(bands, size=model.image_size, times=12 if model.times == "all" else 1)
     inputs = model.prepare(batch, chance=Chance(0, total=COUNT), augment=recipe.augment)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):

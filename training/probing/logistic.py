@@ -7,6 +7,8 @@ Classes that a draw has no sample of are no part of its softmax.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -95,7 +97,7 @@ def fit_labels(
         return problem.solve(max_iterations)
 
 
-class _Problem:
+class _Problem(ABC):
     """Problems (S, Q) over variables ``u`` of (R + 1, K): weights in the new basis, then a bias, each scaled by ``scale``.
 
     The scale makes the second derivative at ``u = 0`` the identity, so that the first step is Newton's.
@@ -137,13 +139,13 @@ class _Problem:
             self._part = problems_A, _Part.of(self, problems_A)
         return self._part[1].evaluate(self, u_AV)
 
+    @abstractmethod
     def loss(self, logits_SNQK: Tensor, targets_SNK: Tensor, draws_S: Tensor) -> tuple[Tensor, Tensor]:
         """Losses (S, Q), and their derivatives (S, N, Q, K) by the logits."""
-        raise NotImplementedError
 
+    @abstractmethod
     def limits(self, bias_SQK: Tensor) -> Tensor:
         """Biases, infinite where nothing else fits."""
-        raise NotImplementedError
 
 
 class _Part:
