@@ -36,11 +36,11 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "subset": ("catalog.commands.subset", "subset", "Save, join, match, nest and split subsets."),
     "diff": ("catalog.commands.diff", "diff", "Compare two datasets or subsets: counts, diversity, distances."),
     "atlas": ("catalog.commands.atlas", "atlas", "Show a catalog, dataset or subset on one page of HTML."),
-    "pretrain": ("training.commands", "pretrain", "Pretrain a model from a dataset or subset."),
-    "evaluate": ("training.commands", "evaluate", "Score a pretrained model on a labelled dataset."),
-    "losses": ("training.losses_command", "losses", "Measure the loss of each sample; keep it as a column."),
-    "correlate": ("training.relating.commands", "correlate", "Relate diversity to scores over many datasets."),
-    "weights": ("training.weights.commands", "weights", "Import released weights; show what weights there are."),
+    "pretrain": ("training.commands.pretrain", "pretrain", "Pretrain a model from a dataset or subset."),
+    "evaluate": ("training.commands.evaluate", "evaluate", "Score a pretrained model on a labelled dataset."),
+    "losses": ("training.commands.losses", "losses", "Measure the loss of each sample; keep it as a column."),
+    "correlate": ("training.commands.correlate", "correlate", "Relate diversity to scores over many datasets."),
+    "weights": ("training.commands.weights", "weights", "Import released weights; show what weights there are."),
     "publish": ("publish.commands", "publish", "Publish a dataset or a model to the Hub or to a folder."),
 }
 

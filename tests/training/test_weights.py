@@ -19,7 +19,7 @@ from training.models.folder import save_model_folder, weights_hash
 from training.models.satmae import SatMAE, SatMAEConfig
 from training.normalize import unit_of
 from training.weights import import_weights, read_checkpoint, tensors_of
-from training.weights.commands import weights as command
+from training.commands.weights import weights as command
 from training.weights.showing import describe
 
 SMALL = {

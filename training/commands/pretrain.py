@@ -1,4 +1,4 @@
-"""``pwcat pretrain`` and ``pwcat evaluate``."""
+"""``pwcat pretrain``."""
 
 from __future__ import annotations
 
@@ -15,21 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pwcat.signals import terminable
-from training.evaluate import Scores, Summary
-from training.evaluate import evaluate as evaluate_run
 from training.looping.distributed import RankEndedError, is_main, joined
 from training.looping.showing import show_training
 from training.pretrain import pick_device
 from training.pretrain import pretrain as pretrain_model
-from training.probes import PROBES
 from training.recipe import load_train_recipe
 from training.run import Run
-from training.tasks import TASKS, make_task
 
-__all__ = ["evaluate", "pretrain"]
-
-SPLIT_HELP = "How train and test are told apart: the catalog's split, or places drawn here."
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+__all__ = ["pretrain"]
 
 
 @click.command()
@@ -50,7 +43,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for p
 )
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's events too, in the run's folder.")
 @click.option("--restart", is_flag=True, help="Start over, replacing a run that is in the folder.")
-@as_json
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def pretrain(
     data: str,
     name: str,
@@ -105,68 +98,6 @@ def _print_run(run: Run, *, as_json: bool) -> None:
     _print_rows(run.recipe["name"], {**_run_values(run), "checkpoint": run.checkpoint})
 
 
-@click.command()
-@click.argument("run")
-@click.argument("data", type=click.Path(exists=True))
-@click.option(
-    "--task", default="landcover", show_default=True, type=click.Choice(sorted(TASKS)), help="What to predict."
-)
-@click.option(
-    "--min-samples", type=click.IntRange(1), help="Rarer classes are left out; by default those of fewer than 10."
-)
-@click.option(
-    "--probe",
-    "probes",
-    multiple=True,
-    type=click.Choice(sorted(PROBES)),
-    help="May be repeated; knn and logistic by default. Ridge is for numbers.",
-)
-@click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")
-@click.option(
-    "--out", "out_dir", type=click.Path(file_okay=False), help="Folder for the scores; that of the run by default."
-)
-@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Draws of training samples.")
-@click.option("--split", default="column", show_default=True, type=click.Choice(["column", "blocks"]), help=SPLIT_HELP)
-@click.option(
-    "--block-km",
-    default=100.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Side of a block, here and of validation.",
-)
-@click.option("--seed", default=0, show_default=True, type=int, help="Fixes every draw.")
-@click.option("--device", default="cpu", show_default=True, help="Torch device.")
-@click.option("--other-units", is_flag=True, help="Let data of another unit than in pretraining pass.")
-@as_json
-def evaluate(
-    run: str,
-    data: str,
-    task: str,
-    min_samples: int | None,
-    probes: tuple[str, ...],
-    control: str | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Score the pretrained model of RUN on DATA: a labelled subset file, collection folder or catalog folder.
-
-    RUN is the folder that `pwcat pretrain` wrote, or the word none: then random weights of --control are scored.
-    """
-    from catalog.subset import load_subset
-
-    if (run == "none") != bool(control):
-        raise click.UsageError("RUN none and --control RECIPE go together")
-    scores = evaluate_run(
-        None if control else run,
-        load_subset(data),
-        task=make_task(task, **({} if min_samples is None else {"min_samples": min_samples})),
-        probes=probes or ("knn", "logistic"),
-        control=load_train_recipe(control) if control else None,
-        **options,
-    )
-    click.echo(json.dumps(scores.to_json())) if as_json else _print_scores(scores)
-
-
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (equals and key):
@@ -198,26 +129,3 @@ def _print_rows(title: str, rows: dict[str, Any]) -> None:
     for key, value in rows.items():
         table.add_row(key.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
     Console().print(table)
-
-
-def _print_scores(scores: Scores) -> None:
-    table = Table(
-        title=f"{scores.task}: {scores.num_train} train, {scores.num_test} test samples", title_justify="left"
-    )
-    for heading in ("probe", "where", "accuracy", "95 %", "macro F1", "test samples"):
-        table.add_column(heading, justify="left" if heading in {"probe", "where"} else "right")
-    for result in scores.results:
-        for where, summary in {"all": result.overall, **result.by_continent}.items():
-            table.add_row(result.probe if where == "all" else "", where, *_cells(summary))
-    Console().print(table)
-    if scores.dropped:
-        click.echo("left out, too few samples: " + ", ".join(f"{name} ({n})" for name, n in scores.dropped.items()))
-    if scores.unlabelled:
-        click.echo(f"left out, no label: {scores.unlabelled}")
-
-
-def _cells(summary: Summary) -> tuple[str, ...]:
-    accuracy, f1 = summary.accuracy, summary.macro_f1
-    spread = [f"±{measure.sd:.3f}" if measure.sd is not None else "" for measure in (accuracy, f1)]
-    interval = f"{accuracy.ci_low:.3f} to {accuracy.ci_high:.3f}"
-    return f"{accuracy.mean:.3f}{spread[0]}", interval, f"{f1.mean:.3f}{spread[1]}", f"{summary.num_test:g}"
