@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from pwcat.errors import TrainingError
+from training.commands.correlate import correlate
 from training.commands.evaluate import evaluate
 from training.commands.pretrain import pretrain
-from training.commands.correlate import correlate
 
 PAPER = Path(__file__).parent / "pretrain_where.csv"
 SETS = ["model.image_size=32", "model.patch_size=16", "model.depth=1", "epochs=2", "optimizer.warmup_epochs=0.5"]

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from pwcat.errors import TrainingError
+from training.commands.correlate import correlate as correlate_command
 from training.correlation import correlate, correlate_table, read_table
 from training.figures import relations_figure
-from training.commands.correlate import correlate as correlate_command
 
 # Table digitised from the paper's figure: mean score and four diversities of ten datasets. Baselines B and C have one
 # score, so how their diversities pair up changes no rank correlation; they stand as printed, left with left.

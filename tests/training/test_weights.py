@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 
 from pwcat.errors import TrainingError
 from training.checkpoint import load_model_folder
+from training.commands.weights import weights as command
 from training.models.folder import save_model_folder, weights_hash
 from training.models.satmae import SatMAE, SatMAEConfig
 from training.normalize import unit_of
 from training.weights import import_weights, read_checkpoint, tensors_of
-from training.commands.weights import weights as command
 from training.weights.showing import describe
 
 SMALL = {
