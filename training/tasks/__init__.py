@@ -1,19 +1,164 @@
-"""Downstream tasks, by name. To add one: write a class that meets :class:`Task`, and name it in ``TASKS``."""
+"""Downstream tasks, by name: benchmarks, which are folders of official files, and columns of a catalog.
+
+To add one: write a class that meets :class:`Benchmark` or :class:`CatalogTask`, put it into a mapping ``BENCHMARKS`` or
+``CATALOG_TASKS`` of its module, and name the module below. A module is imported when one of its tasks is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pwcat.errors import TrainingError
+from training.tasks.base import Benchmark, CatalogTask, TaskData, TaskInfo
+from training.tasks.column import ColumnTask
 from training.tasks.labels import Labels
 from training.tasks.landcover import LandcoverTask
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["TASKS", "Labels", "Task", "make_task"]
+__all__ = [
+    "BENCHMARKS",
+    "CATALOG_TASKS",
+    "TASKS",
+    "Benchmark",
+    "CatalogTask",
+    "Labels",
+    "Task",
+    "TaskData",
+    "TaskInfo",
+    "make_task",
+    "open_task",
+    "task_info",
+]
+
+# Which module of training.tasks has each benchmark in its mapping BENCHMARKS.
+BENCHMARK_MODULES = {
+    "eurosat": "eurosat",
+    "m-eurosat": "geobench",
+    "m-bigearthnet": "geobench",
+    "m-so2sat": "geobench",
+    "m-brick-kiln": "geobench",
+    "m-cashew-plant": "geobench",
+    "m-SA-crop-type": "geobench",
+    "fmow-sentinel": "fmow",
+    "mosaiks-population": "mosaiks",
+    "forty": "forty",
+    "cropharvest": "cropharvest",
+    "ecoregions": "ecoregions",
+    "fuel-moisture": "fuel_moisture",
+}
+
+# Which module has each task of a catalog in its mapping CATALOG_TASKS.
+CATALOG_MODULES = {
+    "landcover": "column",
+    "biome": "column",
+    "continent": "column",
+    "landcover-map": "landcover_map",
+}
+
+# Any column is a task: its words are classes, its numbers are numbers.
+COLUMN, NUMBER = "column:", "number:"
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Tasks by name, each of a module that is imported when the task is asked for."""
+
+    def __init__(self, modules: Mapping[str, str], *, mapping: str) -> None:
+        self._modules = modules
+        self._mapping = mapping
+
+    def __getitem__(self, name: str) -> T:
+        module = importlib.import_module(f"{__name__}.{self._modules[name]}")
+        found: T = getattr(module, self._mapping)[name]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+
+class CatalogRegistry(Registry[CatalogTask]):
+    """Tasks of a catalog by name; ``column:NAME`` and ``number:NAME`` are tasks too, of any column."""
+
+    def __getitem__(self, name: str) -> CatalogTask:
+        if name.startswith(COLUMN) and name != COLUMN:
+            return ColumnTask(name=name, column=name.removeprefix(COLUMN))
+        if name.startswith(NUMBER) and name != NUMBER:
+            return ColumnTask(name=name, column=name.removeprefix(NUMBER), kind="regression")
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        columns = isinstance(name, str) and name.startswith((COLUMN, NUMBER)) and name not in {COLUMN, NUMBER}
+        return columns or super().__contains__(name)
+
+
+BENCHMARKS: Mapping[str, Benchmark] = Registry(BENCHMARK_MODULES, mapping="BENCHMARKS")
+CATALOG_TASKS: Mapping[str, CatalogTask] = CatalogRegistry(CATALOG_MODULES, mapping="CATALOG_TASKS")
+
+
+def task_info(name: str) -> TaskInfo | None:
+    """What the benchmark of this name is; ``None`` of catalog tasks, which are known once they are opened.
+
+    Raises:
+        TrainingError: there is no task of this name.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name].info
+    if name in CATALOG_TASKS:
+        return None
+    raise unknown_task(name)
+
+
+def open_task(name: str, place: str | Path, *, min_samples: int | None = None) -> TaskData:
+    """The samples of a task.
+
+    Args:
+        name: of :data:`BENCHMARKS` or :data:`CATALOG_TASKS`.
+        place: the folder of a benchmark's files; of a catalog task a subset file, a collection folder or a catalog folder.
+        min_samples: of a catalog task: samples that a class needs to take part.
+
+    Raises:
+        TrainingError: there is no such task, its files are missing or damaged, or the subset has no such labels.
+    """
+    if name in BENCHMARKS:
+        if min_samples is not None:
+            raise TrainingError(f"task {name}: min_samples is for tasks of a catalog; a benchmark's classes are fixed")
+        return BENCHMARKS[name].open(Path(place))
+    if name not in CATALOG_TASKS:
+        raise unknown_task(name)
+    from catalog.subset import load_subset
+
+    return _limited(CATALOG_TASKS[name], min_samples).open(load_subset(place))
+
+
+def unknown_task(name: str) -> TrainingError:
+    """The error that there is no task of this name."""
+    return TrainingError(
+        f"unknown task {name!r}: choose from {', '.join([*BENCHMARKS, *CATALOG_TASKS])}, or take any column of a catalog as "
+        f"{COLUMN}NAME, or {NUMBER}NAME where it holds numbers"
+    )
+
+
+def _limited(task: CatalogTask, min_samples: int | None) -> CatalogTask:
+    if min_samples is None:
+        return task
+    if not is_dataclass(task) or "min_samples" not in {field.name for field in fields(task)}:
+        raise TrainingError(f"task {task.name} does not take min_samples")
+    limited: Any = replace(task, min_samples=min_samples)
+    return limited
 
 
 class Task(Protocol):

@@ -17,7 +17,7 @@ from training.tasks.chips import SubsetChips
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["ColumnTask"]
+__all__ = ["CATALOG_TASKS", "ColumnTask"]
 
 GROUPS = {"continent": "div:continent", "biome": "div:biome", "landcover": "div:landcover"}
 
@@ -104,3 +104,10 @@ class ColumnTask:
         unlabelled = {"no label": int((of == -2).sum())} if (of == -2).any() else {}
         kept = np.flatnonzero(of >= 0)
         return kept, of[kept], classes, {**rare, **unlabelled}
+
+
+CATALOG_TASKS = {
+    "landcover": ColumnTask(name="landcover", column="div:landcover"),
+    "biome": ColumnTask(name="biome", column="div:biome"),
+    "continent": ColumnTask(name="continent", column="div:continent"),
+}
