@@ -445,6 +445,31 @@ def test_an_embedding_is_that_of_the_tokens_there_are():
             torch.testing.assert_close(embeddings[row], model.encoder.norm(x.mean(dim=1))[0], rtol=1e-5, atol=1e-5)
 
 
+def test_every_pixel_of_a_chip_is_a_series():
+    model, batch = small(depth=2).eval(), batch_of(count=3, size=4, missing=0.2)
+    dense = model.encode_dense(batch)
+    assert dense.shape == (3, 4, 4, 32)
+    for y, x in ((0, 0), (1, 3), (2, 2)):
+        pixel = replace(batch, chips=batch.chips[..., y : y + 1, x : x + 1])
+        torch.testing.assert_close(dense[:, y, x], model.encode(pixel), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(dense[:, 2, 2], model.encode(batch), rtol=1e-5, atol=1e-5)
+
+
+def test_series_of_pixels_in_parts_give_the_same_embeddings_and_gradients(monkeypatch):
+    batch, found = batch_of(count=2, size=3), []
+    for most in (1024, 2):
+        monkeypatch.setattr("training.models.presto.SERIES_AT_ONCE", most)
+        model = small()
+        dense = model.encode_dense(batch)
+        (dense * torch.arange(9).view(3, 3, 1)).square().sum().backward()
+        found.append(
+            (dense.detach(), {name: p.grad for name, p in model.encoder.named_parameters() if p.requires_grad})
+        )
+    torch.testing.assert_close(found[0][0], found[1][0])
+    assert all(grad is not None for grad in found[0][1].values())
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-4)
+
+
 def test_padding_changes_nothing():
     """A sample that lacks data gives the same loss beside one that lacks none, though that one has more visible tokens."""
     model, batch = small(depth=2), batch_of(count=2)

@@ -138,6 +138,11 @@ def test_what_is_no_place_is_refused(places, said):
         small().encode_locations(places)
 
 
+def test_there_is_nothing_within_a_place():
+    with pytest.raises(TrainingError, match="a satclip embeds a sample as a whole"):
+        small().encode_dense(batch())
+
+
 def test_loss_by_hand():
     images = torch.tensor([[2.0, 0.0], [0.0, 5.0], [3.0, 3.0]])
     places = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, -7.0]])

@@ -8,6 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pwcat.errors import TrainingError
+from training.batch import Batch
 from training.chance import Chance
 from training.flops import training_flops
 from training.models import ARCHITECTURES, build_model, config_faults, config_of
@@ -311,6 +312,43 @@ def test_encode_is_the_mean_of_all_patch_tokens():
     embedding = model.encode_images(x)
     assert embedding.shape == (3, 96)
     torch.testing.assert_close(embedding, model._encode(model.tokens(model.patches(x)))[:, 1:].mean(1))
+
+
+def test_dense_embeddings_are_those_of_the_patches_and_their_mean_is_the_embedding(made_up):
+    """Channel groups and places would be mixed up by another order of axes: a patch moved must move its embedding alone."""
+    model = small().eval()
+    model.normalization = made_up(model.bands)
+    chips = torch.randint(1, 4000, (3, 10, 32, 32), generator=torch.Generator().manual_seed(1)).to(torch.uint16)
+    batch = Batch.of_chips(chips, bands=model.bands)
+    dense = model.encode_dense(batch)
+    assert dense.shape == (3, 4, 4, 96)
+    assert dense.dtype == torch.float32
+    torch.testing.assert_close(dense.mean(dim=(1, 2)), model.encode(batch))
+    tokens = model._encode(model.tokens(model.patches(model.scale(chips))))[:, 1:]
+    for group in (0, 16, 32):  # row 2, column 3 of each group
+        tokens[:, group + 11] += 1.0
+    expected = torch.stack([tokens[:, g * 16 : (g + 1) * 16] for g in range(3)]).mean(dim=0).view(3, 4, 4, 96)
+    moved = (expected - dense).abs().amax(dim=(0, 3))
+    assert moved.argmax() == 2 * 4 + 3
+    assert (moved > 1e-4).sum() == 1
+
+
+def test_larger_chips_are_cut_to_their_middle_for_dense_embeddings(made_up):
+    model = small().eval()
+    model.normalization = made_up(model.bands)
+    chips = torch.randint(1, 4000, (2, 10, 40, 40)).to(torch.uint16)
+    whole, middle = (Batch.of_chips(part, bands=model.bands) for part in (chips, chips[..., 4:36, 4:36]))
+    assert torch.equal(model.encode_dense(whole), model.encode_dense(middle))
+
+
+def test_gradients_of_embeddings_reach_the_whole_encoder(made_up):
+    for encode in ("encode", "encode_dense"):
+        model = small()
+        model.normalization = made_up(model.bands)
+        batch = Batch.of_chips(torch.randint(1, 4000, (2, 10, 32, 32)).to(torch.uint16), bands=model.bands)
+        getattr(model, encode)(batch).square().sum().backward()
+        without = {name for name, p in model.named_parameters() if p.grad is None}
+        assert without == {name for name, _ in model.named_parameters() if name.startswith(("decoder", "mask_token"))}
 
 
 def test_embed_without_normalisation_is_refused():

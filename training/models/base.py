@@ -146,6 +146,19 @@ class Model(nn.Module, ABC):
     def encode(self, batch: Batch) -> Tensor:
         """Embeddings (B, D) float32 of the samples: nothing is drawn, chips are cut to their middle."""
 
+    def encode_dense(self, batch: Batch) -> Tensor:
+        """Embeddings of places within the chips, (B, h, w, D) float32, row by row from the top left.
+
+        The chips that :meth:`encode` reads are divided evenly into h x w parts, such as patches or pixels. Nothing is drawn.
+
+        Raises:
+            TrainingError: the model has none.
+        """
+        raise TrainingError(
+            f"a {self.architecture} embeds a sample as a whole, and has no embeddings of the places within it: take another "
+            "model, or a task that has one target a sample"
+        )
+
     @abstractmethod
     def flops_per_sample(self) -> int:
         """Operations of a forward and backward pass of one training sample: matrix products, 2 a multiply-add."""

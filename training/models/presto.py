@@ -15,7 +15,7 @@ encoder, E width of the decoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME, Batch
@@ -52,6 +53,7 @@ __all__ = ["Presto", "PrestoConfig", "month_code", "position_code"]
 
 MAX_STEPS = 24  # rows of the released table of positions
 MONTHS = 12
+SERIES_AT_ONCE = 1024  # of the pixels of chips: about 0.7 GB of the released size and all bands
 LAYER_NORM_EPS = 1e-5  # torch's own
 SIZES = [len(channels) for channels in STEP_GROUPS.values()]
 NUM_STEP_GROUPS = len(STEP_GROUPS) + 1  # and Dynamic World
@@ -232,6 +234,20 @@ class Presto(Model):
         self._require_dates(batch)
         return self.encode_series(read_series(batch, steps=self.config.months, bands=self.bands))
 
+    def encode_dense(self, batch: Batch) -> Tensor:
+        """Embeddings (B, H, W, D) float32: every pixel of a chip is a series, whose place is that of the chip.
+
+        So many series at once as memory bounds; where gradients are wanted, those of before are computed anew for them.
+        """
+        self._require_dates(batch)
+        if batch.chips is None:
+            raise TrainingError("Presto reads chips, and this batch has none: it cannot tell places within them apart")
+        height, width = batch.chips.shape[-2:]
+        words = batch.chips.view(torch.int16).flatten(3)  # torch has not all of its kernels for unsigned words
+        step = max(1, SERIES_AT_ONCE // len(batch)) if len(batch) else height * width
+        parts = [self._encode_pixels(batch, part_BSCn) for part_BSCn in words.split(step, dim=3)]
+        return torch.cat(parts, dim=1).view(len(batch), height, width, -1)
+
     def encode_series(self, series: Series) -> Tensor:
         """Embeddings (B, D) float32 of series of 1 to 24 months; see :meth:`encode`."""
         if not 1 <= series.num_steps <= MAX_STEPS:
@@ -303,6 +319,23 @@ class Presto(Model):
                 description="Longitude and latitude of the samples, in degrees, EPSG:4326.",
             ),
         )
+
+    def _encode_pixels(self, batch: Batch, words_BSCn: Tensor) -> Tensor:
+        """Embeddings (B, n, D) of some pixels, the bits of whose digital numbers these are."""
+        count = words_BSCn.shape[3]
+        pixels = replace(
+            batch,
+            chips=words_BSCn.permute(0, 3, 1, 2).flatten(0, 1)[..., None, None].contiguous().view(torch.uint16),
+            lonlat=batch.lonlat.repeat_interleave(count, dim=0),
+            times=batch.times.repeat_interleave(count, dim=0),
+            rows=np.repeat(batch.rows, count),
+        )
+        series = read_series(pixels, steps=self.config.months, bands=self.bands)
+        if torch.is_grad_enabled():
+            embedded = cast(Tensor, checkpoint(self.encode_series, series, use_reentrant=False))
+        else:
+            embedded = self.encode_series(series)
+        return embedded.view(len(batch), count, -1)
 
     def _require_dates(self, batch: Batch) -> None:
         """Look at the times once: later batches are not waited for, for the sake of a GPU."""

@@ -275,10 +275,19 @@ class SatMAE(Model):
         """
         return self.embed(center_crop(batch.first(self.bands), size=self.image_size))
 
+    def encode_dense(self, batch: Batch) -> Tensor:
+        """Embeddings (B, h, w, D) float32 of the patches: of each, the mean over its tokens of all groups.
+
+        Their mean over the patches is what :meth:`encode` gives.
+        """
+        chips_BCHW = center_crop(batch.first(self.bands), size=self.image_size)
+        tokens_BLD = self._encode_images(self.scale(chips_BCHW)).float()
+        groups, side = len(self.config.groups), self.config.grid_side
+        return tokens_BLD.view(len(batch), groups, side, side, -1).mean(dim=1)
+
     def encode_images(self, x_BCHW: Tensor) -> Tensor:
         """Embeddings (B, D) of images scaled to 0..1; see :meth:`encode`."""
-        tokens_BLD = self._encode(self.tokens(self.patches(x_BCHW)))
-        return tokens_BLD[:, 1:].mean(dim=1).float()
+        return self._encode_images(x_BCHW).mean(dim=1).float()
 
     def encoder_only(self) -> Self:
         """The same model without its decoder, as part of another model: it encodes, but is not trained by itself any more."""
@@ -295,6 +304,14 @@ class SatMAE(Model):
 
     def embed(self, chips_BCHW: Tensor) -> Tensor:
         """Embeddings (B, D) of chips in digital numbers (uint16), of the model's bands and size."""
+        return self.encode_images(self.scale(chips_BCHW))
+
+    def scale(self, chips_BCHW: Tensor) -> Tensor:
+        """Images scaled to 0..1, (B, C, H, W) float32, of chips in digital numbers (uint16).
+
+        Raises:
+            TrainingError: they are of other bands, size or type, or there is no normalisation.
+        """
         wanted = (len(self.config.bands), self.config.image_size, self.config.image_size)
         if tuple(chips_BCHW.shape[1:]) != wanted:
             raise TrainingError(
@@ -307,7 +324,7 @@ class SatMAE(Model):
                 f"this model takes digital numbers (uint16), as cubes keep them, and scales them itself; got "
                 f"{chips_BCHW.dtype}: round them, reflectance times 10,000 first"
             )
-        return self.encode_images(normalization.apply(chips_BCHW))
+        return normalization.apply(chips_BCHW)
 
     def flops_per_sample(self) -> int:
         """See :meth:`training.models.base.Model.flops_per_sample`."""
@@ -383,6 +400,10 @@ class SatMAE(Model):
         """Mean squared error of each token, (B, G, P) float32."""
         pairs = zip(pred, self._split(target_BPCQ), strict=True)
         return torch.stack([(own.float() - wanted).square().mean(dim=(2, 3)) for own, wanted in pairs], dim=1)
+
+    def _encode_images(self, x_BCHW: Tensor) -> Tensor:
+        """Patch tokens of all groups after the encoder, (B, L, D), of images scaled to 0..1."""
+        return self._encode(self.tokens(self.patches(x_BCHW)))[:, 1:]
 
     def _encode(self, tokens_BLD: Tensor) -> Tensor:
         x = torch.cat([self.cls_token.expand(len(tokens_BLD), -1, -1), tokens_BLD], dim=1)
