@@ -1,51 +1,58 @@
-"""Embeddings of a subset by a frozen model, kept beside the run so that they are computed once."""
+"""Embeddings of samples by a frozen model, kept beside the run so that they are computed once."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME, Bands, Batch
-from training.loader import in_order
+from training.fitting import fitted
 from training.models import Model
 from training.models.folder import weights_hash
-from training.normalize import unit_of
+from training.normalize import unit_of, unit_of_bands
+from training.tasks.base import Chips, Fit, TaskData
+from training.tasks.chips import SubsetChips
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["check_data", "embed_subset"]
+__all__ = ["check_data", "embed_subset", "embed_task"]
 
 # Part of the name of a kept embedding: to be raised when the way from chip to embedding changes.
-PREPROCESSING = "first-time, normalised, centre-cropped, v1"
+PREPROCESSING = "dates that the model reads, fitted, normalised, v2"
 PLACES = 8192  # encoded at once
+CHIPS = 256
 
 
-def check_data(model: Model, subset: Subset, *, other_units: bool = False) -> None:
-    """Make sure that a model can read a subset as what it was trained on.
+def check_data(model: Model, data: TaskData | Subset, *, other_units: bool = False) -> None:
+    """Make sure that a model can read samples as what it was trained on.
 
     Args:
         model: a model with its normalisation.
-        subset: the samples.
+        data: the samples.
         other_units: let values of another unit pass.
 
     Raises:
-        TrainingError: bands are missing, or values have another unit than in pretraining.
+        TrainingError: bands, pixels or places are missing, or values have another unit than in pretraining.
     """
     if model.encodes == "places":
         return  # of chips it reads nothing
+    available = _bands_of(model, data)
     if model.scales_itself:
-        model.choose_bands(subset.bands)
+        model.choose_bands(available)
         return  # and refuses what it cannot convert
-    trained = model.require_normalization().unit
-    here = unit_of(subset, model.choose_bands(subset.bands))
+    trained, chosen = model.require_normalization().unit, model.choose_bands(available)
+    here = unit_of_bands(data.chips.bands.select(chosen)) if isinstance(data, TaskData) else unit_of(data, chosen)
     if trained != here and not other_units:
         raise TrainingError(
             f"the model was trained on values in {trained!r}, but these data are in {here!r}: convert them, or say that "
@@ -53,25 +60,111 @@ def check_data(model: Model, subset: Subset, *, other_units: bool = False) -> No
         )
 
 
-def embed_subset(
-    model: Model, subset: Subset, *, cache_dir: Path | None = None, device: str = "cpu", other_units: bool = False
-) -> np.ndarray:
-    """Embeddings of a subset's samples in its order, (N, D) float32.
+def embed_task(
+    model: Model,
+    data: TaskData,
+    *,
+    cache_dir: Path | None = None,
+    device: str = "cpu",
+    other_units: bool = False,
+) -> NDArray[np.float32]:
+    """Embeddings of a task's samples in its order, (N, D).
 
     A model that encodes places reads no chips: what they are, and whether they are there, is nothing to it.
 
     Args:
         model: a model with its normalisation; it is left on ``device``, in eval mode.
-        subset: the samples; of several times the first is taken, and larger chips are cut to their middle.
-        cache_dir: where embeddings are kept, by hashes of weights, normalisation, samples and preprocessing.
+        data: the samples; chips of another size come to that of the model as the task says.
+        cache_dir: where embeddings are kept, by hashes of weights, normalisation, samples, fit and preprocessing.
         device: torch device.
         other_units: let values of another unit than in pretraining pass.
+
+    Raises:
+        TrainingError: the model cannot read the samples.
+    """
+    check_data(model, data, other_units=other_units)
+    # tasks of the same samples share what is kept; a subset's hash says which those are, a task's has its labels too
+    identity = data.chips.subset.hash if isinstance(data.chips, SubsetChips) else data.hash
+    samples = _Samples(chips=data.chips, lonlat=data.lonlat, fit=data.info.fit, hash=identity)
+    return _kept(model, samples, cache_dir=cache_dir, device=device)
+
+
+def embed_subset(
+    model: Model,
+    subset: Subset,
+    *,
+    cache_dir: Path | None = None,
+    device: str = "cpu",
+    other_units: bool = False,
+    fit: Fit = "crop",
+) -> NDArray[np.float32]:
+    """Embeddings of a subset's samples in its order, (N, D); see :func:`embed_task`.
+
+    Args:
+        model: a model with its normalisation; it is left on ``device``, in eval mode.
+        subset: the samples.
+        cache_dir: where embeddings are kept.
+        device: torch device.
+        other_units: let values of another unit than in pretraining pass.
+        fit: how chips of another size come to that of the model; larger ones are cut to their middle by default.
     """
     check_data(model, subset, other_units=other_units)
-    path = cache_dir / f"{_key(model, subset)}.npy" if cache_dir else None
+    samples = _Samples(chips=SubsetChips(subset=subset), lonlat=subset.lonlat, fit=fit, hash=subset.hash)
+    return _kept(model, samples, cache_dir=cache_dir, device=device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Samples:
+    """What is to be embedded."""
+
+    chips: Chips
+    lonlat: NDArray[np.float64]
+    fit: Fit
+    hash: str
+
+    def batches(self, model: Model, *, device: str) -> Iterator[Batch]:
+        """All samples in their order as the model reads them, on its device."""
+        if model.encodes == "places":
+            yield from self._places(device)
+            return
+        rows, bands = np.arange(len(self.lonlat)), model.choose_bands(self.chips.bands.names)
+        for batch in self.chips.batches(rows, bands=bands, times=model.times, block=CHIPS):
+            yield fitted(batch.to(device), model.image_size, self.fit)
+
+    def _places(self, device: str) -> Iterator[Batch]:
+        """Samples in their order without their chips."""
+        if unknown := int((~np.isfinite(self.lonlat).all(axis=1)).sum()):
+            raise TrainingError(
+                f"the model encodes places, and {unknown} of {len(self.lonlat)} samples have none: take a task whose samples "
+                "have longitude and latitude, or a model of chips"
+            )
+        for start in range(0, len(self.lonlat), PLACES):
+            rows = np.arange(start, min(start + PLACES, len(self.lonlat)))
+            yield Batch(
+                chips=None,
+                bands=Bands.reflectance(()),
+                lonlat=torch.from_numpy(np.ascontiguousarray(self.lonlat[rows])).to(device),
+                times=torch.full((len(rows), 1), UNKNOWN_TIME).to(device),
+                rows=rows,
+            )
+
+
+def _bands_of(model: Model, data: TaskData | Subset) -> tuple[str, ...]:
+    if not isinstance(data, TaskData):
+        return data.bands
+    if not data.chips.bands.names:
+        raise TrainingError(
+            f"task {data.info.name}: its samples are places without pixels, and {model.architecture} reads chips: take a model "
+            "of places, such as satclip"
+        )
+    return data.chips.bands.names
+
+
+def _kept(model: Model, samples: _Samples, *, cache_dir: Path | None, device: str) -> NDArray[np.float32]:
+    path = cache_dir / f"{_key(model, samples)}.npy" if cache_dir else None
     if path and path.is_file():
-        return np.asarray(np.load(path, allow_pickle=False))
-    embeddings = _compute(model, subset, device=device)
+        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+    embeddings = _compute(model, samples, device=device)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part, part.open("wb") as file:
@@ -80,30 +173,15 @@ def embed_subset(
 
 
 @torch.inference_mode()
-def _compute(model: Model, subset: Subset, *, device: str) -> np.ndarray:
+def _compute(model: Model, samples: _Samples, *, device: str) -> NDArray[np.float32]:
     model.to(device)
     model.eval()
-    if model.encodes == "places":
-        batches = _places(subset)
-    else:
-        batches = in_order(subset, bands=model.choose_bands(subset.bands), times=model.times)
-    return np.concatenate([model.encode(batch.to(device)).float().cpu().numpy() for batch in batches])
+    parts = [model.encode(batch).float().cpu().numpy() for batch in samples.batches(model, device=device)]
+    return np.concatenate(parts) if parts else np.empty((0, model.embedding_dim), dtype=np.float32)
 
 
-def _places(subset: Subset) -> Iterator[Batch]:
-    """Samples in their order without their chips."""
-    for start in range(0, len(subset), PLACES):
-        rows = np.arange(start, min(start + PLACES, len(subset)))
-        yield Batch(
-            chips=None,
-            bands=Bands.reflectance(()),
-            lonlat=torch.from_numpy(subset.lonlat[rows]),
-            times=torch.full((len(rows), 1), UNKNOWN_TIME),
-            rows=rows,
-        )
-
-
-def _key(model: Model, subset: Subset) -> str:
+def _key(model: Model, samples: _Samples) -> str:
     normalization = model.normalization.to_json() if model.normalization else None
-    parts = [weights_hash(model), subset.hash, repr(normalization), PREPROCESSING]
+    reads = "places" if model.encodes == "places" else [model.times, samples.fit]
+    parts = [weights_hash(model), samples.hash, repr(normalization), json.dumps(reads), PREPROCESSING]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

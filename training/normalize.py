@@ -28,8 +28,9 @@ from training.loading.source import Source, Times
 if TYPE_CHECKING:
     from catalog.subset import Subset
     from pwcat.cube import Cube
+    from training.batch import Bands
 
-__all__ = ["Normalization", "measure", "measured", "summarise", "unit_of"]
+__all__ = ["Normalization", "measure", "measured", "summarise", "unit_of", "unit_of_bands"]
 
 log = logging.getLogger(__name__)
 
@@ -133,14 +134,28 @@ def unit_of(subset: Subset, bands: Sequence[str] | None = None) -> str:
     return next(iter(units.values()))
 
 
+def unit_of_bands(bands: Bands) -> str:
+    """The unit of these bands' values, in the words of :func:`unit_of`; those of reflectance are told as one."""
+    each = list(zip(bands.names, bands.scale, bands.offset, bands.unit, strict=True))
+    reflectance = next(((scale, offset) for _, scale, offset, unit in each if unit == "1"), (1e-4, 0.0))
+    others = [_sensed(*band) for band in each if band[1:] != (*reflectance, "1")]
+    return "; ".join([_plain(*reflectance), *others])
+
+
 def _unit(cube: Cube, bands: Sequence[str] | None) -> str:
     scale, offset = float(cube.attrs.get("scale", 1)), float(cube.attrs.get("offset", 0))
-    plain = f"DN, reflectance*{1 / scale:g}" + (f", offset {offset:g}" if offset else "")
     meant = {band: meaning for band, meaning in zip(cube.bands, cube.meanings, strict=False) if meaning.sensor}
     asked = [band for band in (cube.bands if bands is None else bands) if band in meant]
-    return "; ".join(
-        [plain, *(f"{band}: {meant[band].unit} = DN*{meant[band].scale:g}{meant[band].offset:+g}" for band in asked)]
-    )
+    others = [_sensed(band, meant[band].scale, meant[band].offset, meant[band].unit) for band in asked]
+    return "; ".join([_plain(scale, offset), *others])
+
+
+def _plain(scale: float, offset: float) -> str:
+    return f"DN, reflectance*{1 / scale:g}" + (f", offset {offset:g}" if offset else "")
+
+
+def _sensed(band: str, scale: float, offset: float, unit: str) -> str:
+    return f"{band}: {unit} = DN*{scale:g}{offset:+g}"
 
 
 def summarise(
