@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from pwcat.errors import TrainingError
 from training.probing.descent import Recipe, steps_per_epoch
-from training.probing.forest import fit_predict_forest
-from training.probing.heads import Affine, Fitted, decode
+from training.probing.forest import fit_forests, fit_predict_forest
+from training.probing.heads import Affine, Fitted, Head, decode
 from training.probing.kinds import Kind, Predicted, check_targets, num_outputs
 from training.probing.linear import fit_linear
 from training.probing.logistic import fit_labels, fit_logistic, precision_for
@@ -30,7 +30,7 @@ from training.probing.mlp import MLP, fit_mlp
 from training.probing.neighbours import Precision
 from training.probing.ridge import fit_ridge
 from training.probing.stacks import stacked
-from training.probing.strengths import Choice, choose_and_predict
+from training.probing.strengths import Choice, Plan, choose_and_fit, choose_and_predict
 from training.probing.votes import votes
 from training.resampling import Draw
 
@@ -85,6 +85,14 @@ class Probe(Protocol):
             TrainingError: it cannot predict this kind, or the targets are not of it.
         """
 
+    def fit_many(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
+    ) -> list[Head]:
+        """The fitted head of each draw, to predict samples that come later, such as the pixels of more chips than fit memory.
+
+        See :meth:`fit_predict_many`, with which they agree; the test samples of the draws play no part.
+        """
+
 
 class _OneDraw:
     """One draw of samples that lie apart, with labels of any type."""
@@ -111,6 +119,30 @@ class _OneDraw:
             num_classes=len(classes),
         )
         return classes[predicted.values], predicted.chosen
+
+
+class _Planned(_OneDraw, ABC):
+    """Heads whose settings are chosen on validation."""
+
+    @abstractmethod
+    def _plan(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, *, kind: Kind, num_classes: int
+    ) -> tuple[Plan, Tensor, Tensor]:
+        """How heads are fitted, with embeddings and targets as tensors."""
+
+    def fit_predict_many(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
+    ) -> list[Predicted]:
+        """See :meth:`Probe.fit_predict_many`."""
+        plan, features, targets = self._plan(features_ND, targets_N, kind=kind, num_classes=num_classes)
+        return choose_and_predict(plan, features, targets, draws, kind=kind)
+
+    def fit_many(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
+    ) -> list[Head]:
+        """See :meth:`Probe.fit_many`."""
+        plan, features, targets = self._plan(features_ND, targets_N, kind=kind, num_classes=num_classes)
+        return choose_and_fit(plan, features, targets, draws, kind=kind)
 
 
 @dataclass(frozen=True)
@@ -147,12 +179,52 @@ class KNNProbe(_OneDraw):
         predicted: dict[int, Predicted] = {}
         for i, means_MK in votes(features, targets_NK, draws, k=self.k, precision=self.precision):
             outputs_MK = means_MK - 0.5 if kind == "multilabel" else means_MK
-            predicted[i] = decode(outputs_MK, kind, {"k": min(self.k, len(draws[i].train))})
+            predicted[i] = decode(outputs_MK, kind, {"k": min(self.k, len(draws[i].learnt))})
         return [predicted[i] for i in range(len(draws))]
+
+    def fit_many(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
+    ) -> list[Head]:
+        """See :meth:`Probe.fit_many`: its training samples are kept."""
+        return [
+            _Neighbours(self, features_ND[draw.learnt], targets_N[draw.learnt], kind, num_classes) for draw in draws
+        ]
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """The training samples of one draw, and what they vote on."""
+
+    probe: KNNProbe
+    features_ND: np.ndarray
+    targets_N: np.ndarray
+    kind: Kind
+    num_classes: int
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """See :attr:`training.probing.heads.Head.chosen`."""
+        return {"k": min(self.probe.k, len(self.features_ND))}
+
+    def predict(self, features_MD: np.ndarray) -> Predicted:
+        """See :meth:`training.probing.heads.Head.predict`."""
+        known = len(self.features_ND)
+        unknown = np.zeros((len(features_MD), *self.targets_N.shape[1:]), dtype=self.targets_N.dtype)
+        draw = Draw(
+            train=np.arange(known), test=np.arange(known, known + len(features_MD)), validation=np.zeros(known, bool)
+        )
+        (predicted,) = self.probe.fit_predict_many(
+            np.concatenate([self.features_ND, features_MD]),
+            np.concatenate([self.targets_N, unknown]),
+            [draw],
+            kind=self.kind,
+            num_classes=self.num_classes,
+        )
+        return predicted
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogisticProbe(_OneDraw):
+class LogisticProbe(_Planned):
     """Logistic regression on standardised embeddings; its penalty is chosen on a part of the training samples.
 
     Each of ``strengths`` is fitted without the validation part and judged by its accuracy on that part (labels: by micro F1);
@@ -174,10 +246,10 @@ class LogisticProbe(_OneDraw):
     name: str = "logistic"
     kinds: tuple[Kind, ...] = ("classification", "multilabel")
 
-    def fit_predict_many(
-        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
-    ) -> list[Predicted]:
-        """See :meth:`Probe.fit_predict_many`."""
+    def _plan(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, *, kind: Kind, num_classes: int
+    ) -> tuple[Plan, Tensor, Tensor]:
+        """How heads are fitted, with embeddings and targets as tensors."""
         features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
 
         def fit(rows: Sequence[np.ndarray], settings_SQ: Tensor, seeds: Sequence[int]) -> Fitted:
@@ -197,12 +269,11 @@ class LogisticProbe(_OneDraw):
             )
 
         choice = Choice(name="C", settings=self.strengths, default=self.default)
-        alike = precision_for
-        return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost, alike=alike)
+        return Plan(fit=fit, choice=choice, cost=cost, alike=precision_for), features, targets
 
 
 @dataclass(frozen=True, kw_only=True)
-class RidgeProbe:
+class RidgeProbe(_Planned):
     """Linear regression with an L2 penalty on standardised embeddings, in closed form; its strength is chosen on validation.
 
     Attributes:
@@ -218,10 +289,10 @@ class RidgeProbe:
     name: str = "ridge"
     kinds: tuple[Kind, ...] = ("regression",)
 
-    def fit_predict_many(
-        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
-    ) -> list[Predicted]:
-        """See :meth:`Probe.fit_predict_many`."""
+    def _plan(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, *, kind: Kind, num_classes: int
+    ) -> tuple[Plan, Tensor, Tensor]:
+        """How heads are fitted, with embeddings and targets as tensors."""
         features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
 
         def fit(rows: Sequence[np.ndarray], settings_SQ: Tensor, seeds: Sequence[int]) -> Fitted:
@@ -232,11 +303,11 @@ class RidgeProbe:
             return 6 * samples * features.shape[1]
 
         choice = Choice(name="alpha", settings=self.penalties, default=self.default)
-        return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost)
+        return Plan(fit=fit, choice=choice, cost=cost), features, targets
 
 
 @dataclass(frozen=True, kw_only=True)
-class _DescentProbe(_OneDraw, ABC):
+class _DescentProbe(_Planned, ABC):
     """A head trained by AdamW, all draws and learning rates side by side; the rate is chosen on validation."""
 
     rates: tuple[float, ...]
@@ -247,10 +318,10 @@ class _DescentProbe(_OneDraw, ABC):
     device: str = "cpu"
     kinds: tuple[Kind, ...] = ALL
 
-    def fit_predict_many(
-        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
-    ) -> list[Predicted]:
-        """See :meth:`Probe.fit_predict_many`."""
+    def _plan(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, *, kind: Kind, num_classes: int
+    ) -> tuple[Plan, Tensor, Tensor]:
+        """How heads are fitted, with embeddings and targets as tensors."""
         outputs, length = num_outputs(kind, num_classes), int(features_ND.shape[1])
         features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
 
@@ -264,7 +335,7 @@ class _DescentProbe(_OneDraw, ABC):
             return steps_per_epoch(samples, self.recipe)
 
         choice = Choice(name="lr", settings=self.rates, default=self.default, refit=self.refit, by_loss=True)
-        return choose_and_predict(fit, choice, features, targets, draws, kind=kind, cost=cost, alike=steps)
+        return Plan(fit=fit, choice=choice, cost=cost, alike=steps), features, targets
 
     @abstractmethod
     def _train(self, *data: Any, outputs: int, **settings: Any) -> Fitted:
@@ -361,6 +432,15 @@ class ForestProbe(_OneDraw):
             self.name, self.kinds, targets_N, kind=kind, num_classes=num_classes, num_samples=len(features_ND)
         )
         return fit_predict_forest(features_ND, targets, draws, kind=kind, num_classes=num_classes, trees=self.trees)
+
+    def fit_many(
+        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
+    ) -> list[Head]:
+        """See :meth:`Probe.fit_many`."""
+        targets = check_targets(
+            self.name, self.kinds, targets_N, kind=kind, num_classes=num_classes, num_samples=len(features_ND)
+        )
+        return fit_forests(features_ND, targets, draws, kind=kind, num_classes=num_classes, trees=self.trees)
 
 
 Train = Callable[[Tensor, Tensor, Sequence[np.ndarray], Sequence[int], Tensor], Fitted]

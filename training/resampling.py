@@ -1,4 +1,4 @@
-"""Train, validation and test samples that are apart in space, drawn several times; and few of them, for few-shot scores.
+"""Which samples are learnt from and which are predicted: apart in space and drawn several times, few of them, or as released.
 
 Shapes: N labelled samples.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from pwcat.errors import TrainingError
 from pwcat.splits import spatial_split
 
-__all__ = ["Draw", "FewShot", "Resampling", "Split"]
+__all__ = ["Draw", "FewShot", "Official", "Per", "Resampling", "Sampling", "Split"]
 
 TRAIN_SHARE = 0.8  # of the training samples, drawn anew for each of several repeats
 VALIDATION_SHARE = 0.2  # of the drawn training samples, to choose settings of a probe on
@@ -37,6 +37,7 @@ class Draw:
         seed: fixes what is random in a probe: first weights, the order of samples, the trees of a forest.
         size: training samples asked for, of a class, group or in total; ``None`` for all there are.
         group: the group within which it was drawn; ``None`` where it is of all samples.
+        refit: whether the validation part is learnt from too, once settings are chosen on it.
     """
 
     train: np.ndarray
@@ -45,11 +46,17 @@ class Draw:
     seed: int = 0
     size: int | None = None
     group: str | None = None
+    refit: bool = True
 
     @property
     def rest(self) -> np.ndarray:
         """Positions of the training samples that are not for validation."""
         return np.asarray(self.train[~self.validation])
+
+    @property
+    def learnt(self) -> np.ndarray:
+        """Positions of the samples that the last fit learns from, with what was chosen."""
+        return self.train if self.refit else self.rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +82,9 @@ class Resampling:
         """The draws.
 
         Args:
-            labels_N: the samples' labels.
-            lonlat: (N, 2), EPSG:4326.
-            sides_N: the catalog's side of each sample, "train" or "val".
+            labels_N: the samples' classes; labels (N, K), or numbers.
+            lonlat: (N, 2), EPSG:4326; NaN where unknown.
+            sides_N: the side that each sample was given, "train", or "val" where it is tested on.
 
         Raises:
             TrainingError: a draw leaves fewer than two classes to learn, or nothing to test on.
@@ -87,6 +94,10 @@ class Resampling:
     def _draw(self, labels_N: np.ndarray, *, lonlat: np.ndarray, sides_N: np.ndarray, repeat: int) -> Draw:
         rng = np.random.default_rng([self.seed, repeat])
         if self.split == "blocks":
+            if unknown := int((~np.isfinite(lonlat).all(axis=1)).sum()):
+                raise TrainingError(
+                    f"split='blocks' divides places, and {unknown} of {len(lonlat)} samples have none: take split='column'"
+                )
             fraction, seed = self.test_fraction, self.seed + repeat
             sides_N = spatial_split(lonlat, val_fraction=fraction, block_km=self.block_km, seed=seed)
         train, test = np.flatnonzero(sides_N == "train"), np.flatnonzero(sides_N == "val")
@@ -97,13 +108,61 @@ class Resampling:
         return Draw(train=train, test=test, validation=validation, seed=self.seed + repeat)
 
     def _check(self, labels_N: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
-        classes = len(np.unique(labels_N[train]))
-        if classes < 2 or not len(test):
+        needed = "two classes to learn" if _are_classes(labels_N) else "two samples to learn from"
+        learnt = len(np.unique(labels_N[train])) if _are_classes(labels_N) else len(train)
+        if learnt < 2 or not len(test):
+            of = f" of {learnt} classes" if _are_classes(labels_N) else ""
             raise TrainingError(
-                f"{len(train)} training samples of {classes} classes and {len(test)} test samples are left by "
-                f"split={self.split!r}, and two classes to learn and one sample to test on are needed: evaluate on more "
-                "samples, or use split='blocks' with a smaller block_km"
+                f"{len(train)} training samples{of} and {len(test)} test samples are left by split={self.split!r}, and "
+                f"{needed} and one sample to test on are needed: evaluate on more samples, or use split='blocks' with a "
+                "smaller block_km"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Official:
+    """The sides as they were released: settings are chosen on "val", which is not learnt from, and "test" is scored.
+
+    Attributes:
+        repeats: how often a probe is fitted, each with a seed of its own: those that draw nothing give the same each time.
+        seed: of the first.
+        block_km: side of the blocks that the validation part is drawn of, where none was released, kilometres.
+    """
+
+    repeats: int = 1
+    seed: int = 0
+    block_km: float = 100.0
+
+    def draws(self, *, lonlat: np.ndarray, sides_N: np.ndarray) -> list[Draw]:
+        """The draws.
+
+        Args:
+            lonlat: (N, 2), EPSG:4326; NaN where unknown.
+            sides_N: "train", "val" or "test".
+
+        Raises:
+            TrainingError: there is nothing to learn from, or nothing to test on.
+        """
+        train, val, test = (np.flatnonzero(sides_N == side) for side in ("train", "val", "test"))
+        if not len(test):  # released with two sides alone
+            val, test = test, val
+        if not len(train) or not len(test):
+            raise TrainingError(
+                f"the released split has {len(train)} training and {len(test)} test samples, and both are needed: let them be "
+                "drawn (split='blocks')"
+            )
+        return [self._draw(repeat, train, val, test, lonlat) for repeat in range(self.repeats)]
+
+    def _draw(self, repeat: int, train: np.ndarray, val: np.ndarray, test: np.ndarray, lonlat: np.ndarray) -> Draw:
+        seed = self.seed + repeat
+        if len(val):
+            both, mask = np.concatenate([train, val]), np.repeat([False, True], [len(train), len(val)])
+            return Draw(train=both, test=test, validation=mask, seed=seed, refit=False)
+        mask = np.zeros(len(train), dtype=bool)
+        if len(train) >= FEWEST_TO_VALIDATE:
+            rng = np.random.default_rng([self.seed, repeat])
+            mask = _validation(lonlat[train], block_km=self.block_km, seed=seed, rng=rng)
+        return Draw(train=train, test=test, validation=mask, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +176,7 @@ class FewShot:
         sizes: training samples of each draw; ``None`` for all there are. A class or group that has fewer gives all it has.
         per: whether that many are taken of each class, of each group (a continent, say), or in total.
         within_groups: draw within each group apart, and test on that group's samples alone.
+        grouping: which of a task's groups are meant, such as "continent".
         seeds: draws of each size.
         seed: fixes every draw.
         block_km: side of the validation part's blocks, kilometres.
@@ -128,6 +188,7 @@ class FewShot:
     sizes: tuple[int | None, ...] = (100,)
     per: Per = "class"
     within_groups: bool = False
+    grouping: str = "continent"
     seeds: int = 50
     seed: int = 0
     block_km: float = 100.0
@@ -172,7 +233,7 @@ class FewShot:
             faults.append(f"{self.seeds} seeds")
         if groups_N is None and (self.within_groups or self.per == "group"):
             faults.append("draws by group without groups")
-        if self.per == "class" and (np.ndim(targets_N) > 1 or np.issubdtype(np.asarray(targets_N).dtype, np.floating)):
+        if self.per == "class" and not _are_classes(targets_N):
             faults.append("draws per class of targets that are no classes (take per='total' or 'group')")
         if faults:
             raise TrainingError(f"few-shot draws cannot be of {'; '.join(faults)}")
@@ -229,6 +290,14 @@ class FewShot:
         if few_of_a_class or len(lonlat) < FEWEST_TO_VALIDATE:
             return np.zeros(len(lonlat), dtype=bool)
         return _validation(lonlat, block_km=self.block_km, seed=self.seed + repeat, rng=rng)
+
+
+Sampling = Resampling | FewShot | Official
+
+
+def _are_classes(targets_N: np.ndarray) -> bool:
+    """Whether each sample has one class; otherwise labels, numbers or masks."""
+    return np.ndim(targets_N) == 1 and not np.issubdtype(np.asarray(targets_N).dtype, np.floating)
 
 
 def _first_of_each(strata_N: np.ndarray, order_N: np.ndarray, size: int | None) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from pwcat.errors import TrainingError
 from training.probing.kinds import Kind
 from training.scoring.counts import Cells, Totals, chunks
-from training.scoring.metrics import CLASSIFICATION, METRICS, MULTILABEL, REGRESSION
+from training.scoring.metrics import CLASSIFICATION, METRICS, MULTILABEL, REGRESSION, SEGMENTATION
 from training.scoring.rankings import average_precisions
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
     "estimates_by",
     "macro_f1",
     "measure_of",
+    "pixel_estimates",
+    "pixel_estimates_by",
     "score",
     "score_by",
 ]
@@ -214,6 +216,54 @@ def estimates_by(
     }
 
 
+def pixel_estimates(
+    counts_N3K: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    metrics: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """Every metric of a segmentation with its 95 % interval, by name: chips are resampled, as pixels are not independent.
+
+    Args:
+        counts_N3K: of each chip its hits, true and predicted labelled pixels of each class.
+        rng: where the resamples are drawn from.
+        metrics: some of ``METRICS["segmentation"]``; all by default.
+        resamples: bootstrap resamples.
+
+    No labelled pixels at all give NaN.
+    """
+    chosen = METRICS["segmentation"] if metrics is None else tuple(metrics)
+    chips, classes = len(counts_N3K), counts_N3K.shape[2]
+    if not counts_N3K[:, 1].any():
+        return dict.fromkeys(chosen, Estimate(float("nan"), float("nan"), float("nan")))
+    sums_NX = counts_N3K.reshape(chips, 3 * classes).astype(np.float64)
+
+    def compute(times_RN: np.ndarray) -> dict[str, np.ndarray]:
+        totals = Totals.of(*np.split(times_RN @ sums_NX, 3, axis=1), samples=chips)
+        return {name: SEGMENTATION[name](totals) for name in chosen}
+
+    drawn = [compute(times_RN) for times_RN in _times_drawn(rng, resamples, chips)]
+    values = compute(np.ones((1, chips)))
+    return {name: _estimate(float(values[name][0]), np.concatenate([each[name] for each in drawn])) for name in chosen}
+
+
+def pixel_estimates_by(
+    groups: Mapping[str, np.ndarray],
+    counts_N3K: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    metrics: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict[str, Estimate]]:
+    """What :func:`pixel_estimates` gives for "all" chips and within each group of them; see :func:`estimates_by`."""
+    everyone = np.ones(len(counts_N3K), dtype=bool)
+    return {
+        name: pixel_estimates(counts_N3K[here], rng=rng, metrics=metrics, resamples=resamples)
+        for name, here in [("all", everyone), *_members(groups)]
+    }
+
+
 def _members(groups: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     for grouping, of_N in groups.items():
         for name in sorted({str(each) for each in of_N if each is not None}):
@@ -254,13 +304,14 @@ def _program(
             found["map"] = average_precisions(true_N, scores_NK, counts_RN).mean(axis=1)
         return found
 
-    def resample(rng: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
-        """How often each sample is in each resample, (R, N), some resamples at a time."""
-        for part in chunks(resamples, samples):
-            rows_RN = rng.integers(samples, size=(part, samples)) + samples * np.arange(part)[:, None]
-            yield np.bincount(rows_RN.ravel(), minlength=part * samples).reshape(part, samples).astype(np.float64)
+    return of_samples, lambda rng, resamples: _times_drawn(rng, resamples, samples)
 
-    return of_samples, resample
+
+def _times_drawn(rng: np.random.Generator, resamples: int, samples: int) -> Iterator[np.ndarray]:
+    """How often each sample is in each resample, (R, N), some resamples at a time."""
+    for part in chunks(resamples, samples):
+        rows_RN = rng.integers(samples, size=(part, samples)) + samples * np.arange(part)[:, None]
+        yield np.bincount(rows_RN.ravel(), minlength=part * samples).reshape(part, samples).astype(np.float64)
 
 
 def _chosen(
@@ -270,8 +321,11 @@ def _chosen(
     true_N: np.ndarray,
     predicted_N: np.ndarray,
 ) -> tuple[str, ...]:
-    if kind not in METRICS:
-        raise TrainingError(f"no scores of {kind} are given here: choose from {', '.join(METRICS)}")
+    if kind == "segmentation" or kind not in METRICS:
+        raise TrainingError(
+            f"no scores of {kind} are given here: choose from {', '.join(each for each in METRICS if each != 'segmentation')}; "
+            "those of a segmentation are of counts of pixels (pixel_estimates)"
+        )
     several = kind == "classification" and len(true_N) > 0 and max(true_N.max(), predicted_N.max()) > 1
     lacking = {"f1"} if several else {"map"} if scores_NK is None else set()
     if metrics is None:

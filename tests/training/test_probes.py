@@ -463,3 +463,35 @@ def test_what_a_probe_cannot_predict_is_refused(samples):
         KNNProbe(5).fit_predict_many(
             features, np.where(np.arange(300) == 7, np.nan, 1.0), draws, kind="regression", num_classes=0
         )
+
+
+@pytest.mark.parametrize(("kind", "probes"), [("classification", CLASSIFIERS), ("regression", REGRESSORS)])
+def test_a_head_predicts_later_what_it_predicts_at_once(samples, kind, probes):
+    features, targets, num_classes = samples[kind]
+    draws = [samples["draws"][0], *samples["draws"][3:5]]
+    for probe in probes:
+        at_once = predict(probe, samples, kind, draws)
+        heads = probe.fit_many(features, targets, draws, kind=kind, num_classes=num_classes)
+        for draw, wanted, head in zip(draws, at_once, heads, strict=True):
+            parts = [head.predict(features[rows]) for rows in np.array_split(draw.test, 3)]
+            found = np.concatenate([part.values for part in parts])
+            np.testing.assert_allclose(found, wanted.values, rtol=1e-4, err_msg=probe.name)
+            assert head.chosen == wanted.chosen
+
+
+def test_a_validation_part_that_is_not_learnt_from_again(samples):
+    features, codes, _ = samples["classification"]
+    draw = samples["draws"][-1]
+    assert draw.validation.any()
+    strict = Draw(train=draw.train, test=draw.test, validation=draw.validation, refit=False)
+    alone = Draw(train=draw.rest, test=draw.test, validation=np.zeros(len(draw.rest), dtype=bool))
+    for probe in (KNNProbe(5), ForestProbe(trees=5), LogisticProbe(strengths=(1.0,))):
+        (one,), (other,) = (predict(probe, samples, "classification", [each]) for each in (strict, alone))
+        np.testing.assert_array_equal(one.values, other.values)
+    changed = codes.copy()
+    changed[draw.train[draw.validation]] = 0
+    (one,) = predict(LogisticProbe(strengths=(1.0,)), samples, "classification", [strict])
+    (other,) = LogisticProbe(strengths=(1.0,)).fit_predict_many(
+        features, changed, [strict], kind="classification", num_classes=4
+    )
+    np.testing.assert_array_equal(one.values, other.values)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pwcat.errors import TrainingError
 from pwcat.splits import spatial_split
-from training.resampling import FewShot
+from training.resampling import FewShot, Official, Resampling
 
 CONTINENTS = np.array(["Africa", "Asia", "Europe"], dtype=object)
 
@@ -117,3 +117,41 @@ def test_draws_that_cannot_be_are_refused(world):
         FewShot().draws(**{**world, "sides_N": np.full(600, "train")})
     with pytest.raises(TrainingError, match="no draws are left: no group has training and test samples"):
         FewShot(within_groups=True).draws(**{**world, "sides_N": np.full(600, "train")})
+
+
+def test_official_sides_are_learnt_chosen_and_scored_on_as_released():
+    sides = np.array(["train"] * 6 + ["val"] * 3 + ["test"] * 4, dtype=object)
+    lonlat = np.full((13, 2), np.nan)
+    first, second = Official(repeats=2, seed=4).draws(lonlat=lonlat, sides_N=sides)
+    assert (first.rest.tolist(), first.test.tolist()) == ([0, 1, 2, 3, 4, 5], [9, 10, 11, 12])
+    assert first.train[first.validation].tolist() == [6, 7, 8]
+    assert first.learnt.tolist() == first.rest.tolist()
+    assert (first.seed, second.seed) == (4, 5)
+    assert first.train.tolist() == second.train.tolist()
+
+
+def test_official_sides_without_validation_have_one_drawn():
+    lonlat = np.random.default_rng(0).uniform(-50, 50, (60, 2))
+    for test in ("test", "val"):
+        sides = np.array(["train"] * 50 + [test] * 10, dtype=object)
+        (draw,) = Official().draws(lonlat=lonlat, sides_N=sides)
+        assert draw.test.tolist() == list(range(50, 60))
+        assert 0 < draw.validation.sum() < 25
+        assert draw.learnt.tolist() == list(range(50))
+    with pytest.raises(TrainingError, match="10 training and 0 test samples, and both are needed"):
+        Official().draws(lonlat=lonlat[:10], sides_N=np.full(10, "train", dtype=object))
+
+
+def test_numbers_and_labels_are_resampled_too():
+    lonlat = np.random.default_rng(0).uniform(-50, 50, (60, 2))
+    sides = np.array(["train"] * 50 + ["val"] * 10, dtype=object)
+    for targets in (np.linspace(0, 1, 60), np.ones((60, 3), dtype=bool)):
+        draws = Resampling(repeats=2).draws(targets, lonlat=lonlat, sides_N=sides)
+        assert [len(draw.train) for draw in draws] == [40, 40]
+    with pytest.raises(
+        TrainingError, match=r"1 training samples and 10 test samples are left.*two samples to learn from"
+    ):
+        Resampling(repeats=1).draws(np.linspace(0, 1, 11), lonlat=lonlat[:11], sides_N=sides[49:])
+    lonlat[:2] = np.nan
+    with pytest.raises(TrainingError, match="split='blocks' divides places, and 2 of 60 samples have none"):
+        Resampling(split="blocks").draws(np.zeros(60, dtype=int), lonlat=lonlat, sides_N=sides)

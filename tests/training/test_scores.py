@@ -13,6 +13,8 @@ from training.scores import (
     estimates_by,
     macro_f1,
     measure_of,
+    pixel_estimates,
+    pixel_estimates_by,
     score,
     score_by,
 )
@@ -199,6 +201,56 @@ def test_scores_that_a_kind_has_not_are_refused():
     with pytest.raises(TrainingError, match="map needs scores_NK to rank by"):
         estimates(truth[:, None] > 0, truth[:, None] > 0, kind="multilabel", rng=rng, metrics=["map"])
     with pytest.raises(
-        TrainingError, match=f"no scores of segmentation are given here: choose from {', '.join(METRICS)}"
+        TrainingError,
+        match="of segmentation are given here: choose from classification, multilabel, regression; those of a segmentation",
     ):
         estimates(truth, truth, kind="segmentation", rng=rng)
+
+
+def pixels(*, chips=40, classes=4, seed=0):
+    """Masks of chips, true and predicted, with unlabelled pixels, and what each chip adds to a score."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(-1, classes - 1, (chips, 9, 9))  # the last class never occurs
+    predicted = np.where(rng.random(true.shape) < 0.5, true, rng.integers(0, classes - 1, true.shape)).clip(0)
+    counted = np.stack([
+        [[(t[p == k] == k).sum(), (t == k).sum(), (p[t >= 0] == k).sum()] for k in range(classes)]
+        for t, p in zip(true, predicted, strict=True)
+    ])  # fmt: skip
+    return true, predicted, counted.transpose(0, 2, 1)
+
+
+def test_pixels_are_scored_as_scikit_learn_scores_them_all():
+    true, predicted, counted = pixels()
+    t, p = true[true >= 0], predicted[true >= 0]
+    found = pixel_estimates(counted, rng=np.random.default_rng(0))
+    assert found["accuracy"].value == pytest.approx(metrics.accuracy_score(t, p))
+    assert found["macro_f1"].value == pytest.approx(metrics.f1_score(t, p, average="macro"))
+    assert found["weighted_f1"].value == pytest.approx(metrics.f1_score(t, p, average="weighted"))
+    assert found["miou"].value == pytest.approx(metrics.jaccard_score(t, p, average="macro"))
+    assert tuple(found) == METRICS["segmentation"]
+
+
+def test_intervals_of_pixels_are_over_chips():
+    _, _, counted = pixels(chips=30)
+    ours = pixel_estimates(counted, rng=np.random.default_rng(7), resamples=200)
+    rows = np.random.default_rng(7).integers(30, size=(200, 30))
+    hits, true, both = (counted[rows][:, :, i].sum(axis=1) for i in range(3))
+    seen = (true + both) > 0
+    iou = np.where(seen, hits / np.where(seen, true + both - hits, 1), 0).sum(axis=1) / seen.sum(axis=1)
+    assert (ours["miou"].ci_low, ours["miou"].ci_high) == pytest.approx(tuple(np.quantile(iou, [0.025, 0.975])))
+    same = pixel_estimates(np.repeat(counted[:1], 30, axis=0), rng=np.random.default_rng(0))["accuracy"]
+    assert same.ci_low == pytest.approx(same.ci_high)  # however many pixels: chips that are alike leave nothing open
+
+
+def test_groups_of_chips_have_scores_of_their_own():
+    _, _, counted = pixels()
+    of = np.array(["Africa", "Asia", None, "Asia"] * 10, dtype=object)
+    found = pixel_estimates_by({"continent": of}, counted, rng=np.random.default_rng(0))
+    assert list(found) == ["all", "continent=Africa", "continent=Asia"]
+    alone = pixel_estimates(counted[of == "Asia"], rng=np.random.default_rng(1))
+    assert found["continent=Asia"]["miou"].value == pytest.approx(alone["miou"].value)
+
+
+def test_chips_without_labels_have_no_score():
+    nothing = pixel_estimates(np.zeros((3, 3, 2), dtype=np.int64), rng=np.random.default_rng(0))
+    assert all(np.isnan(each.value) for each in nothing.values())

@@ -13,7 +13,7 @@ from torch import Tensor
 from training.probing.kinds import Kind, Predicted
 from training.probing.losses import summed_loss
 
-__all__ = ["Affine", "Fitted", "best_setting", "decode"]
+__all__ = ["Affine", "Fitted", "Head", "StackedHead", "best_setting", "decode"]
 
 
 class Fitted(Protocol):
@@ -21,6 +21,45 @@ class Fitted(Protocol):
 
     def outputs(self, features_ND: Tensor, rows: Sequence[np.ndarray]) -> list[Tensor]:
         """Numbers (M, Q, K) for the given rows of each draw."""
+
+
+class Head(Protocol):
+    """A fitted probe of one draw."""
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen on the way."""
+
+    def predict(self, features_MD: np.ndarray) -> Predicted:
+        """What it predicts for samples with these embeddings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackedHead:
+    """One of several heads that were fitted side by side.
+
+    Attributes:
+        fitted: all of them.
+        place: which of them.
+        of: how many there are.
+        like: a tensor of the dtype and device of the embeddings that they were fitted on.
+        kind: what is predicted.
+        chosen: what was chosen on the way.
+    """
+
+    fitted: Fitted
+    place: int
+    of: int
+    like: Tensor
+    kind: Kind
+    chosen: dict[str, Any]
+
+    def predict(self, features_MD: np.ndarray) -> Predicted:
+        """See :meth:`Head.predict`."""
+        features = torch.from_numpy(np.ascontiguousarray(features_MD)).to(self.like)
+        rows = [np.arange(len(features_MD) if place == self.place else 0) for place in range(self.of)]
+        outputs_M1K = self.fitted.outputs(features, rows)[self.place]
+        return decode(outputs_M1K[:, 0], self.kind, self.chosen)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training.probing.heads import Fitted, best_setting, decode
+from training.probing.heads import Fitted, Head, StackedHead, best_setting, decode
 from training.probing.kinds import Kind, Predicted
 from training.probing.stacks import parts
 
 if TYPE_CHECKING:
     from training.resampling import Draw
 
-__all__ = ["Choice", "choose_and_predict"]
+__all__ = ["Choice", "Plan", "choose_and_fit", "choose_and_predict"]
 
 BUDGET = 40_000_000  # numbers of one stack in memory at once
 
@@ -44,52 +44,87 @@ class Choice:
     by_loss: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a probe fits heads.
+
+    Attributes:
+        fit: fits the heads of several draws side by side.
+        choice: what to choose from.
+        cost: numbers in memory for a draw of so many samples with so many settings.
+        alike: draws are fitted side by side only where this is the same for their numbers of samples.
+    """
+
+    fit: Fit
+    choice: Choice
+    cost: Callable[[int, int], int]
+    alike: Callable[[int], Hashable] = lambda samples: 0
+
+
 def choose_and_predict(
-    fit: Fit,
-    choice: Choice,
-    features_ND: Tensor,
-    targets_N: Tensor,
-    draws: Sequence[Draw],
-    *,
-    kind: Kind,
-    cost: Callable[[int, int], int],
-    alike: Callable[[int], Hashable] = lambda samples: 0,
+    plan: Plan, features_ND: Tensor, targets_N: Tensor, draws: Sequence[Draw], *, kind: Kind
 ) -> list[Predicted]:
     """What the best head of each draw predicts for its test samples.
 
     Args:
-        fit: fits the heads of several draws side by side.
-        choice: what to choose from.
+        plan: how heads are fitted.
         features_ND: embeddings of all samples.
         targets_N: their targets.
         draws: training, validation and test samples.
         kind: what is predicted.
-        cost: numbers in memory for a draw of so many samples with so many settings.
-        alike: draws are fitted side by side only where this is the same for their numbers of samples.
     """
-    settings = torch.tensor(choice.settings, dtype=torch.float64)
-    chosen = [choice.default] * len(draws)
-    several = [i for i, draw in enumerate(draws) if draw.validation.any() and len(settings) > 1]
-    for part in _parts([draws[i].rest for i in several], cost, len(settings), alike):
-        members = [draws[several[s]] for s in part]
-        fitted = fit([d.rest for d in members], settings.expand(len(members), -1), [d.seed for d in members])
-        held_out = [d.train[d.validation] for d in members]
-        for s, outputs_MQK in zip(part, fitted.outputs(features_ND, held_out), strict=True):
-            truth = targets_N[draws[several[s]].train[draws[several[s]].validation]]
-            chosen[several[s]] = choice.settings[best_setting(outputs_MQK, truth, kind, by_loss=choice.by_loss)]
     predicted: dict[int, Predicted] = {}
-    last = [draw.train if choice.refit else draw.rest for draw in draws]
-    for part in _parts(last, cost, 1, alike):
-        using = torch.tensor([[chosen[i]] for i in part], dtype=torch.float64)
-        fitted = fit([last[i] for i in part], using, [draws[i].seed for i in part])
-        for i, outputs_M1K in zip(part, fitted.outputs(features_ND, [draws[i].test for i in part]), strict=True):
-            said = {choice.name: chosen[i], "num_validation": int(draws[i].validation.sum())}
+    for part, fitted, chosen in _best(plan, features_ND, targets_N, draws, kind=kind):
+        outputs = fitted.outputs(features_ND, [draws[i].test for i in part])
+        for i, outputs_M1K, said in zip(part, outputs, chosen, strict=True):
             predicted[i] = decode(outputs_M1K[:, 0], kind, said)
     return [predicted[i] for i in range(len(draws))]
 
 
-def _parts(
-    rows: Sequence[np.ndarray], cost: Callable[[int, int], int], settings: int, alike: Callable[[int], Hashable]
-) -> list[list[int]]:
+def choose_and_fit(
+    plan: Plan, features_ND: Tensor, targets_N: Tensor, draws: Sequence[Draw], *, kind: Kind
+) -> list[Head]:
+    """The best head of each draw, to predict samples that come later; see :func:`choose_and_predict`."""
+    heads: dict[int, Head] = {}
+    for part, fitted, chosen in _best(plan, features_ND, targets_N, draws, kind=kind):
+        for place, (i, said) in enumerate(zip(part, chosen, strict=True)):
+            heads[i] = StackedHead(fitted=fitted, place=place, of=len(part), like=features_ND, kind=kind, chosen=said)
+    return [heads[i] for i in range(len(draws))]
+
+
+def _best(
+    plan: Plan, features_ND: Tensor, targets_N: Tensor, draws: Sequence[Draw], *, kind: Kind
+) -> Iterator[tuple[list[int], Fitted, list[dict[str, Any]]]]:
+    """Positions of draws that are fitted side by side, their heads with the settings chosen, and what to say of these."""
+    choice = plan.choice
+    chosen = _chosen(plan, features_ND, targets_N, draws, kind=kind)
+    last = [draw.learnt if choice.refit else draw.rest for draw in draws]
+    for part in _parts(last, plan, 1):
+        using = torch.tensor([[chosen[i]] for i in part], dtype=torch.float64)
+        fitted = plan.fit([last[i] for i in part], using, [draws[i].seed for i in part])
+        yield (
+            part,
+            fitted,
+            [{choice.name: chosen[i], "num_validation": int(draws[i].validation.sum())} for i in part],
+        )
+
+
+def _chosen(plan: Plan, features_ND: Tensor, targets_N: Tensor, draws: Sequence[Draw], *, kind: Kind) -> list[float]:
+    """The setting of each draw that is best on its validation part."""
+    choice = plan.choice
+    settings = torch.tensor(choice.settings, dtype=torch.float64)
+    chosen = [choice.default] * len(draws)
+    several = [i for i, draw in enumerate(draws) if draw.validation.any() and len(settings) > 1]
+    for part in _parts([draws[i].rest for i in several], plan, len(settings)):
+        members = [draws[several[s]] for s in part]
+        fitted = plan.fit([d.rest for d in members], settings.expand(len(members), -1), [d.seed for d in members])
+        held_out = [d.train[d.validation] for d in members]
+        for s, outputs_MQK in zip(part, fitted.outputs(features_ND, held_out), strict=True):
+            truth = targets_N[draws[several[s]].train[draws[several[s]].validation]]
+            chosen[several[s]] = choice.settings[best_setting(outputs_MQK, truth, kind, by_loss=choice.by_loss)]
+    return chosen
+
+
+def _parts(rows: Sequence[np.ndarray], plan: Plan, settings: int) -> list[list[int]]:
     sizes = [len(each) for each in rows]
-    return list(parts(sizes, cost=lambda n: cost(n, settings), budget=BUDGET, alike=alike))
+    return list(parts(sizes, cost=lambda n: plan.cost(n, settings), budget=BUDGET, alike=plan.alike))

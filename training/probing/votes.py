@@ -38,15 +38,15 @@ def votes(
         k: neighbours.
         precision: see :func:`training.probing.neighbours.nearest`.
     """
-    few = [i for i, draw in enumerate(draws) if len(draw.train) <= FEW]
+    few = [i for i, draw in enumerate(draws) if len(draw.learnt) <= FEW]
     for same in _same_test([draws[i].test for i in few]):
         members = [few[j] for j in same]
         for part in parts(
-            [len(draws[i].train) for i in members], cost=lambda n: n * features_ND.shape[1], budget=NUMBERS
+            [len(draws[i].learnt) for i in members], cost=lambda n: n * features_ND.shape[1], budget=NUMBERS
         ):
             yield from _together(features_ND, targets_NK, draws, [members[j] for j in part], k=k)
     for i in sorted(set(range(len(draws))) - set(few)):
-        train = torch.from_numpy(draws[i].train).to(features_ND.device)
+        train = torch.from_numpy(draws[i].learnt).to(features_ND.device)
         rows_Mk, similarity_Mk = nearest(
             features_ND[draws[i].test], features_ND[train], k=min(k, len(train)), precision=precision
         )
@@ -56,7 +56,7 @@ def votes(
 def _together(
     features_ND: Tensor, targets_NK: Tensor, draws: Sequence[Draw], members: list[int], *, k: int
 ) -> Iterator[tuple[int, Tensor]]:
-    stack = stacked([draws[i].train for i in members], dtype=features_ND.dtype, device=features_ND.device)
+    stack = stacked([draws[i].learnt for i in members], dtype=features_ND.dtype, device=features_ND.device)
     draws_S, longest = stack.rows_SN.shape
     reference_CD = functional.normalize(features_ND[stack.rows_SN.flatten()], dim=1)
     padding_SN = torch.where(stack.real_SN > 0, 0.0, -torch.inf)

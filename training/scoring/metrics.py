@@ -9,7 +9,7 @@ import numpy as np
 from training.probing.kinds import Kind
 from training.scoring.counts import Totals, ratio
 
-__all__ = ["CLASSIFICATION", "METRICS", "MULTILABEL", "REGRESSION"]
+__all__ = ["CLASSIFICATION", "METRICS", "MULTILABEL", "REGRESSION", "SEGMENTATION"]
 
 
 def _mean_over(values_RK: np.ndarray, where_RK: np.ndarray) -> np.ndarray:
@@ -40,6 +40,16 @@ def _accuracy(totals: Totals) -> np.ndarray:
     return np.asarray(totals.hits.sum(axis=1) / totals.samples)
 
 
+def _pixel_accuracy(totals: Totals) -> np.ndarray:
+    return ratio(totals.hits.sum(axis=1), totals.true.sum(axis=1))
+
+
+def _mean_iou(totals: Totals) -> np.ndarray:
+    """Mean over classes of ``TP / (TP + FP + FN)``: the Jaccard index."""
+    union = totals.true + totals.predicted - totals.hits
+    return _mean_over(ratio(totals.hits, union), union > 0)
+
+
 def _r2(sums_RX: np.ndarray) -> np.ndarray:
     count, squared, _, centred, centred_squares = sums_RX.T
     spread = centred_squares - centred**2 / count
@@ -65,9 +75,18 @@ REGRESSION: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "rmse": lambda sums_RX: np.sqrt(sums_RX[:, 1] / sums_RX[:, 0]),
     "mae": lambda sums_RX: sums_RX[:, 2] / sums_RX[:, 0],
 }
-# Names as in scikit-learn's metrics; "f1" is of class 1 of two, "map" the mean over labels of the average precision.
+# Of the pixels of chips: each chip adds its hits, true and predicted pixels of each class.
+SEGMENTATION: dict[str, Callable[[Totals], np.ndarray]] = {
+    "macro_f1": _macro_f1,
+    "accuracy": _pixel_accuracy,
+    "miou": _mean_iou,
+    "weighted_f1": _weighted_f1,
+}
+# Names as in scikit-learn's metrics; "f1" is of class 1 of two, "map" the mean over labels of the average precision, "miou" the
+# mean over classes of the Jaccard index.
 METRICS: dict[Kind, tuple[str, ...]] = {
     "classification": tuple(CLASSIFICATION),
     "multilabel": (*MULTILABEL, "map"),
     "regression": tuple(REGRESSION),
+    "segmentation": tuple(SEGMENTATION),
 }
