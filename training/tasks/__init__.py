@@ -32,6 +32,7 @@ __all__ = [
     "Task",
     "TaskData",
     "TaskInfo",
+    "folder_of",
     "make_task",
     "open_task",
     "task_info",
@@ -127,7 +128,8 @@ def open_task(name: str, place: str | Path, *, min_samples: int | None = None) -
 
     Args:
         name: of :data:`BENCHMARKS` or :data:`CATALOG_TASKS`.
-        place: the folder of a benchmark's files; of a catalog task a subset file, a collection folder or a catalog folder.
+        place: the folder of a benchmark's files, or one that holds it under the benchmark's name; of a catalog task a subset
+            file, a collection folder or a catalog folder.
         min_samples: of a catalog task: samples that a class needs to take part.
 
     Raises:
@@ -136,12 +138,17 @@ def open_task(name: str, place: str | Path, *, min_samples: int | None = None) -
     if name in BENCHMARKS:
         if min_samples is not None:
             raise TrainingError(f"task {name}: min_samples is for tasks of a catalog; a benchmark's classes are fixed")
-        return BENCHMARKS[name].open(Path(place))
+        return BENCHMARKS[name].open(folder_of(name, Path(place)))
     if name not in CATALOG_TASKS:
         raise unknown_task(name)
     from catalog.subset import load_subset
 
     return _limited(CATALOG_TASKS[name], min_samples).open(load_subset(place))
+
+
+def folder_of(name: str, folder: Path) -> Path:
+    """The folder of a benchmark's files: this one, or the one of its name in it, as ``pwcat tasks fetch`` makes it."""
+    return folder / name if (folder / name).is_dir() else folder
 
 
 def unknown_task(name: str) -> TrainingError:

@@ -1,0 +1,41 @@
+"""What is wrong with a folder of official files, in words: a line each, however many files it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["fetch_again", "no_folder", "some", "told"]
+
+SHOWN = 3
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def told(what: str, names: Sequence[str], of: int, remedy: str) -> list[str]:
+    """A line about files that share a fault; none where there are none.
+
+    Args:
+        what: the fault, such as "is missing" or "is empty".
+        names: the files.
+        of: how many there should be.
+        remedy: what to do.
+    """
+    if not names:
+        return []
+    return [f"{len(names):,} of {of:,} files: {what} ({some(names)}); {remedy}"]
+
+
+def no_folder(folder: Path, task: str, wanted: str, source: str) -> list[str]:
+    """The line that nothing of a task is in a folder."""
+    there = "is not there" if not folder.is_dir() else f"holds no {wanted}"
+    return [f"{folder} {there}: {fetch_again(task, folder)}, or get the files from {source}"]
+
+
+def fetch_again(task: str, folder: Path) -> str:
+    """The command that brings the files of a task; it puts them into a folder of the task's name."""
+    return f"run `pwcat tasks fetch {task} -o {folder.parent if folder.name == task else folder}`"
