@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "ArchiveError",
+    "BusyError",
     "CatalogError",
     "CubeError",
     "DamagedError",
@@ -24,6 +25,10 @@ class PwcatError(Exception):
 
     Bugs of ours are not of this kind: they keep their traceback.
     """
+
+
+class BusyError(PwcatError):
+    """Another process does the same at this moment. Whoever can wait tries again once that has ended."""
 
 
 class RecipeError(PwcatError):

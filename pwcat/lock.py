@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from pwcat.errors import PwcatError
+from pwcat.errors import BusyError, PwcatError
 
 try:
     import fcntl
@@ -37,12 +37,13 @@ def locked(path: Path, *, doing: str) -> Iterator[None]:
         doing: what the block does, for those who are kept out: ``a build of x``.
 
     Raises:
-        PwcatError: another process holds it, or the file system has no locks.
+        BusyError: another process holds it.
+        PwcatError: the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         if not _take(file, path):
-            raise PwcatError(
+            raise BusyError(
                 f"{doing} is at work already ({_said_in(file)}); wait for its end, or stop it: then the same command goes on "
                 "from there"
             )
