@@ -51,6 +51,7 @@ BENCHMARK_MODULES = {
     "mosaiks-population": "mosaiks",
     "forty": "forty",
     "cropharvest": "cropharvest",
+    "cropharvest-blocks": "cropharvest",
     "ecoregions": "ecoregions",
     "fuel-moisture": "fuel_moisture",
 }

@@ -174,14 +174,14 @@ def test_missing_files_are_told_together_with_where_to_get_them(folder: Path) ->
 def test_half_downloaded_files_are_told(folder: Path) -> None:
     path = folder / "npy/s1_s2_era5_srtm.npy"
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises(TrainingError, match="s1_s2_era5_srtm.npy is damaged or not downloaded to its end"):
+    with pytest.raises(TrainingError, match=r"s1_s2_era5_srtm\.npy is damaged or not downloaded to its end"):
         open_task("fuel-moisture", folder)
 
 
 def test_labels_cut_short_are_told(folder: Path) -> None:
     path = folder / "single_file_labels.geojson"
     path.write_text(path.read_text()[:300])
-    with pytest.raises(TrainingError, match="single_file_labels.geojson is damaged or not downloaded to its end"):
+    with pytest.raises(TrainingError, match=r"single_file_labels\.geojson is damaged or not downloaded to its end"):
         open_task("fuel-moisture", folder)
 
 
