@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 ROW_GROUP_ROWS = 50_000  # as of items, so that the same rows are passed over
+VECTOR_ROWS = 8_192  # of vectors: 25 MB where they have 768 numbers
 
 
 def add_column(
@@ -80,24 +81,26 @@ def add_column(
             were written anew since they were searched. Then nothing is written.
     """
     require_room(subset, name, overwrite=overwrite)
-    column, kind = _typed(values, len(subset), name)
+    told = _Values.of(values, len(subset), name)
     about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **(made or {})}
-    whole: list[tuple[Collection, pa.Table, Column]] = []
+    whole: list[tuple[Collection, pa.ChunkedArray, NDArray[np.int64], Column]] = []
     for member, rows in subset.parts():
-        part = column.slice(rows.start, rows.stop - rows.start)
-        table = _spread(member.items, subset.row[rows], subset.rows["id"][rows.start : rows.stop], part)
+        ids, place = _places(member.items, subset.row[rows], subset.rows["id"][rows.start : rows.stop])
         notes = Column(
             name=name,
-            kind=kind,
+            kind=told.kind,
             meaning=meaning,
             unit=unit,
-            samples=len(table) - table["value"].null_count,
+            samples=told.known(rows),
             items=member.items.read_digest(),
             recipe_hash=member.recipe_hash,
             made=about,
         )
-        whole.append((member, table, notes))
-    return [_write(member.path, table, notes) for member, table, notes in whole]
+        whole.append((member, ids, np.where(place < 0, -1, place + rows.start), notes))
+    return [
+        _write(member.path / column_file(name), {"id": ids}, told, place, notes.to_notes())
+        for member, ids, place, notes in whole
+    ]
 
 
 def save_column(
@@ -115,20 +118,18 @@ def save_column(
     Raises:
         CatalogError: the name is none, the values do not fit the samples, or something else lies at that path.
     """
-    import pyarrow.parquet as pq
 
     _require_name(name)
     if path.is_dir() or (path.exists() and NOTES not in (_notes_of(path) or {})):
         raise CatalogError(f"{path}: is there already and is no column; take another name")
-    column, _ = _typed(values, len(subset), name)
+    told = _Values.of(values, len(subset), name)
     recipes = {member.name: member.recipe_hash for member in subset.collections}
     about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **(made or {})}
     notes = {"version": 1, "name": name, "meaning": meaning, "unit": unit, "made": about, "recipes": recipes}
-    table = pa.table({**dict(subset.columns(["collection", "id"]).to_pydict()), "value": column})
+    keys = subset.columns(["collection", "id"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata({NOTES: json.dumps(notes)}), temporary, compression="zstd")
-    return path
+    beside = {key: keys[key] for key in keys.column_names}
+    return _write(path, beside, told, np.arange(len(subset)), json.dumps(notes).encode())
 
 
 def _notes_of(path: Path) -> Mapping[bytes, bytes] | None:
@@ -256,38 +257,77 @@ def refit_columns(folder: Path) -> None:
                 "ORDER BY file_row_number"
             )
             samples = len(read) - read["value"].null_count
-            _write(folder, read, replace(column, items=digest, samples=samples))
+            notes = replace(column, items=digest, samples=samples).to_notes()
+            told = _Values(array=read["value"].combine_chunks(), kind=column.kind)
+            _write(folder / column_file(name), {"id": read["id"]}, told, np.arange(len(read)), notes)
 
 
-def _typed(
-    values: ArrayLike | Sequence[str | None], count: int, name: str
-) -> tuple[pa.Array, Literal["number", "text", "vector"]]:
-    """Values as a column; what is no number is null.
+@dataclass(frozen=True, kw_only=True)
+class _Values:
+    """A value of each sample, as it was given: many vectors are made into a column's lists a few at a time.
 
-    Raises:
-        CatalogError: they are neither numbers, vectors nor texts, or not as many as there are samples.
+    Attributes:
+        array: Arrow values (n,), or vectors (n, D), NaN where there is none.
+        kind: what a value is.
     """
-    array = np.asarray(values)
-    if len(array) != count or array.ndim not in (1, 2):
+
+    array: pa.Array | NDArray[Any]
+    kind: Literal["number", "text", "vector"]
+
+    @classmethod
+    def of(cls, values: ArrayLike | Sequence[str | None], count: int, name: str) -> _Values:
+        """Values of so many samples; what is no number is null.
+
+        Raises:
+            CatalogError: they are neither numbers, vectors nor texts, or not as many as there are samples.
+        """
+        array = np.asarray(values)
+        if len(array) != count or array.ndim not in (1, 2):
+            raise CatalogError(
+                f"column {name!r}: values of shape {array.shape} for {count:,} samples; one a sample is wanted"
+            )
+        if array.ndim == 2 and array.dtype.kind == "f":
+            return cls(array=array, kind="vector")
+        if array.ndim == 1 and array.dtype.kind in "fiu":
+            return cls(array=pa.array(array, from_pandas=True), kind="number")
+        try:
+            if array.ndim == 1:
+                return cls(array=pa.array(array.tolist(), pa.string()), kind="text")
+        except (pa.ArrowException, TypeError):
+            pass
         raise CatalogError(
-            f"column {name!r}: values of shape {array.shape} for {count:,} samples; one a sample is wanted"
+            f"column {name!r}: values of type {array.dtype} are neither numbers, vectors of them, nor texts"
         )
-    if array.ndim == 2 and array.dtype.kind == "f":
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
-        known = ~np.isnan(array).any(axis=1)
-        return lists.cast(pa.list_(lists.type.value_type)).take(pa.array(np.arange(count), mask=~known)), "vector"
-    if array.ndim == 1 and array.dtype.kind in "fiu":
-        return pa.array(array, from_pandas=True), "number"
-    try:
-        if array.ndim == 1:
-            return pa.array(array.tolist(), pa.string()), "text"
-    except (pa.ArrowException, TypeError):
-        pass
-    raise CatalogError(f"column {name!r}: values of type {array.dtype} are neither numbers, vectors of them, nor texts")
+
+    def known(self, rows: slice) -> int:
+        """How many of these samples have a value."""
+        if not isinstance(self.array, np.ndarray):
+            part = self.array[rows.start : rows.stop]
+            return len(part) - part.null_count
+        starts = range(rows.start, rows.stop, VECTOR_ROWS)
+        return sum(int(_is_whole(self.array[k : min(k + VECTOR_ROWS, rows.stop)]).sum()) for k in starts)
+
+    def taken(self, rows: NDArray[np.int64]) -> pa.Array:
+        """The values of some samples, null where the row is -1."""
+        if not isinstance(self.array, np.ndarray):
+            return self.array.take(pa.array(rows, mask=rows < 0))
+        there = np.flatnonzero(rows >= 0)
+        vectors = self.array[rows[there]]
+        whole = _is_whole(vectors)
+        lengths = np.zeros(len(rows) + 1, dtype=np.int32)
+        lengths[there[whole] + 1] = vectors.shape[1]
+        flat = pa.array(np.ascontiguousarray(vectors[whole]).ravel())
+        without = np.ones(len(rows), dtype=bool)
+        without[there[whole]] = False
+        return pa.ListArray.from_arrays(pa.array(np.cumsum(lengths, dtype=np.int32)), flat, mask=pa.array(without))
 
 
-def _spread(items: Items, rows: NDArray[np.int64], ids: pa.ChunkedArray, values: pa.Array) -> pa.Table:
-    """A row for each item in the order of their file: its id and value, null where it is not among the samples.
+def _is_whole(vectors: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(~np.isnan(vectors).any(axis=1))
+
+
+def _places(items: Items, rows: NDArray[np.int64], ids: pa.ChunkedArray) -> tuple[pa.ChunkedArray, NDArray[np.int64]]:
+    """The id of each item in the order of their file, and which of the samples it is, -1 where it is none of them.
 
     Raises:
         CatalogError: the items are not those that the samples were found among.
@@ -297,20 +337,27 @@ def _spread(items: Items, rows: NDArray[np.int64], ids: pa.ChunkedArray, values:
         raise CatalogError(f"{items.place}: the items have changed since they were searched; search again")
     place = np.full(len(there), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    return pa.table({"id": there, "value": values.take(pa.array(place, mask=place < 0))})
+    return there, place
 
 
-def _write(folder: Path, table: pa.Table, notes: Column) -> Path:
+def _write(
+    path: Path, beside: Mapping[str, pa.ChunkedArray], values: _Values, rows: NDArray[np.int64], notes: bytes
+) -> Path:
+    """Write a column: what stands beside its values, and the values of these rows, null where the row is -1."""
     import pyarrow.parquet as pq
 
-    path = folder / column_file(notes.name)
-    path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata({NOTES: notes.to_notes()}),
-            temporary,
-            compression="zstd",
-            row_group_size=ROW_GROUP_ROWS,
-            write_page_checksum=True,
-        )
+    kind = values.taken(np.empty(0, np.int64)).type
+    schema = pa.schema([*((name, column.type) for name, column in beside.items()), ("value", kind)], {NOTES: notes})
+    step = VECTOR_ROWS if values.kind == "vector" else ROW_GROUP_ROWS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(
+            temporary, schema, compression="zstd", write_page_checksum=True, use_dictionary=values.kind != "vector"
+        ) as writer,
+    ):
+        for start in range(0, len(rows), step):
+            names = {name: column[start : start + step] for name, column in beside.items()}
+            part = pa.table({**names, "value": values.taken(rows[start : start + step])}, schema=schema)
+            writer.write_table(part, row_group_size=step)
     return path

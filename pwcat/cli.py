@@ -35,6 +35,8 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("catalog.commands.serve", "serve", "Serve a catalog as a STAC API, with the explorer."),
     "subset": ("catalog.commands.subset", "subset", "Save, join, match, nest and split subsets."),
     "diff": ("catalog.commands.diff", "diff", "Compare two datasets or subsets: counts, diversity, distances."),
+    "similar": ("catalog.commands.similar", "similar", "Find samples like others by a column of vectors."),
+    "duplicates": ("catalog.commands.similar", "duplicates", "Find near duplicates; save a subset without them."),
     "atlas": ("catalog.commands.atlas", "atlas", "Show a catalog, dataset or subset on one page of HTML."),
     "pretrain": ("training.commands.pretrain", "pretrain", "Pretrain a model from a dataset or subset."),
     "evaluate": ("training.commands.evaluate", "evaluate", "Score a pretrained model on a labelled dataset."),

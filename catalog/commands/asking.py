@@ -11,7 +11,7 @@ import click
 from catalog.subset import Subset
 from pwcat.errors import CatalogError
 
-__all__ = ["GroupedCommand", "GroupedOption", "asked", "search_options", "shown_place"]
+__all__ = ["GroupedCommand", "GroupedOption", "asked", "filter_options", "search_options", "shown_place"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,9 +65,21 @@ _OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 _NAMES = {"--filter": "filter_", "--collection": "collections", "--id": "ids"}
 
 
+_DRAWING = ("--limit", "--limit-by", "--seed")
+
+
 def search_options(command: F) -> F:
     """Add the options that ask for samples; their values are what :func:`asked` takes."""
-    for group, name, settings in reversed(_OPTIONS):
+    return _with_options(command, _OPTIONS)
+
+
+def filter_options(command: F) -> F:
+    """As :func:`search_options`, but for those that draw some of the samples."""
+    return _with_options(command, tuple(option for option in _OPTIONS if option[1] not in _DRAWING))
+
+
+def _with_options(command: F, options: tuple[tuple[str, str, dict[str, Any]], ...]) -> F:
+    for group, name, settings in reversed(options):
         declared = [name, _NAMES[name]] if name in _NAMES else [name]
         command = click.option(*declared, cls=GroupedOption, group=group, **settings)(command)
     return command
@@ -95,9 +107,9 @@ def asked(catalog: str, **options: Any) -> Subset:
         within_km=options["within"],
         datetime=options["datetime"],
         split=options["split"],
-        limit=options["limit"],
-        limit_by=options["limit_by"],
-        seed=options["seed"],
+        limit=options.get("limit"),
+        limit_by=options.get("limit_by"),
+        seed=options.get("seed", 0),
     )
 
 
