@@ -40,8 +40,10 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "atlas": ("catalog.commands.atlas", "atlas", "Show a catalog, dataset or subset on one page of HTML."),
     "pretrain": ("training.commands.pretrain", "pretrain", "Pretrain a model from a dataset or subset."),
     "evaluate": ("training.commands.evaluate", "evaluate", "Score a pretrained model on a labelled dataset."),
+    "embed": ("training.commands.embed", "embed", "Embed samples by a model; keep the vectors as a column."),
     "losses": ("training.commands.losses", "losses", "Measure the loss of each sample; keep it as a column."),
     "correlate": ("training.commands.correlate", "correlate", "Relate diversity to scores over many datasets."),
+    "study": ("training.commands.study", "study", "Run a study: datasets, models, tasks, probes, seeds."),
     "weights": ("training.commands.weights", "weights", "Import released weights; show what weights there are."),
     "publish": ("publish.commands", "publish", "Publish a dataset or a model to the Hub or to a folder."),
 }

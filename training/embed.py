@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME, Bands, Batch
 from training.fitting import fitted
+from training.kept import kept_matrix
 from training.models import Model
 from training.models.folder import weights_hash
 from training.normalize import unit_of, unit_of_bands
@@ -30,6 +30,8 @@ __all__ = ["check_data", "embed_subset", "embed_task"]
 
 # Part of the name of a kept embedding: to be raised when the way from chip to embedding changes.
 PREPROCESSING = "dates that the model reads, fitted, normalised, v2"
+Progress = Callable[[int, int], None]
+
 PLACES = 8192  # encoded at once
 CHIPS = 256
 
@@ -67,6 +69,7 @@ def embed_task(
     cache_dir: Path | None = None,
     device: str = "cpu",
     other_units: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> NDArray[np.float32]:
     """Embeddings of a task's samples in its order, (N, D).
 
@@ -75,9 +78,11 @@ def embed_task(
     Args:
         model: a model with its normalisation; it is left on ``device``, in eval mode.
         data: the samples; chips of another size come to that of the model as the task says.
-        cache_dir: where embeddings are kept, by hashes of weights, normalisation, samples, fit and preprocessing.
+        cache_dir: where embeddings are kept, by hashes of weights, normalisation, samples, fit and preprocessing. They are
+            written while they are made, gone on with after a kill, and read as they are used.
         device: torch device.
         other_units: let values of another unit than in pretraining pass.
+        progress: told how many samples are done, and of how many.
 
     Raises:
         TrainingError: the model cannot read the samples.
@@ -86,7 +91,7 @@ def embed_task(
     # tasks of the same samples share what is kept; a subset's hash says which those are, a task's has its labels too
     identity = data.chips.subset.hash if isinstance(data.chips, SubsetChips) else data.hash
     samples = _Samples(chips=data.chips, lonlat=data.lonlat, fit=data.info.fit, hash=identity)
-    return _kept(model, samples, cache_dir=cache_dir, device=device)
+    return _kept(model, samples, cache_dir=cache_dir, device=device, progress=progress)
 
 
 def embed_subset(
@@ -97,6 +102,7 @@ def embed_subset(
     device: str = "cpu",
     other_units: bool = False,
     fit: Fit = "crop",
+    progress: Progress = lambda done, total: None,
 ) -> NDArray[np.float32]:
     """Embeddings of a subset's samples in its order, (N, D); see :func:`embed_task`.
 
@@ -107,10 +113,11 @@ def embed_subset(
         device: torch device.
         other_units: let values of another unit than in pretraining pass.
         fit: how chips of another size come to that of the model; larger ones are cut to their middle by default.
+        progress: told how many samples are done, and of how many.
     """
     check_data(model, subset, other_units=other_units)
     samples = _Samples(chips=SubsetChips(subset=subset), lonlat=subset.lonlat, fit=fit, hash=subset.hash)
-    return _kept(model, samples, cache_dir=cache_dir, device=device)
+    return _kept(model, samples, cache_dir=cache_dir, device=device, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,24 +129,24 @@ class _Samples:
     fit: Fit
     hash: str
 
-    def batches(self, model: Model, *, device: str) -> Iterator[Batch]:
-        """All samples in their order as the model reads them, on its device."""
+    def batches(self, model: Model, *, device: str, start: int = 0) -> Iterator[Batch]:
+        """The samples from a row on, in their order, as the model reads them, on its device."""
         if model.encodes == "places":
-            yield from self._places(device)
+            yield from self._places(device, start)
             return
-        rows, bands = np.arange(len(self.lonlat)), model.choose_bands(self.chips.bands.names)
+        rows, bands = np.arange(start, len(self.lonlat)), model.choose_bands(self.chips.bands.names)
         for batch in self.chips.batches(rows, bands=bands, times=model.times, block=CHIPS):
             yield fitted(batch.to(device), model.image_size, self.fit)
 
-    def _places(self, device: str) -> Iterator[Batch]:
-        """Samples in their order without their chips."""
+    def _places(self, device: str, start: int) -> Iterator[Batch]:
+        """Samples from a row on, in their order, without their chips."""
         if unknown := int((~np.isfinite(self.lonlat).all(axis=1)).sum()):
             raise TrainingError(
                 f"the model encodes places, and {unknown} of {len(self.lonlat)} samples have none: take a task whose samples "
                 "have longitude and latitude, or a model of chips"
             )
-        for start in range(0, len(self.lonlat), PLACES):
-            rows = np.arange(start, min(start + PLACES, len(self.lonlat)))
+        for first in range(start, len(self.lonlat), PLACES):
+            rows = np.arange(first, min(first + PLACES, len(self.lonlat)))
             yield Batch(
                 chips=None,
                 bands=Bands.reflectance(()),
@@ -160,24 +167,30 @@ def _bands_of(model: Model, data: TaskData | Subset) -> tuple[str, ...]:
     return data.chips.bands.names
 
 
-def _kept(model: Model, samples: _Samples, *, cache_dir: Path | None, device: str) -> NDArray[np.float32]:
-    path = cache_dir / f"{_key(model, samples)}.npy" if cache_dir else None
-    if path and path.is_file():
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
-    embeddings = _compute(model, samples, device=device)
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part, part.open("wb") as file:
-            np.save(file, embeddings)
-    return embeddings
+def _kept(
+    model: Model, samples: _Samples, *, cache_dir: Path | None, device: str, progress: Progress
+) -> NDArray[np.float32]:
+    shape = (len(samples.lonlat), model.embedding_dim)
+
+    def compute(start: int) -> Iterator[NDArray[np.float32]]:
+        for done, part in _compute(model, samples, start, device=device):
+            yield part
+            progress(done, shape[0])
+
+    if cache_dir is None:
+        return np.concatenate([np.empty((0, shape[1]), dtype=np.float32), *compute(0)])
+    return kept_matrix(cache_dir / f"{_key(model, samples)}.npy", compute, shape=shape)
 
 
-@torch.inference_mode()
-def _compute(model: Model, samples: _Samples, *, device: str) -> NDArray[np.float32]:
+def _compute(model: Model, samples: _Samples, start: int, *, device: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Embeddings from a row on, some at a time, each with how many rows are done then."""
     model.to(device)
     model.eval()
-    parts = [model.encode(batch).float().cpu().numpy() for batch in samples.batches(model, device=device)]
-    return np.concatenate(parts) if parts else np.empty((0, model.embedding_dim), dtype=np.float32)
+    for batch in samples.batches(model, device=device, start=start):
+        with torch.inference_mode():  # not around the whole: a generator would leave it on for whoever asks
+            part = model.encode(batch).float().cpu().numpy()
+        start += len(part)
+        yield start, part
 
 
 def _key(model: Model, samples: _Samples) -> str:

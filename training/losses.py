@@ -33,7 +33,7 @@ from training.run import RUN, load_run, software_versions
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["Losses", "SampleChance", "Summary", "column_name", "measure_losses", "sample_losses"]
+__all__ = ["Losses", "SampleChance", "Summary", "column_name", "measure_losses", "sample_losses", "told_of_training"]
 
 REPEATS = 4  # masks of each sample
 BATCH_SIZE = 256
@@ -187,14 +187,14 @@ def measure_losses(
         "seed": seed,
         "device": str(device or pick_device()),  # bfloat16 on CUDA, float32 elsewhere
         **({"batch_size": batch_size} if model.compares_samples else {}),
-        **_trained(folder),
+        **told_of_training(folder),
         "versions": software_versions(),
     }
     draws = f"mean over {repeats} draws" if repeats > 1 else "one draw"
     return Losses(subset=subset, values=values, meaning=f"loss of {model.facts().name}, {draws}", made=made)
 
 
-def _trained(folder: Path) -> dict[str, Any]:
+def told_of_training(folder: Path) -> dict[str, Any]:
     """What a run says of its training; nothing, where the folder is a model's alone."""
     if not (folder / RUN).is_file():
         return {}

@@ -127,6 +127,10 @@ class SubsetChips:
         if np.array_equal(rows, np.arange(len(self.subset))):
             yield from in_order(self.subset, bands=bands, times=times, block=block)
             return
+        if len(rows) and (np.diff(rows) > 0).all():
+            for batch in in_order(self.subset.only(rows), bands=bands, times=times, block=block):
+                yield replace(batch, rows=rows[batch.rows])
+            return
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
             taken, back = np.unique(part, return_inverse=True)  # a subset is read in the order of its shards
