@@ -43,6 +43,7 @@ class TaskInfo:
         classes: names of the classes or labels, in the order of their codes; empty of a regression, or until it is opened.
         unit: of numbers.
         fit: how chips of another size come to that of a model: benchmarks of whole images are resized.
+        pixel_m: side of a pixel on the ground, metres, where all chips have the same; 0 where it is not known.
         source: address of the official files.
         licence: of the data, by its SPDX name where it has one.
         citation: authors, year, title.
@@ -56,6 +57,7 @@ class TaskInfo:
     classes: tuple[str, ...] = ()
     unit: str = ""
     fit: Fit = "resize"
+    pixel_m: float = 0.0
     source: str = ""
     licence: str = ""
     citation: str = ""

@@ -57,6 +57,7 @@ INFO = TaskInfo(
     kind="classification",
     metric="accuracy",
     classes=CLASSES,
+    pixel_m=10.0,
     source=HUB,
     licence="MIT",
     citation="Helber, Bischke, Dengel and Borth (2019): EuroSAT: A novel dataset and deep learning benchmark for land use and "
