@@ -1,8 +1,8 @@
 """Where samples lie on the ground, and which of them lie on, or near, which others.
 
-A sample is a centre, and the outline of its chip where that is known: items have those of a catalog, and of a task it is a square
-where the side of its pixels is known. Distances are geodesics between centres; outlines are
-compared in the plane that touches the ellipsoid at one of the two, so that neither the antimeridian nor a pole is special.
+A sample is a centre, and the outline of its chip where that is known: items have those of a catalog's samples, and a task's are
+squares where the side of its pixels is known. Distances are geodesics between centres; outlines are compared in the plane that
+touches the ellipsoid at one of the two, so that neither the antimeridian nor a pole is special.
 """
 
 from __future__ import annotations

@@ -283,6 +283,7 @@ def _benchmark(name: str) -> GeoBench:
         title=f"GEO-Bench: {title}",
         kind=released.kind,
         metric=metric,
+        pixel_m=10.0,
         source=f"{HUB}/{released.room}/{name}.zip",
         licence=licence,
         citation="Lacoste et al. (2023): GEO-Bench: Toward foundation models for Earth monitoring, arXiv:2306.03831. "
