@@ -39,6 +39,7 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "duplicates": ("catalog.commands.similar", "duplicates", "Find near duplicates; save a subset without them."),
     "atlas": ("catalog.commands.atlas", "atlas", "Show a catalog, dataset or subset on one page of HTML."),
     "pretrain": ("training.commands.pretrain", "pretrain", "Pretrain a model from a dataset or subset."),
+    "tasks": ("training.commands.tasks", "tasks", "List, fetch and check the benchmarks models are scored on."),
     "evaluate": ("training.commands.evaluate", "evaluate", "Score a pretrained model on a labelled dataset."),
     "embed": ("training.commands.embed", "embed", "Embed samples by a model; keep the vectors as a column."),
     "losses": ("training.commands.losses", "losses", "Measure the loss of each sample; keep it as a column."),

@@ -19,7 +19,7 @@ from pwcat.errors import CatalogError
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["FACTORS", "Factor", "factor"]
+__all__ = ["FACTORS", "Factor", "cloud_cover", "factor"]
 
 # Meteorological seasons of the northern hemisphere, from December; the southern has them half a year later.
 SEASONS = ("winter", "spring", "summer", "autumn")
@@ -109,7 +109,20 @@ def _valid(subset: Subset) -> Factor:
 
 
 def _cloud(subset: Subset) -> Factor:
-    """Cloud cover of each sample's first scene, as its source states it."""
+    """Cloud cover of each sample's first scene, in steps."""
+    cover = cloud_cover(subset)
+    step = np.minimum(np.floor(np.nan_to_num(cover) / CLOUD_STEP), 100 / CLOUD_STEP - 1).astype(np.int64)
+    return _named(
+        np.where(np.isnan(cover), -1, step), lambda k: f"{k * CLOUD_STEP:g} to {(k + 1) * CLOUD_STEP:g} % cloud"
+    )
+
+
+def cloud_cover(subset: Subset) -> NDArray[np.float64]:
+    """Cloud cover of each sample's first scene, as its source states it, ``(n,)``, per cent; NaN where it does not.
+
+    Raises:
+        CatalogError: a collection has no scenes.
+    """
     cover = np.full(len(subset), np.nan)
     for member, rows in subset.parts():
         if not member.place.has("scenes.parquet"):
@@ -122,10 +135,7 @@ def _cloud(subset: Subset) -> Factor:
         )
         place = pc.index_in(first, known["id"].combine_chunks())
         cover[rows] = pc.fill_null(known["cover"].take(place), np.nan).to_numpy()
-    step = np.minimum(np.floor(np.nan_to_num(cover) / CLOUD_STEP), 100 / CLOUD_STEP - 1).astype(np.int64)
-    return _named(
-        np.where(np.isnan(cover), -1, step), lambda k: f"{k * CLOUD_STEP:g} to {(k + 1) * CLOUD_STEP:g} % cloud"
-    )
+    return cover
 
 
 def _scenes(member: object) -> str:

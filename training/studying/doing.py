@@ -1,0 +1,294 @@
+"""What a job does, by its kind. Whoever calls has the job's lease; whatever is interrupted here is gone on with by the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import yaml
+
+from pwcat.atomic import replacing
+from pwcat.errors import TrainingError
+from pwcat.regions import Regions, open_regions
+from training.checkpoint import load_model_folder
+from training.embed import embed_task
+from training.evaluating.models import with_random_weights
+from training.models import Model
+from training.models.folder import weights_hash
+from training.pretrain import Step, pretrain
+from training.studying.describing import describe_samples
+from training.studying.job import (
+    ArchiveWork,
+    DatasetWork,
+    EmbedWork,
+    EvaluateWork,
+    Job,
+    LeaksWork,
+    ModelRef,
+    PretrainWork,
+    TaskRef,
+)
+from training.studying.leaking import find_leaks, read_leaks
+from training.studying.records import Records
+from training.studying.scoring import score
+from training.studying.shelf import OpenedStudy
+from training.tasks import TaskData, open_task
+from training.tasks.regions import grouped
+
+if TYPE_CHECKING:
+    from catalog.subset import Subset
+
+__all__ = ["Outcome", "Tell", "UnfinishedError", "Workshop"]
+
+CATALOG, RECIPES, RUNS, ARCHIVE, EMBEDDINGS = "catalog", "recipes", "runs", "archive", "embeddings"
+LEAKS = "leaks.parquet"
+
+
+class Tell(Protocol):
+    """Told how far a job is."""
+
+    def __call__(self, done: int, total: int, words: str = "") -> None:
+        """``done`` of ``total``, and what that is."""
+        ...
+
+
+class UnfinishedError(Exception):
+    """A job stopped at the end of the time it was given; it goes on from there. Not for users."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a job leaves behind, beside its files."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] | None = None
+    bytes: int = 0
+    units: float = 0.0
+    seconds: float | None = None  # where the wall time of this call is not all of it
+    gpu_hours: float | None = None
+
+
+@dataclass(kw_only=True)
+class Workshop:
+    """Does jobs in a study's folder, one at a time; tasks and models that the next one needs too stay open.
+
+    Attributes:
+        folder: of the study.
+        records: what is done there.
+        jobs: all jobs, by name.
+        study: what is done.
+        device: torch device.
+        until: time on the monotonic clock at which pretraining stops with a checkpoint; ``None`` for never.
+    """
+
+    folder: Path
+    records: Records
+    jobs: Mapping[str, Job]
+    study: OpenedStudy
+    device: str = "cpu"
+    until: float | None = None
+    _task: tuple[str, TaskData] | None = None
+    _model: tuple[Path, Model] | None = None
+
+    def do(self, job: Job, tell: Tell) -> Outcome:
+        """Do a job.
+
+        Raises:
+            PwcatError: it cannot be done; says why.
+            UnfinishedError: its time was up.
+        """
+        work = job.work
+        if isinstance(work, ArchiveWork):
+            return self._archive(work, tell)
+        if isinstance(work, DatasetWork):
+            return self._dataset(work, tell)
+        if isinstance(work, PretrainWork):
+            return self._pretrain(job, work, tell)
+        if isinstance(work, LeaksWork):
+            return self._leaks(job, work)
+        if isinstance(work, EmbedWork):
+            return self._embed(work, tell)
+        return self._evaluate(job, work, tell)
+
+    @cached_property
+    def _layers(self) -> Regions | None:
+        """Layers of the study, by which tests are grouped; a catalog's samples are in their groups already."""
+        layers = self.study.document.regions
+        return None if layers is None else open_regions(layers, base_dir=self.study.base, source=None)
+
+    def _archive(self, work: ArchiveWork, tell: Tell) -> Outcome:
+        from pwcat.archive import SynthOptions, synthesise_archive
+
+        place, options = self.folder / ARCHIVE, SynthOptions(**work.options.model_dump())
+        made = place / "synth.json"
+        if made.is_file() and _differs(made, options):
+            place.rename(
+                place.with_name(f"{ARCHIVE}.{int(made.stat().st_mtime)}")
+            )  # the study asks for another one now
+        counts = synthesise_archive(place, options=options, progress=lambda done, total: tell(done, total, "places"))
+        return Outcome(facts={"items": counts}, bytes=_size(place), units=sum(counts.values()))
+
+    def _dataset(self, work: DatasetWork, tell: Tell) -> Outcome:
+        if work.recipe is None:
+            place = Path(work.base) / str(work.entry.data)
+            return self._described(work, place, made=0)
+        from catalog.store import build
+
+        path = self.folder / RECIPES / f"{work.collection}.yaml"
+        document = _rebased(work.recipe, base=Path(work.base), folder=path.parent) if work.base else work.recipe
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        built = build(path, catalog=self.folder / CATALOG, progress=lambda stage, done, of: tell(done, of, stage))
+        missing = {status: n for status, n in built.report.counts.items() if status == "failed"}
+        if missing:
+            raise TrainingError(
+                f"{missing['failed']} of {sum(built.report.counts.values())} samples could not be read: run the study again "
+                f"once the source answers, or see `pwcat doctor {built.folder}`"
+            )
+        return self._described(work, built.folder, made=_size(built.folder))
+
+    def _described(self, work: DatasetWork, place: Path, *, made: int) -> Outcome:
+        every = _load(place)
+        subset = _limited(every, work.entry.samples)
+        facts = {
+            "path": os.path.relpath(
+                place.resolve(), self.folder.resolve()
+            ),  # on other machines it may be mounted elsewhere
+            "num_samples": len(subset),
+            "hash": subset.hash,
+            "described": describe_samples(place, subset, whole=len(subset) == len(every)),
+        }
+        return Outcome(facts=facts, bytes=made, units=len(every))
+
+    def _subset(self, job: str, limit: int | None) -> Subset:
+        """The samples of a dataset's job."""
+        work = self.jobs[job].work
+        assert isinstance(work, DatasetWork)
+        done = self.records.done(self.jobs[job])
+        assert done is not None  # it is needed, and so was done before
+        wanted = min(filter(None, [limit, work.entry.samples]), default=None)
+        return _limited(_load(self.folder / done.facts["path"]), wanted)
+
+    def _pretrain(self, job: Job, work: PretrainWork, tell: Tell) -> Outcome:
+        subset, path = self._subset(work.dataset, work.samples), self.folder / RUNS / job.slug
+
+        def told(step: Step) -> None:
+            tell(step.step, step.total_steps, f"steps, loss {step.loss:.3g}")
+
+        left = None if self.until is None else max((self.until - time.monotonic()) / 60, 1e-3)
+        run = pretrain(subset, work.recipe, path, device=self.device, max_minutes=left, progress=told)
+        if not run.finished:
+            raise UnfinishedError
+        facts = {
+            "run": str(path.relative_to(self.folder)),
+            "weights_hash": weights_hash(run.load_model()),
+            "data_hash": subset.hash,
+            "num_samples": len(subset),
+            "final_loss": run.final_loss,
+        }
+        units = len(subset) * work.recipe.epochs
+        return Outcome(facts=facts, bytes=_size(path), units=units, seconds=run.seconds, gpu_hours=run.gpu_hours)
+
+    def _leaks(self, job: Job, work: LeaksWork) -> Outcome:
+        data = self._opened(work.task)
+        subsets = {self.jobs[dataset].dataset: self._subset(dataset, None) for dataset in work.datasets}
+        found = find_leaks(subsets, data, km=work.limits.km, path=self.records.of(job) / LEAKS)
+        return Outcome(facts={"leaks": found}, units=len(data))
+
+    def _embed(self, work: EmbedWork, tell: Tell) -> Outcome:
+        data = self._opened(work.task)
+        embeddings = embed_task(
+            self._loaded(work.model, data),
+            data,
+            cache_dir=self.folder / EMBEDDINGS,
+            device=self.device,
+            progress=lambda done, total: tell(done, total, "samples"),
+        )
+        facts = {"num_samples": len(data), "dim": int(embeddings.shape[1])}
+        return Outcome(facts=facts, bytes=embeddings.nbytes, units=len(data))
+
+    def _evaluate(self, job: Job, work: EvaluateWork, tell: Tell) -> Outcome:
+        data, leaks = self._opened(work.task), work.task.leaks
+        rows = score(
+            work,
+            run_dir=self._folder_of(work.model),
+            data=data,
+            cache_dir=self.folder / EMBEDDINGS,
+            out_dir=self.records.of(job),
+            device=self.device,
+            without=read_leaks(self.records.of(self.jobs[leaks]) / LEAKS) if leaks else None,
+            tell=tell,
+        )
+        return Outcome(rows=rows, facts={"task_hash": data.hash}, units=len(data))
+
+    def _folder_of(self, ref: ModelRef) -> Path | None:
+        if ref.run:
+            done = self.records.done(self.jobs[ref.run])
+            assert done is not None
+            return self.folder / str(done.facts["run"])
+        return Path(ref.weights) if ref.weights else None
+
+    def _loaded(self, ref: ModelRef, data: TaskData) -> Model:
+        """A model to be scored; one with fresh weights is scaled by the task's samples."""
+        folder = self._folder_of(ref)
+        if folder is None:
+            assert ref.control is not None
+            return with_random_weights(ref.control, data)
+        if self._model is None or self._model[0] != folder:
+            self._model = (folder, load_model_folder(folder))
+        return self._model[1]
+
+    def _opened(self, ref: TaskRef) -> TaskData:
+        """The samples of a task, in their groups."""
+        entry = ref.entry
+        if ref.dataset:
+            done = self.records.done(self.jobs[ref.dataset])
+            assert done is not None
+            place = self.folder / done.facts["path"]
+        else:
+            place = Path(ref.place)
+        name = f"{entry.task} {entry.min_samples} {place}"
+        if self._task is None or self._task[0] != name:
+            data = open_task(entry.task, place, min_samples=entry.min_samples)
+            self._task = (name, grouped(data, self._layers) if self._layers else data)
+        return self._task[1]
+
+
+def _load(place: Path) -> Subset:
+    from catalog.subset import load_subset
+
+    return load_subset(place)
+
+
+def _limited(subset: Subset, wanted: int | None) -> Subset:
+    return subset if wanted is None or wanted >= len(subset) else subset.sample(wanted)
+
+
+def _differs(made: Path, options: Any) -> bool:
+    return bool(json.loads(made.read_text(encoding="utf-8")) != asdict(options))
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _rebased(document: Any, *, base: Path, folder: Path) -> Any:
+    """A recipe's document whose relative paths start in another folder: values of keys that name files that are there."""
+    if isinstance(document, Mapping):
+        return {
+            key: os.path.relpath(base / value, folder)
+            if key == "path" and isinstance(value, str) and (base / value).exists()
+            else _rebased(value, base=base, folder=folder)
+            for key, value in document.items()
+        }
+    if isinstance(document, list):
+        return [_rebased(value, base=base, folder=folder) for value in document]
+    return document
