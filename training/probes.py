@@ -154,12 +154,13 @@ class KNNProbe(_OneDraw):
     Attributes:
         k: neighbours; with fewer training samples all of them vote.
         device: torch device.
-        precision: "bfloat16" finds candidates twice as fast on a CPU, with the same answer (of more than 4,096 samples).
+        precision: what candidates are found by on a CPU, of more than 4,096 samples; the answer is the same. See
+            :func:`training.probing.neighbours.nearest`.
     """
 
     k: int
     device: str = "cpu"
-    precision: Precision = "float32"
+    precision: Precision = "auto"
     kinds: tuple[Kind, ...] = ALL
 
     @property

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.datasets import make_classification, make_multilabel_classification, make_regression
@@ -23,12 +23,11 @@ from training.probes import (
     RidgeProbe,
     make_probes,
 )
-from training.probing import neighbours, strengths
+from training.probing import strengths
 from training.probing.descent import Recipe
 from training.probing.linear import first_layer, fit_linear
 from training.probing.logistic import fit_labels, fit_logistic
 from training.probing.mlp import fit_mlp
-from training.probing.neighbours import nearest
 from training.probing.ridge import fit_ridge
 from training.probing.stacks import parts, stacked
 from training.resampling import Draw, FewShot
@@ -398,30 +397,6 @@ def test_the_seed_of_a_draw_varies_what_is_random_in_a_probe(samples, probe):
 
 
 # --- neighbours
-
-
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), k=st.integers(1, 12), offset=st.sampled_from([0.0, 1.0, 30.0]))
-def test_neighbours_found_in_bfloat16_are_the_exact_ones(seed, k, offset):
-    rng = np.random.default_rng(seed)
-    reference = torch.from_numpy(rng.normal(size=(2500, 24)).astype(np.float32) + np.float32(offset))
-    queries = torch.from_numpy(rng.normal(size=(40, 24)).astype(np.float32) + np.float32(offset))
-    truth = nn.functional.normalize(queries.double(), dim=1) @ nn.functional.normalize(reference.double(), dim=1).T
-    for precision in ("float32", "bfloat16"):
-        rows, similarity = nearest(queries, reference, k=k, precision=precision)
-        np.testing.assert_allclose(similarity, truth.topk(k).values, atol=2e-6)
-        np.testing.assert_allclose(truth.gather(1, rows), truth.topk(k).values, atol=2e-6)
-        assert all(len(set(row)) == k for row in rows.tolist())
-
-
-def test_queries_that_bfloat16_cannot_decide_are_searched_again(monkeypatch):
-    rng = np.random.default_rng(0)
-    close = rng.normal(size=64) + 1e-4 * rng.normal(size=(3000, 64))  # nearer to each other than bfloat16 tells
-    reference, queries = (torch.from_numpy(each.astype(np.float32)) for each in (close, close[:20] + 1e-4))
-    monkeypatch.setattr(neighbours, "ROUNDING", 1.0)
-    rows, _ = nearest(queries, reference, k=3, precision="bfloat16")
-    exact, _ = nearest(queries, reference, k=3)
-    np.testing.assert_array_equal(rows, exact)
 
 
 def test_large_training_sets_are_searched_as_small_ones_are(samples, monkeypatch):

@@ -1,112 +1,192 @@
-"""The largest of each row of a block of similarities, kept beside those of earlier blocks."""
+"""What of a block of rounded products may be among the nearest, and which of that is, exactly.
+
+A product of rounded vectors says of the exact one that it lies between two bounds. Kept of each query are the largest lower
+bounds: whatever has its upper bound below the k-th of them is not among the k nearest. The rest is ranked by exact products.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
-__all__ = ["LEAST", "keep_largest", "rank_again"]
+from training.probing.rounding import compiled
 
-LEAST = -2.0  # less than any cosine
+__all__ = ["LEAST", "Kept", "Wrong", "rank", "scan_bfloat16", "scan_float32", "scan_int8"]
 
-STRIDE = 64  # compared at once before any is looked at by itself
+# Of each query: the k largest lower bounds (M, k), descending; the upper bounds of what was kept (M, C); which references those
+# are (M, C); and how many, or -1 where there were more than fit (M,).
+Kept = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+# Of each reference what its product with the centre adds (n,), and how far the others of its products are off for a query of
+# length 1 (n,); how long each query is (M,); and how far off any product may be besides (M,).
+Wrong = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+LEAST = -4.0  # less than any cosine, by more than any product is off
+STRIDE, PART = 64, 16  # compared at once before any is looked at by itself
+HALF_STEP = np.float32(2.0**-8)  # a number rounded to bfloat16 is off by at most this share of what it became
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function without the interpreter's lock; its machine code is kept for later processes where that can be.
+def _ordered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`compiled`, of numbers none of which is NaN."""
+    return compiled(function, numbers=True)
 
-    Sums and largest values may be taken in any order, as there are no numbers that are none.
+
+@_ordered
+def scan_float32(products: np.ndarray, first: int, wrong: Wrong, kept: Kept) -> None:
+    """Keep what may be among the nearest of a block (M, n) of products, whose first column is reference ``first``.
+
+    These products are exact but for ``besides``, and nothing is added to them.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
-    try:
-        kept: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        kept = numba.njit(**options)(function)
-    return kept
+    along, off, length, besides = wrong
+    lower, upper, rows, counts = kept
+    for m in range(len(products)):
+        counts[m] = _keep(
+            products[m], first, along, off, length[m], np.float32(0), besides[m], lower[m], upper[m], rows[m], counts[m]
+        )
 
 
-def _keep_largest(block: np.ndarray, first: int, best: np.ndarray, rows: np.ndarray) -> None:
-    """Take what is larger than the last of ``best`` (M, k), descending, from ``block`` (M, n), whose first column is ``first``.
-
-    ``rows`` (M, k) receives the columns. Floats, or int16.
-    """
-    k, n = best.shape[1], block.shape[1]
-    for m in range(len(block)):
-        values, largest, columns = block[m], best[m], rows[m]
-        for stride in range((n + STRIDE - 1) // STRIDE):
-            start, stop = stride * STRIDE, (stride + 1) * STRIDE
-            if stop <= n:
-                top = values[start]
-                for j in range(STRIDE):
-                    top = max(top, values[start + j])
-                if top <= largest[k - 1]:
-                    continue
-            for j in range(start, min(stop, n)):
-                value = values[j]
-                if value > largest[k - 1]:
-                    at = k - 1
-                    while at > 0 and largest[at - 1] < value:
-                        largest[at] = largest[at - 1]
-                        columns[at] = columns[at - 1]
-                        at -= 1
-                    largest[at] = value
-                    columns[at] = first + j
+@_ordered
+def scan_bfloat16(products: np.ndarray, first: int, wrong: Wrong, kept: Kept) -> None:
+    """As :func:`scan_float32`, of the bits of bfloat16 products as int16."""
+    along, off, length, besides = wrong
+    lower, upper, rows, counts = kept
+    bits = np.empty(products.shape[1], np.int32)
+    values, bounds = bits.view(np.float32), np.empty(products.shape[1], np.float32)
+    for m in range(len(products)):
+        for j in range(len(bits)):
+            bits[j] = np.int32(products[m, j]) << np.int32(16)
+        for j in range(len(bits)):
+            bounds[j] = values[j] + HALF_STEP * abs(values[j]) + along[j] + length[m] * off[j]
+        counts[m] = _keep(
+            bounds, first, along, off, length[m], HALF_STEP, besides[m], lower[m], upper[m], rows[m], counts[m]
+        )
 
 
-def _rank_again(
-    queries: np.ndarray,
-    reference: np.ndarray,
-    rounded: np.ndarray,
+@_ordered
+def scan_int8(products: np.ndarray, first: int, steps: np.ndarray, step: np.ndarray, wrong: Wrong, kept: Kept) -> None:
+    """As :func:`scan_float32`, of whole products of vectors in ``steps`` (M,) of queries and ``step`` (n,) of references."""
+    along, off, length, besides = wrong
+    lower, upper, rows, counts = kept
+    bounds = np.empty(products.shape[1], np.float32)
+    for m in range(len(products)):
+        for j in range(len(bounds)):
+            bounds[j] = np.float32(products[m, j]) * (steps[m] * step[j]) + along[j] + length[m] * off[j]
+        counts[m] = _keep(
+            bounds, first, along, off, length[m], np.float32(0), besides[m], lower[m], upper[m], rows[m], counts[m]
+        )
+
+
+@_ordered
+def _keep(
+    bounds: np.ndarray,
+    first: int,
+    along: np.ndarray,
+    off: np.ndarray,
+    length: float,
+    share: float,
+    besides: float,
+    lower: np.ndarray,
+    upper: np.ndarray,
     rows: np.ndarray,
-    best: np.ndarray,
-    sure: np.ndarray,
-    wrong: np.ndarray,
-    half_bit: float,
+    count: int,
+) -> int:
+    """Keep of a query's upper bounds those that reach its least; how many it has now."""
+    n, least = len(bounds), lower[-1] - 2 * besides
+    if count < 0:
+        return count
+    for start in range(0, n, STRIDE):
+        if start + STRIDE <= n and _largest(bounds[start : start + STRIDE]) < least:
+            continue
+        for part in range(start, min(start + STRIDE, n), PART):
+            end = min(part + PART, n)
+            if end == part + PART and _largest(bounds[part:end]) < least:
+                continue
+            for j in range(part, end):
+                if bounds[j] < least:
+                    continue
+                if count == len(upper):
+                    count = _drop(upper, rows, least)
+                    if 2 * count > len(upper):
+                        return -1
+                upper[count], rows[count] = bounds[j], first + j
+                count += 1
+                rest = bounds[j] - along[j] - length * off[j]  # the product and its own share
+                low = bounds[j] - 2 * (length * off[j] + share * abs(rest) * (1 + 2 * share))
+                if low > lower[-1]:
+                    _insert(lower, low)
+                    least = lower[-1] - 2 * besides
+    return count
+
+
+@_ordered
+def _largest(values: np.ndarray) -> np.floating:
+    top: np.floating = values[0]
+    for j in range(len(values)):
+        top = max(top, values[j])
+    return top
+
+
+@_ordered
+def _drop(upper: np.ndarray, rows: np.ndarray, least: float) -> int:
+    count = 0
+    for c in range(len(upper)):
+        if upper[c] >= least:
+            upper[count], rows[count] = upper[c], rows[c]
+            count += 1
+    return count
+
+
+@_ordered
+def _insert(lower: np.ndarray, low: float) -> None:
+    at = len(lower) - 1
+    while at > 0 and lower[at - 1] < low:
+        lower[at] = lower[at - 1]
+        at -= 1
+    lower[at] = low
+
+
+@_ordered
+def rank(
+    queries: np.ndarray,
+    query_lengths: np.ndarray,
+    reference: np.ndarray,
+    lengths: np.ndarray,
+    besides: np.ndarray,
+    kept: Kept,
+    nearest: np.ndarray,
+    similarity: np.ndarray,
 ) -> None:
-    """Order candidates by exact products, best first, and say where none can have been missed.
+    """The nearest (M, k) of what was kept and their cosines in double precision, best first, of equals the first.
 
     Args:
-        queries: (M, D).
+        queries: (M, D) as they came.
+        query_lengths: (M,) of them.
         reference: (N, D).
-        rounded: (M, C) rounded products of the candidates, descending; negative where there are fewer.
-        rows: (M, C) the candidates; their first k are the neighbours afterwards.
-        best: (M, k) receives the exact products.
-        sure: (M,) receives whether anything outside the candidates is certainly less than the last neighbour.
-        wrong: (M,) how far a rounded product is at most from the exact one, apart from its own rounding.
-        half_bit: the share of itself by which a product was rounded, at most.
+        lengths: (N,).
+        besides: see :data:`Wrong`.
+        kept: see :data:`Kept`; what was kept of a query is in the order of the references.
+        nearest: receives which references.
+        similarity: receives their cosines.
     """
-    k, candidates = best.shape[1], rows.shape[1]
+    lower, upper, rows, counts = kept
+    query, k = np.empty(queries.shape[1], np.float64), nearest.shape[1]
     for m in range(len(queries)):
-        if not rounded[m, candidates - 1] >= 0:
-            sure[m] = False
-            continue
-        best[m, :] = LEAST
-        kept = np.zeros(k, dtype=np.int64)
-        seen = candidates
-        for c in range(candidates):
-            # The exact product of anything from here on is at most this.
-            limit = rounded[m, c] * (1 + 2 * half_bit) + wrong[m]
-            if c >= k and limit < best[m, k - 1]:
-                seen = c
-                break
-            value = np.float32(0)
-            query, other = queries[m], reference[rows[m, c]]
+        least = lower[m, -1] - 2 * besides[m]
+        for d in range(len(query)):
+            query[d] = queries[m, d]
+        similarity[m, :] = LEAST
+        for c in range(counts[m]):
+            if upper[m, c] < least:
+                continue
+            other, cosine = reference[rows[m, c]], 0.0
             for d in range(len(query)):
-                value += query[d] * other[d]
-            if value > best[m, k - 1]:
-                at = k - 1
-                while at > 0 and best[m, at - 1] < value:
-                    best[m, at] = best[m, at - 1]
-                    kept[at] = kept[at - 1]
-                    at -= 1
-                best[m, at] = value
-                kept[at] = rows[m, c]
-        sure[m] = seen < candidates
-        rows[m, :k] = kept
-
-
-keep_largest = _compiled(_keep_largest)
-rank_again = _compiled(_rank_again)
+                cosine += query[d] * np.float64(other[d])
+            cosine /= query_lengths[m] * lengths[rows[m, c]]
+            at = k
+            while at > 0 and similarity[m, at - 1] < cosine:
+                at -= 1
+                if at + 1 < k:
+                    similarity[m, at + 1], nearest[m, at + 1] = similarity[m, at], nearest[m, at]
+            if at < k:
+                similarity[m, at], nearest[m, at] = cosine, rows[m, c]
