@@ -32,10 +32,11 @@ from pwcat.errors import TrainingError
 from pwcat.splits import spatial_split
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import FileChips
+from training.tasks.fetching import Origin, Part
 from training.tasks.monthly import NUM_CHANNELS, digital_numbers, monthly_bands, window_middles
 from training.tasks.official import lacking, partial_downloads, refuse
 
-__all__ = ["BENCHMARKS", "CropHarvest"]
+__all__ = ["BENCHMARKS", "ORIGINS", "CropHarvest"]
 
 STEPS = 12
 READER = "cropharvest, v1"  # part of the hash: to be raised when the way from file to sample changes
@@ -73,6 +74,7 @@ class CropHarvest:
 
     def faults(self, folder: Path) -> list[str]:
         """See :meth:`training.tasks.base.Benchmark.faults`."""
+        folder = _files_of(folder)
         faults = partial_downloads(folder, source=self.info.source)
         faults += [
             _packed(folder, fault) for fault in lacking(folder, (LABELS, ARRAYS, TESTS), source=self.info.source)
@@ -90,6 +92,7 @@ class CropHarvest:
     def open(self, folder: Path) -> TaskData:
         """See :meth:`training.tasks.base.Benchmark.open`."""
         refuse(self.info, folder, self.faults(folder))
+        folder = _files_of(folder)
         labels = _labels(folder)
         trained, left_out = _trained(folder, labels)
         points = pd.concat([trained, *_tested(folder, labels)], ignore_index=True)
@@ -161,6 +164,12 @@ def _by_file(files: NDArray[np.object_]) -> Iterator[tuple[str, NDArray[np.int64
         members.setdefault(file, []).append(place)
     for file, places in members.items():
         yield file, np.array(places, dtype=np.int64)
+
+
+def _files_of(folder: Path) -> Path:
+    """The folder itself, or its ``cropharvest``: both tasks are of the same files."""
+    inner = folder / INFO.name
+    return inner if inner.is_dir() and not (folder / LABELS).exists() else folder
 
 
 def _packed(folder: Path, fault: str) -> str:
@@ -308,4 +317,14 @@ BLOCKS_INFO = replace(INFO, name="cropharvest-blocks", title="Crop or non-crop, 
 BENCHMARKS = {
     INFO.name: CropHarvest(),
     BLOCKS_INFO.name: CropHarvest(info=BLOCKS_INFO, blocks=True),
+}
+ORIGINS = {
+    INFO.name: Origin(
+        parts=(
+            Part(url=f"{INFO.source}/files/{LABELS}?download=1", name=LABELS),
+            Part(url=f"{INFO.source}/files/features.tar.gz?download=1", name="features.tar.gz", unpack="tar"),
+            Part(url=f"{INFO.source}/files/test_features.tar.gz?download=1", name="test_features.tar.gz", unpack="tar"),
+        ),
+    ),
+    BLOCKS_INFO.name: Origin(by_hand=f"its files are those of {INFO.name}: fetch that, and give its folder"),
 }

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import FileChips
+from training.tasks.fetching import Origin, Part
 from training.tasks.monthly import (
     DAYS,
     NUM_CHANNELS,
@@ -30,7 +31,7 @@ from training.tasks.monthly import (
 )
 from training.tasks.official import lacking, refuse
 
-__all__ = ["BENCHMARKS", "FuelMoisture"]
+__all__ = ["BENCHMARKS", "ORIGINS", "FuelMoisture"]
 
 STEPS = 3
 READER = "fuel-moisture, v1"  # part of the hash: to be raised when the way from file to sample changes
@@ -45,6 +46,18 @@ ARRAYS: dict[str, tuple[int, ...]] = {
     "target": (),
     "is_test": (),
     "site": (),
+}
+# The commits that last changed these files.
+RAW = "https://raw.githubusercontent.com/nasaharvest/presto"
+ARRAYS_COMMIT, LABELS_COMMIT = "0589737a1862987ef2ed3acd54bc68768fa10ff2", "ac10843cccf2c271b35db5d91138c7d161131fa8"
+SHA256 = {
+    SERIES: "588e25049e68cb9c64572649518badab49ae418e130144c3b47a67797507da3e",
+    LAND_COVER: "c00df7de035980c570b3f3af30f98025c2c7349e37abe54864148d5819b8d677",
+    "month": "173f17192cb2dcd7bc7fc3c8dfba2c0690aa3ce023a90f94d9c2d4e5ccdfdf91",
+    "latlon": "a31dc1f4c68c8614ac1cfa0e1cdf24d6ac9448e4a16e977605b0e563cb92595f",
+    "target": "c0a178b8521481d85fd4fede1ebbb01e475d7c05c7b5162c0c6029afb54e11d4",
+    "is_test": "e6b98035b21df025b38ebe80c315592f4484250c2f044e8e782682dbba23182b",
+    "site": "7f7e8f73f2b2ccd4a84a5d5cd7213d6b63807616ca9750038125d94b62f25494",
 }
 
 INFO = TaskInfo(
@@ -206,3 +219,23 @@ def _hash(folder: Path) -> str:
 
 
 BENCHMARKS = {INFO.name: FuelMoisture()}
+ORIGINS = {
+    INFO.name: Origin(
+        parts=(
+            Part(
+                url=f"{RAW}/{LABELS_COMMIT}/data/fuel_moisture/{LABELS}",
+                name=LABELS,
+                sha256="1a630768fc3387e413edd844c0a820ed8fd3789a10c2bb050dd843576df9eb24",
+            ),
+            *(
+                Part(
+                    url=f"{RAW}/{ARRAYS_COMMIT}/data/fuel_moisture/npy/{name}.npy",
+                    name=f"npy/{name}.npy",
+                    sha256=SHA256[name],
+                )
+                for name in ARRAYS
+            ),
+        ),
+        disc_bytes=2_000_000,
+    )
+}

@@ -155,6 +155,10 @@ def test_blocks_give_every_part_of_the_world_test_samples(tmp_path: Path) -> Non
     np.testing.assert_array_equal(open_task("cropharvest-blocks", tmp_path).splits, data.splits)
 
 
+def test_both_tasks_read_the_same_folder(folder: Path) -> None:
+    assert len(open_task("cropharvest-blocks", folder.parent)) == len(open_task("cropharvest", folder.parent)) == 5
+
+
 def test_a_test_set_without_a_year_has_no_times(folder: Path) -> None:
     labels = json.loads((folder / "labels.geojson").read_text())
     labels["features"] = [each for each in labels["features"] if each["properties"]["dataset"] != "togo-eval"]
