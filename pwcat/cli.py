@@ -43,6 +43,7 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "evaluate": ("training.commands.evaluate", "evaluate", "Score a pretrained model on a labelled dataset."),
     "embed": ("training.commands.embed", "embed", "Embed samples by a model; keep the vectors as a column."),
     "losses": ("training.commands.losses", "losses", "Measure the loss of each sample; keep it as a column."),
+    "audit": ("training.commands.audit", "audit", "Find test samples that leak from pretraining samples."),
     "correlate": ("training.commands.correlate", "correlate", "Relate diversity to scores over many datasets."),
     "study": ("training.commands.study", "study", "Run a study: datasets, models, tasks, probes, seeds."),
     "weights": ("training.commands.weights", "weights", "Import released weights; show what weights there are."),

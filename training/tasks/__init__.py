@@ -1,7 +1,8 @@
 """Downstream tasks, by name: benchmarks, which are folders of official files, and columns of a catalog.
 
 To add one: write a class that meets :class:`Benchmark` or :class:`CatalogTask`, put it into a mapping ``BENCHMARKS`` or
-``CATALOG_TASKS`` of its module, and name the module below. A module is imported when one of its tasks is asked for.
+``CATALOG_TASKS`` of its module, and name the module below. A module is imported when one of its tasks is asked for. Where the
+files of a benchmark can be fetched from is in the mapping ``ORIGINS`` of its module.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pwcat.errors import TrainingError
 from training.tasks.base import Benchmark, CatalogTask, TaskData, TaskInfo
 from training.tasks.column import ColumnTask
+from training.tasks.fetching import Origin
 from training.tasks.labels import Labels
 from training.tasks.landcover import LandcoverTask
 
@@ -35,7 +37,9 @@ __all__ = [
     "folder_of",
     "make_task",
     "open_task",
+    "origin_of",
     "task_info",
+    "unknown_task",
 ]
 
 # Which module of training.tasks has each benchmark in its mapping BENCHMARKS.
@@ -145,6 +149,13 @@ def open_task(name: str, place: str | Path, *, min_samples: int | None = None) -
     from catalog.subset import load_subset
 
     return _limited(CATALOG_TASKS[name], min_samples).open(load_subset(place))
+
+
+def origin_of(name: str) -> Origin:
+    """Where a benchmark's official files come from."""
+    module = importlib.import_module(f"{__name__}.{BENCHMARK_MODULES[name]}")
+    known: Mapping[str, Origin] = getattr(module, "ORIGINS", {})
+    return known.get(name) or Origin(by_hand=f"get its official files from {BENCHMARKS[name].info.source}")
 
 
 def folder_of(name: str, folder: Path) -> Path:

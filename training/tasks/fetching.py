@@ -25,7 +25,7 @@ from pwcat.errors import TrainingError
 from pwcat.lock import locked
 from training.tasks.unpacking import Kind, require_space, unpack
 
-__all__ = ["RECEIPT", "Origin", "Part", "Progress", "fetch"]
+__all__ = ["RECEIPT", "Origin", "Part", "Progress", "fetch", "standing"]
 
 RECEIPT = ".pwcat-fetched.json"
 BLOCK = 1 << 18
@@ -119,6 +119,16 @@ def fetch(
             if part.unpack is not None:
                 (folder / part.name).unlink()
     return [part.name for part in left]
+
+
+def standing(origin: Origin, folder: Path) -> str:
+    """How far a folder has come, by what was fetched into it alone: "yes", "begun", "no", or "placed" by hand."""
+    receipts = _receipts(folder)
+    if origin.parts and all(_is_done(part, folder, receipts) for part in origin.parts):
+        return "yes"
+    if any(folder.glob(".*.part")) or receipts:
+        return "begun"
+    return "placed" if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()) else "no"
 
 
 def _receipts(folder: Path) -> dict[str, dict[str, Any]]:

@@ -126,8 +126,11 @@ class Fmow:
 
 def _survey(folder: Path) -> tuple[pd.DataFrame, list[Path], list[str]]:
     """Rows of the tables, the image of each, and what is wrong."""
-    if not any((folder / name).is_file() for name in TABLES.values()):
+    # the archive's folder has the task's name, and the tables lie beside it
+    home = next((at for at in (folder, folder.parent) if any((at / name).is_file() for name in TABLES.values())), None)
+    if home is None or (home != folder and folder.name != IMAGES):
         return pd.DataFrame(), [], no_folder(folder, INFO.name, "train.csv", SOURCE)
+    folder = home
     tables, faults = [], []
     for split, name in TABLES.items():
         table, fault = _table(folder / name, split)
