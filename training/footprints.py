@@ -52,6 +52,11 @@ class Footprints:
         return np.flatnonzero(np.isfinite(self.lonlat).all(axis=1))
 
     @cached_property
+    def index(self) -> SiteIndex:
+        """Finds those whose centres are known, numbered as in :attr:`known`."""
+        return SiteIndex(self.lonlat[self.known])
+
+    @cached_property
     def reach_km(self) -> NDArray[np.float64]:
         """From the centre to the farthest corner, (N,), at least; 0 of centres alone."""
         reach = np.zeros(len(self))
@@ -121,26 +126,25 @@ def compare_places(samples: Footprints, others: Footprints, *, km: float) -> Nea
     away, nearest = np.full(len(samples), np.nan), np.full(len(samples), -1, dtype=np.int64)
     if not len(samples.known) or not len(others.known):
         return Nearness(near=near, km=away, nearest=nearest, others=touched)
-    index = SiteIndex(others.lonlat[others.known])
-    for i, j in _pairs(samples, others, index, km=km):
+    for i, j in _pairs(samples, others, km=km):
         near[i], touched[j] = True, True
     for rows, tolerance in (
         (np.flatnonzero(near), 0.0),
         (np.setdiff1d(samples.known, np.flatnonzero(near)), TOLERANCE),
     ):
-        site, away[rows] = index.nearest(samples.lonlat[rows], tolerance=tolerance)
+        site, away[rows] = others.index.nearest(samples.lonlat[rows], tolerance=tolerance)
         nearest[rows] = others.known[site]
     return Nearness(near=near, km=away, nearest=nearest, others=touched)
 
 
 def _pairs(
-    samples: Footprints, others: Footprints, index: SiteIndex, *, km: float
+    samples: Footprints, others: Footprints, *, km: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows of samples and of others that are near each other, some at a time."""
     farthest = float(samples.reach_km.max() + others.reach_km.max())
     for start in range(0, len(samples.known), QUERIES):
         rows = samples.known[start : start + QUERIES]
-        starts, sites = index.near(samples.lonlat[rows], max(km, farthest) * CURVED)
+        starts, sites = others.index.near(samples.lonlat[rows], max(km, farthest) * CURVED)
         i, j = np.repeat(rows, np.diff(starts)), others.known[sites]
         away = geodesic_km(samples.lonlat[i], others.lonlat[j])
         close = away < km
