@@ -153,9 +153,7 @@ def check(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
     for name in names:
         at = folder_of(name, folder)
         with Console(stderr=True).status(f"reading {name}"):
-            faults = BENCHMARKS[name].faults(at)
-            data = None if faults else BENCHMARKS[name].open(at)
-            inspected = inspect(data) if data is not None else None
+            faults, data, inspected = _checked(name, at)
         whole = whole and not faults
         told[name] = {"faults": faults, **(inspected.to_json() if inspected else {})}
         if not as_json:
@@ -164,6 +162,17 @@ def check(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(told, indent=2))
     if not whole:
         sys.exit(1)
+
+
+def _checked(name: str, folder: Path) -> tuple[list[str], TaskData | None, Inspected | None]:
+    """What is wrong with a folder; where nothing is, the task and what is in it."""
+    if faults := BENCHMARKS[name].faults(folder):
+        return faults, None, None
+    try:
+        data = BENCHMARKS[name].open(folder)
+        return [], data, inspect(data)
+    except TrainingError as exc:  # what is seen in pixels alone: other units, bands in another order
+        return [str(exc)], None, None
 
 
 def _show(

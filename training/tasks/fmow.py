@@ -89,7 +89,7 @@ class Fmow:
         _, paths, faults = _survey(folder)
         if faults:
             return faults
-        some = [paths[place] for place in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).astype(int)]
+        some = _spread(paths, LOOKED_AT)
         damaged: dict[str, list[str]] = {}
         for path, looked in zip(some, look_at_all(some), strict=True):
             wrong = "" if looked.bands == len(BANDS) else f"has {looked.bands} bands, and not {len(BANDS)}"
@@ -118,13 +118,13 @@ class Fmow:
                 shape=(1, len(BANDS), SIDE, SIDE),
                 lonlat=lonlat,
                 times=_seconds(rows["timestamp"])[:, None],
-                read=lambda chosen: np.stack([_chip(paths[row]) for row in chosen]),
+                read=lambda chosen: np.stack([_chip(Path(paths[row])) for row in chosen]),
             ),
             hash=_hash(rows),
         )
 
 
-def _survey(folder: Path) -> tuple[pd.DataFrame, list[Path], list[str]]:
+def _survey(folder: Path) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Rows of the tables, the image of each, and what is wrong."""
     # the archive's folder has the task's name, and the tables lie beside it
     home = next((at for at in (folder, folder.parent) if any((at / name).is_file() for name in TABLES.values())), None)
@@ -168,36 +168,47 @@ def _names(rows: pd.DataFrame) -> pd.Series:
     return split + "/" + category + "/" + location + "/" + image
 
 
-def _paths(folder: Path, rows: pd.DataFrame) -> list[Path]:
+def _paths(folder: Path, rows: pd.DataFrame) -> list[str]:
+    """The image of each row: words, for paths of a million images take half a minute to make."""
     root = next((at for at in (folder / IMAGES / IMAGES, folder / IMAGES) if at.is_dir()), folder)
     of = {
-        split: next((root / name for name in names if (root / name).is_dir()), root / names[0])
+        split: str(next((root / name for name in names if (root / name).is_dir()), root / names[0]))
         for split, names in FOLDERS.items()
     }
-    columns = zip(rows["split"], rows["category"], rows["location_id"], rows["image_id"], strict=True)
-    return [
-        of[split] / category / f"{category}_{location}" / f"{category}_{location}_{image}.tif"
-        for split, category, location, image in columns
-    ]
+    place = rows["category"] + "_" + rows["location_id"].astype(str)
+    paths = (
+        rows["split"].map(of)
+        + "/"
+        + rows["category"]
+        + "/"
+        + place
+        + "/"
+        + place
+        + "_"
+        + rows["image_id"].astype(str)
+        + ".tif"
+    )
+    return [str(path) for path in paths]
 
 
-def _missing(folder: Path, paths: Sequence[Path]) -> list[str]:
+def _missing(folder: Path, paths: Sequence[str]) -> list[str]:
     """Images that are not there, or empty; a folder is asked once for all of its images."""
-    sizes: dict[Path, dict[str, int]] = {}
+    sizes: dict[str, dict[str, int]] = {}
     missing, empty = [], []
     for path in paths:
-        if path.parent not in sizes:
-            sizes[path.parent] = _sizes(path.parent)
-        size = sizes[path.parent].get(path.name)
+        at, _, name = path.rpartition("/")
+        if at not in sizes:
+            sizes[at] = _sizes(at)
+        size = sizes[at].get(name)
         if size is None:
-            missing.append(path.name)
+            missing.append(name)
         elif size == 0:
-            empty.append(path.name)
+            empty.append(name)
     remedy = f"unpack all of {STACKS}/{IMAGES}.tar.gz, or {fetch_again(INFO.name, folder)}"
     return [*told("is missing", missing, len(paths), remedy), *told("is empty", empty, len(paths), remedy)]
 
 
-def _sizes(folder: Path) -> dict[str, int]:
+def _sizes(folder: str) -> dict[str, int]:
     try:
         with os.scandir(folder) as entries:
             return {entry.name: entry.stat().st_size for entry in entries}
@@ -232,6 +243,11 @@ def _seconds(timestamps: pd.Series) -> NDArray[np.int64]:
     return np.where(times.isna(), UNKNOWN_TIME, times.dt.tz_localize(None).to_numpy("datetime64[s]").astype(np.int64))
 
 
+def _spread(paths: Sequence[str], count: int) -> list[Path]:
+    """A few paths, from the first to the last."""
+    return [Path(paths[place]) for place in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
+
+
 def _chip(path: Path) -> NDArray[np.uint16]:
     """(1, C, 96, 96)."""
     pixels = digital(read(path, bands=len(BANDS)))
@@ -242,13 +258,13 @@ def _chip(path: Path) -> NDArray[np.uint16]:
     return np.asarray(resized(middle, SIDE, bands=Bands.reflectance(BANDS))[0].numpy())
 
 
-def _check_order(paths: Sequence[Path]) -> None:
+def _check_order(paths: Sequence[str]) -> None:
     """Refuse bands in another order: B10, that of cirrus, is by far the darkest.
 
     Raises:
         TrainingError: another band is.
     """
-    some = [paths[place] for place in np.linspace(0, len(paths) - 1, min(TELLING, len(paths))).astype(int)]
+    some = _spread(paths, TELLING)
     votes = [int(digital(read(path, bands=len(BANDS))).mean(axis=(1, 2)).argmin()) for path in some]
     darkest = int(np.bincount(votes, minlength=len(BANDS)).argmax())
     if darkest != CIRRUS:

@@ -89,6 +89,17 @@ def test_a_folder_with_faults_ends_with_1(folder: Path) -> None:
     assert json.loads(run("check", str(folder), "--json").output)["eurosat"]["faults"]
 
 
+def test_what_pixels_alone_tell_is_a_fault_too(folder: Path) -> None:
+    for path in folder.glob("eurosat/EuroSAT_MS/*/*.tif"):
+        with rasterio.open(path, "r+") as raster:
+            raster.write(raster.read()[::-1])
+
+    result = run("check", str(folder))
+
+    assert result.exit_code == 1
+    assert "in another order" in result.output
+
+
 def test_folders_of_nothing_and_tasks_of_no_name_are_told(tmp_path: Path) -> None:
     for arguments, said in (
         (("check", str(tmp_path)), "say which it is with --task"),
