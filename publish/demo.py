@@ -47,6 +47,7 @@ from training.report import (
     relate,
     render_report,
 )
+from training.tasks import CATALOG_TASKS
 
 __all__ = ["demo"]
 
@@ -182,7 +183,8 @@ def _evaluate_all(
 
 def _scored(run: Path, held_out: Subset) -> Scores | None:
     """The scores of an earlier demo in this folder, on these very samples; its runs are those that are there now."""
-    return next((scores for scores in load_scores(run) if scores.data["hash"] == held_out.hash), None)
+    data = CATALOG_TASKS["landcover"].open(held_out)
+    return next((scores for scores in load_scores(run) if scores.task_hash == data.hash), None)
 
 
 def _report(
@@ -234,7 +236,7 @@ def _study(catalog: Catalog, scores: Mapping[str, Scores], control: Scores) -> S
         },
         rerun="make demo",
         notes=NOTES,
-        tested=f"Land cover of {control.data['num_samples']} chips at held-out places.",
+        tested=f"Land cover of {control.num_samples} chips at held-out places.",
         heat_label="accuracy of the logistic probe",
     )
 

@@ -18,10 +18,11 @@ from publish.origin import Origin, origin_of
 from publish.publication import Publication, building, deliver
 from pwcat.errors import PublishError
 from training.checkpoint import load_model_folder
-from training.evaluate import SCORES, Scores, load_scores
+from training.evaluate import SCORES, Scores, load_scores, save_scores
 from training.models import Model
 from training.models.folder import CONFIG, PICKLES, WEIGHTS, weights_hash
 from training.run import RUN
+from training.scores import METRIC_WORDS
 from training.weights.importing import ORIGIN
 
 __all__ = ["build_model_folder", "load_model", "publish_model"]
@@ -200,8 +201,7 @@ def _copy_scores(source: Path, folder: Path, *, weights: str) -> list[Scores]:
             others, len(found), source / SCORES,
         )  # fmt: skip
     if own:
-        told = [values for values in json.loads((source / SCORES).read_text()) if values["weights_hash"] == weights]
-        (folder / SCORES).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        save_scores(own, folder)
     return [scores for scores in own if not scores.control]
 
 
@@ -227,6 +227,7 @@ def _card(
         unit=normalization.unit if normalization else "",
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         scores=scores,
+        words=METRIC_WORDS,
         license=license,
     )
 

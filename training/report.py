@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "Dataset", "Study", "cells_of", "describe_dataset", "relate", "render_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
+CONTINENT = "continent="  # begins the names of such groups
 TRUE_COLOR = ("B04", "B03", "B02")
 # measure: (key of its value in stats.json, words for people)
 MEASURES = {
@@ -137,11 +138,14 @@ class Study:
 
 
 def cells_of(scores: Sequence[Scores]) -> dict[str, Cell]:
-    """The accuracies of evaluations as columns of the table, named by task and probe."""
+    """The scores of evaluations as columns of the table, named by task and probe, and by group where drawn within one."""
     return {
-        f"{each.task} {result.probe}": Cell(result.overall.accuracy.mean, result.overall.accuracy.sd)
+        " ".join(filter(None, (each.task, result.probe, told.drawn.partition("=")[2]))): Cell(
+            told.measure.mean, told.measure.sd
+        )
         for each in scores
         for result in each.results
+        for told in each.headlines(result.probe)
     }
 
 
@@ -165,7 +169,7 @@ def describe_dataset(
         heat_probe: the probe whose scores within each continent are shown; of the first evaluation.
     """
     shown = np.unique(np.linspace(0, len(subset) - 1, num_chips).round().astype(np.int64))
-    within = next((r.by_continent for s in scores[:1] for r in s.results if r.probe == heat_probe), {})
+    within = [told for s in scores[:1] for r in s.results if r.probe == heat_probe for told in s.summaries(r.probe)]
     return Dataset(
         name=name,
         num_samples=len(subset),
@@ -173,7 +177,9 @@ def describe_dataset(
         rgb=read_chips(subset, shown, bands=TRUE_COLOR),
         statistics=subset.stats() if statistics is None else statistics,
         scores=cells_of(scores),
-        by_continent={continent: summary.accuracy.mean for continent, summary in within.items()},
+        by_continent={
+            told.group.removeprefix(CONTINENT): told.measure.mean for told in within if told.group.startswith(CONTINENT)
+        },
     )
 
 

@@ -17,11 +17,12 @@ import numpy as np
 from pwcat.errors import TrainingError
 from training.probing.kinds import Kind
 from training.scoring.counts import Cells, Totals, chunks
-from training.scoring.metrics import CLASSIFICATION, METRICS, MULTILABEL, REGRESSION, SEGMENTATION
+from training.scoring.metrics import CLASSIFICATION, METRIC_WORDS, METRICS, MULTILABEL, REGRESSION, SEGMENTATION
 from training.scoring.rankings import average_precisions
 
 __all__ = [
     "METRICS",
+    "METRIC_WORDS",
     "Estimate",
     "Measure",
     "Score",

@@ -64,10 +64,10 @@ def dataset_folder(everywhere, tmp_path_factory):
 @pytest.fixture(scope="session")
 def run_dir(everywhere, tmp_path_factory):
     """A finished, scored pretraining of a tiny model on that collection. Do not change it."""
-    from training.evaluate import evaluate
+    from training.evaluate import Resampling, evaluate
     from training.pretrain import pretrain
     from training.recipe import load_train_recipe
-    from training.tasks import make_task
+    from training.tasks.column import ColumnTask
 
     small = {"epochs": "1", "optimizer.warmup_epochs": "0", "model.image_size": "32", "model.patch_size": "8"}
     folder = tmp_path_factory.mktemp("runs") / "tiny-mae"
@@ -75,10 +75,8 @@ def run_dir(everywhere, tmp_path_factory):
     evaluate(
         folder,
         everywhere,
-        task=make_task("landcover", min_samples=4),
+        task=ColumnTask(name="landcover", column="div:landcover", min_samples=4),
         probes=["knn"],
-        repeats=1,
-        split="blocks",
-        block_km=20,
+        sampling=Resampling(split="blocks", block_km=20.0, repeats=1),
     )
     return folder

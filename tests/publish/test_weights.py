@@ -24,6 +24,7 @@ from publish.verify import verify_folder
 from publish.weights import build_model_folder, load_model, publish_model
 from pwcat.errors import PublishError, TrainingError
 from training.checkpoint import load_model_folder
+from training.evaluate import load_scores, save_scores
 from training.models import build_model
 from training.normalize import measure
 from training.weights import import_weights
@@ -135,15 +136,13 @@ def test_the_card_says_what_the_run_recorded(run_dir, tmp_path):
     assert front["license"] == "cc-by-4.0"
     assert front["library_name"] == "pwcat"
     run = json.loads((run_dir / "run.json").read_text())
-    scores = json.loads((run_dir / "scores.json").read_text())
+    (scores,) = load_scores(run_dir)
     assert f"| loss at the end | {run['final_loss']:.4f} |" in card
     assert run["data"]["hash"] in card
-    result = scores[0]["results"][0]
-    accuracy = result["overall"]["accuracy"]
-    assert (
-        f"| {result['probe']} | {accuracy['mean']:.3f} ({accuracy['ci_low']:.3f} to {accuracy['ci_high']:.3f}) |"
-        in card
-    )
+    told = [scores.summary("knn-5", metric).measure for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
+    cells = " | ".join(f"{each.mean:.3f} ({each.ci_low:.3f} to {each.ci_high:.3f})" for each in told)
+    assert f"| knn-5 | {cells} | {scores.num_test} |" in card
+    assert "| probe | accuracy | balanced accuracy | macro F1 | test samples |" in card
     assert 'pwcat.load_model("lab/tiny-mae")' in card
     assert "not finished" not in card
     assert "No licence was given" not in card
@@ -152,13 +151,13 @@ def test_the_card_says_what_the_run_recorded(run_dir, tmp_path):
 def test_scores_of_earlier_weights_are_not_published(run_dir, tmp_path, caplog):
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
-    scores = json.loads((copy / "scores.json").read_text())
-    earlier = {**scores[0], "weights_hash": "0" * 64}  # as of an evaluation before the run went on
-    (copy / "scores.json").write_text(json.dumps([*scores, earlier]))
+    scores = load_scores(copy)
+    earlier = replace(scores[0], weights_hash="0" * 64)  # as of an evaluation before the run went on
+    save_scores([*scores, earlier], copy)
     folder = build_model_folder(copy, tmp_path / "both")
-    assert json.loads((folder / "scores.json").read_text()) == scores
+    assert load_scores(folder) == scores
     assert f"1 of {len(scores) + 1} scores in {copy / 'scores.json'} are of other weights" in caplog.text
-    (copy / "scores.json").write_text(json.dumps([earlier]))
+    save_scores([earlier], copy)
     folder = build_model_folder(copy, tmp_path / "none")
     assert not (folder / "scores.json").exists()
     assert "It has not been scored" in (folder / "README.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from shapely import box
 
-from training.evaluate import evaluate
+from training.evaluate import Resampling, evaluate
 from training.figures import (
     bar_figure,
     chips_figure,
@@ -19,7 +19,7 @@ from training.figures import (
     style_of,
 )
 from training.report import Cell, Study, cells_of, describe_dataset, relate, render_report
-from training.tasks.landcover import LandcoverTask
+from training.tasks.column import ColumnTask
 
 LAND = gpd.GeoDataFrame(geometry=[box(-20, -30, 50, 60)], crs="EPSG:4326")
 
@@ -43,7 +43,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def study(run, everything):
-    scores = evaluate(run.path, everything, task=LandcoverTask(min_samples=4), split="blocks", block_km=20.0, repeats=2)
+    task = ColumnTask(name="landcover", column="div:landcover", min_samples=4)
+    blocks = Resampling(split="blocks", block_km=20.0, repeats=2)
+    scores = evaluate(run.path, everything, task=task, sampling=blocks)
     parts = {c.name: everything.select(everything.column("collection") == c.name) for c in everything.collections}
     datasets = [describe_dataset(part, name=name, scores=[scores]) for name, part in parts.items()]
     datasets.append(describe_dataset(everything.split("val"), name="<both> & all", scores=[scores]))

@@ -7,7 +7,7 @@ import torch
 from pwcat.errors import TrainingError
 from training.checkpoint import load_model_folder, load_state
 from training.embed import embed_subset
-from training.evaluate import evaluate
+from training.evaluate import Resampling, evaluate
 from training.losses import measure_losses
 from training.models.folder import weights_hash
 from training.models.harmonics import spherical_harmonics
@@ -135,10 +135,15 @@ def test_an_origin_that_has_changed_is_noticed(runs, subset, recipes, run, tmp_p
 @pytest.mark.parametrize("task", ["landcover", "biome"])
 def test_places_are_scored(runs, subset, tmp_path, task):
     scores = evaluate(
-        runs["cached"].path, subset, task=task, probes=("linear",), repeats=2, split="blocks", out_dir=tmp_path
+        runs["cached"].path,
+        subset,
+        task=task,
+        probes=("linear",),
+        sampling=Resampling(split="blocks", repeats=2),
+        out_dir=tmp_path,
     )
     assert scores.task == task
-    assert 0 <= scores.result("linear").overall.accuracy.mean <= 1
+    assert 0 <= scores.summary("linear").measure.mean <= 1
 
 
 def test_places_are_embedded_without_their_chips(runs, subset):
@@ -168,7 +173,12 @@ def test_losses_of_samples_are_measured(runs, subset):
 
 def test_random_weights_are_the_control(subset, recipes, tmp_path):
     scores = evaluate(
-        None, subset, control=recipes("training"), probes=("linear",), repeats=1, split="blocks", out_dir=tmp_path
+        None,
+        subset,
+        control=recipes("training"),
+        probes=("linear",),
+        sampling=Resampling(split="blocks", repeats=1),
+        out_dir=tmp_path,
     )
     assert scores.control
 

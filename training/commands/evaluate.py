@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from training.evaluate import Scores, Summary
-from training.evaluate import evaluate as evaluate_run
-from training.probes import PROBES
-from training.recipe import load_train_recipe
-from training.tasks import TASKS, make_task
+from pwcat.progress import show_counts
+
+if TYPE_CHECKING:
+    from training.evaluate import Scores
+    from training.evaluating.work import Progress
+    from training.resampling import Sampling
 
 __all__ = ["evaluate"]
 
-SPLIT_HELP = "How train and test are told apart: the catalog's split, or places drawn here."
+PROBES = ("knn", "logistic", "linear", "mlp", "forest", "ridge", "finetune")
+SPLIT_HELP = (
+    "Sides: as released (benchmarks by default), the catalog's with the training samples resampled (its tasks by default), or "
+    "places drawn here."
+)
+
+
+def read_sizes(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int | None, ...] | None:
+    """Whole numbers with commas between them; ``None`` for "all" samples that there are."""
+    if text is None:
+        return None
+    try:
+        return tuple(None if each.strip() == "all" else int(each) for each in text.split(","))
+    except ValueError as exc:
+        raise click.BadParameter(f"{text!r} are no sizes: give whole numbers, such as 1,5,20 or 5,all") from exc
 
 
 @click.command()
 @click.argument("run")
 @click.argument("data", type=click.Path(exists=True))
-@click.option(
-    "--task", default="landcover", show_default=True, type=click.Choice(sorted(TASKS)), help="What to predict."
-)
+@click.option("--task", default="landcover", show_default=True, help="What to predict; `pwcat tasks list` shows all.")
 @click.option(
     "--min-samples", type=click.IntRange(1), help="Rarer classes are left out; by default those of fewer than 10."
 )
@@ -33,15 +48,12 @@ SPLIT_HELP = "How train and test are told apart: the catalog's split, or places 
     "--probe",
     "probes",
     multiple=True,
-    type=click.Choice(sorted(PROBES)),
-    help="May be repeated; knn and logistic by default. Ridge is for numbers.",
+    type=click.Choice(PROBES),
+    help="May be repeated; knn and logistic by default, of numbers knn and ridge.",
 )
-@click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")
-@click.option(
-    "--out", "out_dir", type=click.Path(file_okay=False), help="Folder for the scores; that of the run by default."
-)
-@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Draws of training samples.")
-@click.option("--split", default="column", show_default=True, type=click.Choice(["column", "blocks"]), help=SPLIT_HELP)
+@click.option("--metric", help="The one to show; the task's own by default.")
+@click.option("--split", type=click.Choice(["official", "column", "blocks"]), help=SPLIT_HELP)
+@click.option("--repeats", type=click.IntRange(1), help="Draws of training samples; 5 by default, 1 of released sides.")
 @click.option(
     "--block-km",
     default=100.0,
@@ -49,7 +61,26 @@ SPLIT_HELP = "How train and test are told apart: the catalog's split, or places 
     type=click.FloatRange(0, min_open=True),
     help="Side of a block, here and of validation.",
 )
+@click.option(
+    "--few-shot", "sizes", callback=read_sizes, metavar="N,N,...", help="So many training samples alone; `all` for all."
+)
+@click.option("--per", type=click.Choice(["class", "group", "total"]), help="What --few-shot counts; class by default.")
+@click.option("--within", metavar="GROUPING", help="Draw and test within each continent, biome or landcover apart.")
+@click.option("--seeds", type=click.IntRange(1), help="Draws of each size of --few-shot; 50 by default.")
+@click.option(
+    "--regions", metavar="RECIPE|CATALOG", help="Layers by which test samples are grouped; those fetched by default."
+)
+@click.option(
+    "--without",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Leaking samples, of `pwcat audit`: scores without them are given too.",
+)
 @click.option("--seed", default=0, show_default=True, type=int, help="Fixes every draw.")
+@click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")
+@click.option(
+    "--out", "out_dir", type=click.Path(file_okay=False), help="Folder for the scores; that of the run by default."
+)
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a row a figure here.")
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
 @click.option("--other-units", is_flag=True, help="Let data of another unit than in pretraining pass.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -60,46 +91,110 @@ def evaluate(
     min_samples: int | None,
     probes: tuple[str, ...],
     control: str | None,
+    regions: str | None,
+    csv_file: Path | None,
     as_json: bool,
-    **options: Any,
+    metric: str | None,
+    without: str | None,
+    seed: int,
+    out_dir: str | None,
+    device: str,
+    other_units: bool,
+    **drawing: Any,
 ) -> None:
-    """Score the pretrained model of RUN on DATA: a labelled subset file, collection folder or catalog folder.
+    """Score the pretrained model of RUN on DATA: the folder of a benchmark's files, or a subset file, collection or catalog.
 
     RUN is the folder that `pwcat pretrain` wrote, or the word none: then random weights of --control are scored.
+
+    \b
+    pwcat evaluate runs/europe catalog/held-out --few-shot 1,5,20 --seeds 10
+    pwcat evaluate runs/europe data/eurosat --task eurosat --probe knn --probe linear
+    pwcat evaluate runs/presto data/cropharvest --task cropharvest --few-shot 100 --per total --within continent
     """
-    from catalog.subset import load_subset
+    from training.evaluate import evaluate as evaluate_run
+    from training.evaluating.rows import write_rows
+    from training.recipe import load_train_recipe
+    from training.tasks import open_task
+    from training.tasks.regions import grouped, layers_of
 
     if (run == "none") != bool(control):
         raise click.UsageError("RUN none and --control RECIPE go together")
-    scores = evaluate_run(
-        None if control else run,
-        load_subset(data),
-        task=make_task(task, **({} if min_samples is None else {"min_samples": min_samples})),
-        probes=probes or ("knn", "logistic"),
-        control=load_train_recipe(control) if control else None,
-        **options,
-    )
+    sampling = _sampling(seed=seed, **drawing)
+    with layers_of(regions) if regions else nullcontext() as layers:
+        opened = grouped(open_task(task, data, min_samples=min_samples), layers)
+    with _showing() as progress:
+        scores = evaluate_run(
+            None if control else run,
+            opened,
+            probes=probes,
+            sampling=sampling,
+            seed=seed,
+            control=load_train_recipe(control) if control else None,
+            without=without,
+            metric=metric,
+            out_dir=out_dir,
+            device=device,
+            other_units=other_units,
+            progress=progress,
+        )
+    if csv_file:
+        write_rows(scores.rows(), csv_file)
     click.echo(json.dumps(scores.to_json())) if as_json else _print_scores(scores)
 
 
-def _print_scores(scores: Scores) -> None:
-    table = Table(
-        title=f"{scores.task}: {scores.num_train} train, {scores.num_test} test samples", title_justify="left"
+def _sampling(
+    *,
+    split: str | None,
+    repeats: int | None,
+    block_km: float,
+    sizes: tuple[int | None, ...] | None,
+    per: str | None,
+    within: str | None,
+    seeds: int | None,
+    seed: int,
+) -> Sampling | None:
+    """What the options say; ``None`` where the task's own way is meant."""
+    from training.resampling import FewShot, Official, Resampling
+
+    if sizes is None:
+        if alone := [name for name, value in (("--per", per), ("--within", within), ("--seeds", seeds)) if value]:
+            raise click.UsageError(f"{', '.join(alone)} go with --few-shot: how many samples are to be learnt from?")
+        if split == "official":
+            return Official(repeats=repeats or 1, seed=seed, block_km=block_km)
+        if split is None and repeats is None and block_km == Resampling.block_km:
+            return None
+        return Resampling(split=split or "column", repeats=repeats or 5, seed=seed, block_km=block_km)  # type: ignore[arg-type]
+    if split in {"blocks", "column"} or repeats:
+        raise click.UsageError(
+            "--few-shot draws its own samples of the training side, --seeds times: leave out --split, --repeats"
+        )
+    return FewShot(
+        sizes=sizes,
+        per=per or ("total" if within else "class"),  # type: ignore[arg-type]
+        within_groups=bool(within),
+        grouping=within or FewShot.grouping,
+        seeds=seeds or FewShot.seeds,
+        seed=seed,
+        block_km=block_km,
     )
-    for heading in ("probe", "where", "accuracy", "95 %", "macro F1", "test samples"):
-        table.add_column(heading, justify="left" if heading in {"probe", "where"} else "right")
-    for result in scores.results:
-        for where, summary in {"all": result.overall, **result.by_continent}.items():
-            table.add_row(result.probe if where == "all" else "", where, *_cells(summary))
-    Console().print(table)
-    if scores.dropped:
-        click.echo("left out, too few samples: " + ", ".join(f"{name} ({n})" for name, n in scores.dropped.items()))
-    if scores.unlabelled:
-        click.echo(f"left out, no label: {scores.unlabelled}")
 
 
-def _cells(summary: Summary) -> tuple[str, ...]:
-    accuracy, f1 = summary.accuracy, summary.macro_f1
-    spread = [f"±{measure.sd:.3f}" if measure.sd is not None else "" for measure in (accuracy, f1)]
-    interval = f"{accuracy.ci_low:.3f} to {accuracy.ci_high:.3f}"
-    return f"{accuracy.mean:.3f}{spread[0]}", interval, f"{f1.mean:.3f}{spread[1]}", f"{summary.num_test:g}"
+@contextmanager
+def _showing() -> Iterator[Progress]:
+    with show_counts(Console(stderr=True), "evaluating") as tell:
+        yield lambda what, done, total: tell(done, total, title=what, words=f"{what}, {done:,} of {total:,}")
+
+
+def _print_scores(scores: Scores) -> None:
+    from training.evaluating.showing import group_table, lines_under, main_table
+
+    console = Console()
+    name = "random weights" if scores.control else scores.run
+    console.print(
+        f"[bold]{scores.task}[/bold]  {scores.title}, {scores.num_samples:,} samples, by {name}", highlight=False
+    )
+    console.print(main_table(scores, width=console.width))
+    if (groups := group_table(scores)) is not None:
+        console.print(groups)
+    for line in lines_under(scores):
+        console.print(line, highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ import numpy as np
 from training.probing.kinds import Kind
 from training.scoring.counts import Totals, ratio
 
-__all__ = ["CLASSIFICATION", "METRICS", "MULTILABEL", "REGRESSION", "SEGMENTATION"]
+__all__ = ["CLASSIFICATION", "METRICS", "METRIC_WORDS", "MULTILABEL", "REGRESSION", "SEGMENTATION"]
 
 
 def _mean_over(values_RK: np.ndarray, where_RK: np.ndarray) -> np.ndarray:
@@ -90,3 +90,8 @@ METRICS: dict[Kind, tuple[str, ...]] = {
     "regression": tuple(REGRESSION),
     "segmentation": tuple(SEGMENTATION),
 }
+# As people write them.
+METRIC_WORDS = {
+    "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1",
+    "weighted_f1": "weighted F1", "f1": "F1", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "map": "mAP", "miou": "mIoU",
+}  # fmt: skip

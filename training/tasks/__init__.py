@@ -8,34 +8,24 @@ files of a benchmark can be fetched from is in the mapping ``ORIGINS`` of its mo
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pwcat.errors import TrainingError
 from training.tasks.base import Benchmark, CatalogTask, TaskData, TaskInfo
 from training.tasks.column import ColumnTask
 from training.tasks.fetching import Origin
-from training.tasks.labels import Labels
-from training.tasks.landcover import LandcoverTask
-
-if TYPE_CHECKING:
-    from catalog.subset import Subset
 
 __all__ = [
     "BENCHMARKS",
     "CATALOG_TASKS",
-    "TASKS",
     "Benchmark",
     "CatalogTask",
-    "Labels",
-    "Task",
     "TaskData",
     "TaskInfo",
     "folder_of",
-    "make_task",
     "open_task",
     "origin_of",
     "task_info",
@@ -178,38 +168,3 @@ def _limited(task: CatalogTask, min_samples: int | None) -> CatalogTask:
         raise TrainingError(f"task {task.name} does not take min_samples")
     limited: Any = replace(task, min_samples=min_samples)
     return limited
-
-
-class Task(Protocol):
-    """A classification of chips."""
-
-    @property
-    def name(self) -> str:
-        """Its name in scores and tables."""
-
-    def labels(self, subset: Subset) -> Labels:
-        """The labels of a subset's samples.
-
-        Raises:
-            TrainingError: fewer than two classes are left to tell apart.
-        """
-
-
-TASKS: dict[str, Callable[..., Task]] = {
-    "landcover": LandcoverTask,
-    "biome": partial(LandcoverTask, column="div:biome", name="biome"),  # what SatCLIP's embeddings are scored on
-}
-
-
-def make_task(name: str, **options: Any) -> Task:
-    """The task of this name, with its options (such as ``min_samples``).
-
-    Raises:
-        TrainingError: the name is unknown, or the task has no such option.
-    """
-    if name not in TASKS:
-        raise TrainingError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
-    try:
-        return TASKS[name](**options)
-    except TypeError as exc:
-        raise TrainingError(f"task {name!r} does not take {', '.join(options)}: {exc}") from exc

@@ -1,0 +1,136 @@
+"""What one evaluation computes: predictions of each probe for each draw, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pwcat.errors import TrainingError
+from training.embed import embed_task
+from training.evaluating.bench import Bench
+from training.evaluating.dense import UNLABELLED, count_pixels, score_pixels
+from training.evaluating.document import ProbeScores
+from training.probes import PROBES, Predicted, make_probes
+
+if TYPE_CHECKING:
+    from training.models import Model
+    from training.resampling import Draw
+
+__all__ = ["FINETUNE", "Progress", "Work", "check_probes"]
+
+FINETUNE = "finetune"
+# What is done, how much of it is done, and of how much.
+Progress = Callable[[str, int, int], None]
+
+
+def check_probes(names: Sequence[str]) -> None:
+    """Make sure that all names are of probes, or "finetune".
+
+    Raises:
+        TrainingError: some are not; all of them are listed.
+    """
+    if unknown := [name for name in names if name not in {*PROBES, FINETUNE}]:
+        raise TrainingError(f"unknown probes {', '.join(unknown)}: choose from {', '.join([*PROBES, FINETUNE])}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A model and the samples that it is to be scored on.
+
+    Attributes:
+        model: pretrained, or with random weights.
+        bench: the samples and how they are divided.
+        cache_dir: where embeddings are kept; ``None`` for nowhere.
+        device: torch device.
+        other_units: let values of another unit than in pretraining pass.
+        pixels_a_chip: labelled pixels of a training chip that probes of a segmentation learn from.
+        finetuning: recipe of "finetune"; its own default where ``None``.
+        progress: told what is being done, and how far it is.
+    """
+
+    model: Model
+    bench: Bench
+    cache_dir: Path | None
+    device: str
+    other_units: bool
+    pixels_a_chip: int
+    finetuning: Any
+    progress: Progress
+
+    def results(self, names: Sequence[str]) -> list[ProbeScores]:
+        """The scores of these probes, and last of fine-tuning where it is among them."""
+        check_probes(names)
+        frozen = [name for name in names if name != FINETUNE]
+        segments = self.bench.data.info.kind == "segmentation"
+        found = (self._of_pixels(frozen) if segments else self._of_embeddings(frozen)) if frozen else []
+        return [*found, *([self._finetuned()] if FINETUNE in names else [])]
+
+    def _of_embeddings(self, names: Sequence[str]) -> list[ProbeScores]:
+        data, found = self.bench.data, []
+        probes = make_probes(names, device=self.device)
+        if unfit := [probe.name for probe in probes if data.info.kind not in probe.kinds]:
+            raise TrainingError(
+                f"task {data.info.name} is a {data.info.kind}, which {', '.join(unfit)} cannot predict: leave "
+                f"{'it' if len(unfit) == 1 else 'them'} out"
+            )
+        self.progress("embeddings", 0, len(data))
+        features_ND = embed_task(
+            self.model,
+            data,
+            cache_dir=self.cache_dir,
+            device=self.device,
+            other_units=self.other_units,
+            progress=lambda done, total: self.progress("embeddings", done, total),
+        )
+        for done, probe in enumerate(probes):
+            self.progress(f"probe {probe.name}", done, len(probes))
+            predicted = probe.fit_predict_many(
+                features_ND, data.targets, self.bench.draws, kind=data.info.kind, num_classes=data.num_classes
+            )
+            found.append(self.bench.judge(probe.name, predicted))
+        return found
+
+    def _of_pixels(self, names: Sequence[str]) -> list[ProbeScores]:
+        probes = make_probes(names, device=self.device)
+        if unfit := [probe.name for probe in probes if "classification" not in probe.kinds]:
+            raise TrainingError(f"pixels have classes, which {', '.join(unfit)} cannot predict: take other probes")
+        counted = score_pixels(
+            probes,
+            self.model,
+            self.bench.data,
+            self.bench.draws,
+            per_chip=self.pixels_a_chip,
+            seed=self.bench.seed,
+            device=self.device,
+            progress=lambda done, total: self.progress("pixels of test chips", done, total),
+        )
+        return [
+            self.bench.judge_pixels(probe.name, counts, chosen)
+            for probe, (counts, chosen) in zip(probes, counted, strict=True)
+        ]
+
+    def _finetuned(self) -> ProbeScores:
+        from training.finetune import finetune
+
+        predicted: list[Predicted] = []
+        for done, draw in enumerate(self.bench.draws):
+            self.progress("fine-tuning", done, len(self.bench.draws))
+            recipe = {} if self.finetuning is None else {"recipe": self.finetuning}
+            predicted.append(finetune(self.model, self.bench.data, draw, device=self.device, **recipe))
+        if self.bench.data.info.kind != "segmentation":
+            return self.bench.judge(FINETUNE, predicted)
+        counts = [self._counts(draw, each) for draw, each in zip(self.bench.draws, predicted, strict=True)]
+        return self.bench.judge_pixels(FINETUNE, counts, [each.chosen for each in predicted])
+
+    def _counts(self, draw: Draw, predicted: Predicted) -> np.ndarray:
+        """Hits, true and predicted pixels of each test chip, (M, 3, K), of predicted masks (M, Y, X)."""
+        data, counts = self.bench.data, []
+        for row, values_YX in zip(draw.test, predicted.values, strict=True):
+            mask_YX = data.masks(np.array([row]))[0]
+            known = mask_YX != UNLABELLED
+            counts.append(count_pixels(mask_YX[known], values_YX[known], data.num_classes))
+        return np.stack(counts)
