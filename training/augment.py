@@ -6,6 +6,7 @@ Shapes: B batch, C bands, H W pixels in, S pixels a side out.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional
 from pwcat.errors import TrainingError
 from training.chance import Chance, to_device
 
-__all__ = ["Crop", "Flip", "augment", "center_crop", "check_size"]
+__all__ = ["Crop", "Flip", "augment", "center_crop", "check_size", "flip_images", "part_grid"]
 
 Crop = Literal["resized", "random", "center"]
 Flip = Literal["none", "horizontal", "both"]
@@ -41,7 +42,7 @@ def augment(
         cut = _resized(x_BCHW, size=size, min_scale=min_scale, chance=chance)
     else:
         cut = center_crop(x_BCHW, size=size) if crop == "center" else _random_crop(x_BCHW, size=size, chance=chance)
-    flipped = _flip(cut, flip=flip, chance=chance)
+    (flipped,) = flip_images([cut], flip=flip, chance=chance)
     return _blur(flipped, chance=chance) if blur else flipped
 
 
@@ -81,11 +82,15 @@ def _random_crop(x_BCHW: Tensor, *, size: int, chance: Chance) -> Tensor:
     return cut_BSSC.permute(0, 3, 1, 2).contiguous()
 
 
-def _flip(x_BCHW: Tensor, *, flip: Flip, chance: Chance) -> Tensor:
-    for axis in {"none": [], "horizontal": [3], "both": [3, 2]}[flip]:
-        turned_B = to_device(chance.uniform() < 0.5, x_BCHW.device)
-        x_BCHW = torch.where(turned_B.view(-1, 1, 1, 1), x_BCHW.flip(axis), x_BCHW)
-    return x_BCHW
+def flip_images(images: Sequence[Tensor], *, flip: Flip, chance: Chance) -> list[Tensor]:
+    """Images (B, ..., H, W), each flipped by its own draw; what is of one sample in several tensors is flipped alike."""
+    turned = list(images)
+    for axis in {"none": [], "horizontal": [-1], "both": [-1, -2]}[flip]:
+        drawn_B = chance.uniform() < 0.5
+        for number, x in enumerate(turned):
+            turned_B = to_device(drawn_B, x.device).view(-1, *[1] * (x.ndim - 1))
+            turned[number] = torch.where(turned_B, x.flip(axis), x)
+    return turned
 
 
 def _blur(x_BCHW: Tensor, *, chance: Chance) -> Tensor:
@@ -98,8 +103,8 @@ def _blur(x_BCHW: Tensor, *, chance: Chance) -> Tensor:
     return (rows[..., 1:-1] + side_B111 * (rows[..., :-2] + rows[..., 2:])) / (1 + 2 * side_B111).square()
 
 
-def _resized(x_BCHW: Tensor, *, size: int, min_scale: float, chance: Chance) -> Tensor:
-    """A part of each image, of random area, aspect and place, resized by bicubic sampling."""
+def part_grid(x_BCHW: Tensor, *, size: int, min_scale: float, chance: Chance) -> Tensor:
+    """Where ``grid_sample`` reads a part of each image, of random area, aspect and place, (B, size, size, 2)."""
     batch = len(x_BCHW)
     draw_B4 = chance.uniform(4)
     area_B = min_scale + (1 - min_scale) * draw_B4[:, 0]
@@ -111,7 +116,12 @@ def _resized(x_BCHW: Tensor, *, size: int, min_scale: float, chance: Chance) -> 
     theta_B23[:, 0, 0], theta_B23[:, 1, 1] = width_B, height_B
     theta_B23[:, 0, 2] = (1 - width_B) * (2 * draw_B4[:, 2] - 1)
     theta_B23[:, 1, 2] = (1 - height_B) * (2 * draw_B4[:, 3] - 1)
-    grid = functional.affine_grid(
+    return functional.affine_grid(
         to_device(theta_B23, x_BCHW.device), [batch, x_BCHW.shape[1], size, size], align_corners=False
     )
+
+
+def _resized(x_BCHW: Tensor, *, size: int, min_scale: float, chance: Chance) -> Tensor:
+    """A part of each image, of random area, aspect and place, resized by bicubic sampling."""
+    grid = part_grid(x_BCHW, size=size, min_scale=min_scale, chance=chance)
     return functional.grid_sample(x_BCHW, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp_(0, 1)

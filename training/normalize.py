@@ -108,6 +108,7 @@ class Normalization:
             part.write_text(json.dumps(self.to_json(), indent=2) + "\n")
 
 
+@torch.compiler.disable  # else it would trace the cache away, and copy to the card at each step
 @lru_cache(maxsize=16)
 def _scaling(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and four standard deviations of each band, (C, 1, 1); copied to a card once, for it would wait for each copy."""

@@ -16,7 +16,15 @@ from training.checkpoint import latest_checkpoint
 from training.looping.distributed import world_size
 from training.recipe import TrainRecipe
 
-__all__ = ["building_explained", "diverged", "kept", "step_explained", "writing_explained"]
+__all__ = [
+    "building_explained",
+    "diverged",
+    "is_of_the_compiler",
+    "is_out_of_memory",
+    "kept",
+    "step_explained",
+    "writing_explained",
+]
 
 # How torch's CPU allocator says it, in a plain RuntimeError
 NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
@@ -61,9 +69,9 @@ def step_explained(recipe: TrainRecipe, run_dir: Path, *, device: torch.device) 
     try:
         yield
     except (MemoryError, RuntimeError) as exc:
-        if _is_out_of_memory(exc):
+        if is_out_of_memory(exc):
             raise _out_of_memory(recipe, run_dir, device, exc) from exc
-        if recipe.compile and _is_of_the_compiler(exc):
+        if recipe.compile and is_of_the_compiler(exc):
             raise TrainingError(
                 f"the model cannot be compiled here ({_first_line(exc)}). Install what is missing (a C++ compiler), or go "
                 f"without: compile: false (--no-compile). {kept(run_dir)}"
@@ -81,7 +89,7 @@ def building_explained(device: torch.device) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as exc:
-        if not _is_out_of_memory(exc):
+        if not is_out_of_memory(exc):
             raise
         raise TrainingError(
             f"the model alone, with its optimiser, takes more memory than {device} has ({_first_line(exc)}). Make it "
@@ -89,11 +97,13 @@ def building_explained(device: torch.device) -> Iterator[None]:
         ) from exc
 
 
-def _is_out_of_memory(exc: Exception) -> bool:
+def is_out_of_memory(exc: Exception) -> bool:
+    """Whether it is of memory that does not suffice, be it a device's."""
     return isinstance(exc, (MemoryError, torch.OutOfMemoryError)) or any(words in str(exc) for words in NO_MEMORY)
 
 
-def _is_of_the_compiler(exc: Exception) -> bool:
+def is_of_the_compiler(exc: Exception) -> bool:
+    """Whether it is of ``torch.compile``."""
     from torch._dynamo.exc import TorchDynamoException  # heavy, and loaded already where something was compiled
 
     return isinstance(exc, TorchDynamoException)

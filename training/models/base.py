@@ -21,6 +21,7 @@ from training.batch import Batch
 from training.chance import Chance
 
 if TYPE_CHECKING:
+    from training.models.blocks import Block
     from training.normalize import Normalization
     from training.recipe import Augment
 
@@ -158,6 +159,17 @@ class Model(nn.Module, ABC):
             f"a {self.architecture} embeds a sample as a whole, and has no embeddings of the places within it: take another "
             "model, or a task that has one target a sample"
         )
+
+    def encoder_layers(self) -> list[list[nn.Parameter]]:
+        """The parameters behind :meth:`encode` by depth: what embeds the input, then each block; no decoder's.
+
+        Fine-tuning trains the first layers least. One layer of everything, where an architecture does not say.
+        """
+        return [list(self.parameters())]
+
+    def encoder_blocks(self) -> Sequence[Block]:
+        """Blocks of the encoder in their order, whose branches fine-tuning may leave out at random; none by default."""
+        return ()
 
     @abstractmethod
     def flops_per_sample(self) -> int:

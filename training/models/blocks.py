@@ -50,7 +50,12 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: attention, then MLP, each added to its input."""
+    """Pre-norm transformer block: attention, then MLP, each added to its input.
+
+    Attributes:
+        drop_path: share of the samples whose attention, and of those whose MLP, is left out at a step of training; the
+            others' are scaled up for it (stochastic depth; Huang et al., 2016). For fine-tuning: pretraining leaves it at 0.
+    """
 
     def __init__(self, dim: int, *, heads: int, mlp_ratio: float = 4.0, eps: float = LAYER_NORM_EPS) -> None:
         super().__init__()
@@ -58,11 +63,20 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads=heads)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, hidden=int(dim * mlp_ratio))
+        self.drop_path = 0.0
 
     def forward(self, x_BLD: Tensor, seen_B11L: Tensor | None = None) -> Tensor:
         """Tokens after the block, (B, L, D); where ``seen_B11L`` is false, a token is looked at by none."""
-        x_BLD = x_BLD + self.attn(self.norm1(x_BLD), seen_B11L)
-        return x_BLD + cast(Tensor, self.mlp(self.norm2(x_BLD)))
+        x_BLD = x_BLD + self._kept(self.attn(self.norm1(x_BLD), seen_B11L))
+        return x_BLD + self._kept(self.mlp(self.norm2(x_BLD)))
+
+    def _kept(self, branch_BLD: Tensor) -> Tensor:
+        """A branch, left out of some samples in training; drawn as dropout is, by torch's own generator."""
+        if not self.training or self.drop_path == 0.0:
+            return branch_BLD
+        keep = 1.0 - self.drop_path
+        kept_B = torch.rand(len(branch_BLD), device=branch_BLD.device) < keep
+        return branch_BLD * (kept_B / keep).to(branch_BLD.dtype).view(-1, 1, 1)
 
 
 def line_code(positions_L: np.ndarray, *, dim: int) -> np.ndarray:

@@ -245,7 +245,7 @@ class Presto(Model):
         height, width = batch.chips.shape[-2:]
         words = batch.chips.view(torch.int16).flatten(3)  # torch has not all of its kernels for unsigned words
         step = max(1, SERIES_AT_ONCE // len(batch)) if len(batch) else height * width
-        parts = [self._encode_pixels(batch, part_BSCn) for part_BSCn in words.split(step, dim=3)]
+        parts = [self._encode_pixels(batch, part_BSCn) for part_BSCn in torch.split(words, step, dim=3)]
         return torch.cat(parts, dim=1).view(len(batch), height, width, -1)
 
     def encode_series(self, series: Series) -> Tensor:
@@ -253,6 +253,19 @@ class Presto(Model):
         if not 1 <= series.num_steps <= MAX_STEPS:
             raise TrainingError(f"Presto reads series of 1 to {MAX_STEPS} months, these have {series.num_steps}")
         return cast(Tensor, self.encoder(series)).float()
+
+    def encoder_layers(self) -> list[list[nn.Parameter]]:
+        """Embeddings of channels, classes, the place and the groups, then each block; the last norm goes with the last."""
+        modules = [self.encoder.blocks, self.encoder.norm]
+        later = {id(parameter) for module in modules for parameter in module.parameters()}
+        embedding = [parameter for parameter in self.encoder.parameters() if id(parameter) not in later]
+        layers = [embedding, *(list(block.parameters()) for block in self.encoder.blocks)]
+        layers[-1] += self.encoder.norm.parameters()
+        return layers
+
+    def encoder_blocks(self) -> Sequence[Block]:
+        """The encoder's blocks."""
+        return [cast(Block, block) for block in self.encoder.blocks]
 
     def num_visible(self, tokens: int) -> int:
         """Tokens that the encoder sees in pretraining of so many with data, the place's not counted."""

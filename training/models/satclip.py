@@ -135,6 +135,11 @@ class SatCLIP(Model):
         _require_places(tensor_B2)
         return cast(Tensor, self.location(tensor_B2.to(device)))
 
+    def encoder_layers(self) -> list[list[nn.Parameter]]:
+        """The layers of the location encoder; nothing of the image tower."""
+        network = self.location.nnet
+        return [list(layer.parameters()) for layer in (*network.layers, network.last_layer)]
+
     def encode_images(self, batch: Batch) -> Tensor:
         """Embeddings (B, E) float32 of the samples' images, cut to their middle, beside those of places; not of length 1."""
         tower = self.require_tower()

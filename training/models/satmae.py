@@ -289,6 +289,17 @@ class SatMAE(Model):
         """Embeddings (B, D) of images scaled to 0..1; see :meth:`encode`."""
         return self._encode_images(x_BCHW).mean(dim=1).float()
 
+    def encoder_layers(self) -> list[list[nn.Parameter]]:
+        """Patch embeddings and class token, then each block; the last norm goes with the last of them."""
+        embedding = [*self.patch_embed.parameters(), self.cls_token]
+        layers = [embedding, *(list(block.parameters()) for block in self.blocks)]
+        layers[-1] += self.norm.parameters()
+        return layers
+
+    def encoder_blocks(self) -> Sequence[Block]:
+        """The encoder's blocks."""
+        return [cast(Block, block) for block in self.blocks]
+
     def encoder_only(self) -> Self:
         """The same model without its decoder, as part of another model: it encodes, but is not trained by itself any more."""
         for name in [*self._modules, *self._parameters, *self._buffers]:
