@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.tasks.official import PARTIAL
+
 __all__ = ["fetch_again", "no_folder", "some", "told"]
 
 SHOWN = 3
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 def some(names: Sequence[str]) -> str:
@@ -33,7 +36,18 @@ def told(what: str, names: Sequence[str], of: int, remedy: str) -> list[str]:
 def no_folder(folder: Path, task: str, wanted: str, source: str) -> list[str]:
     """The line that nothing of a task is in a folder."""
     there = "is not there" if not folder.is_dir() else f"holds no {wanted}"
-    return [f"{folder} {there}: {fetch_again(task, folder)}, or get the files from {source}"]
+    return [f"{folder} {there}{_begun(folder)}: {fetch_again(task, folder)}, or get the files from {source}"]
+
+
+def _begun(folder: Path) -> str:
+    """What of a download lies in a folder: archives that were not unpacked, files that are not whole."""
+    if not folder.is_dir():
+        return ""
+    names = sorted(path.name for path in folder.iterdir())
+    archives = [name for name in names if name.endswith(ARCHIVES)]
+    begun = [name for name in names if name.endswith(PARTIAL)]
+    told = [f", but {some(archives)}, to be unpacked there"] if archives else []
+    return "".join([*told, *([f", but a download that has not ended ({some(begun)})"] if begun else [])])
 
 
 def fetch_again(task: str, folder: Path) -> str:

@@ -21,7 +21,9 @@ def digital(values: NDArray[np.generic], *, scale: float = 1.0) -> NDArray[np.ui
     """
     if values.dtype == np.uint16 and scale == 1:
         return np.asarray(values, dtype=np.uint16)
-    numbers = values.astype(np.float32) * np.float32(scale)
-    there = np.isfinite(numbers) & (numbers > 0)
-    kept = np.clip(np.rint(np.where(there, numbers, 0)), 1, HIGHEST)
-    return np.where(there, kept, 0).astype(np.uint16)
+    if values.dtype == np.int16 and scale == 1:
+        return np.asarray(np.maximum(values, 0)).view(np.uint16)
+    numbers = np.multiply(values, np.float32(scale), dtype=np.float32)
+    there = (numbers > 0) & (numbers < np.inf)
+    kept = np.clip(np.rint(numbers, out=numbers), 1, HIGHEST, out=numbers)
+    return np.where(there, kept, np.float32(0)).astype(np.uint16)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +21,45 @@ from rasterio.transform import from_origin
 
 from pwcat.cli import cli
 from pwcat.errors import TrainingError
-from training.tasks import BENCHMARKS, CATALOG_TASKS, open_task, origin_of, task_info
-from training.tasks.eurosat import BANDS
+from training.tasks import BENCHMARKS, CATALOG_TASKS, eurosat, open_task, origin_of, task_info
+from training.tasks.eurosat import BANDS, IMAGES
+from training.tasks.fetching import Origin
 
 
 def run(*arguments: str, width: int = 100) -> Result:
     return CliRunner().invoke(cli, ["tasks", *arguments], env={"COLUMNS": str(width)}, catch_exceptions=True)
+
+
+@contextmanager
+def dropping_server(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Serves files by ranges; the first answer of each ends in its middle."""
+    dropped: set[str] = set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.rpartition("/")[2]
+            start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+            body = files[name][start:]
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(files[name]) - 1}/{len(files[name])}")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", f'"{name}"')
+            self.end_headers()
+            self.wfile.write(body if name in dropped or len(body) < 100 else body[: len(body) // 2])
+            dropped.add(name)
+            self.close_connection = True
+
+        def log_message(self, *args: object) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @pytest.fixture
@@ -37,6 +78,42 @@ def folder(tmp_path: Path) -> Path:
             raster.write(values)
     (home / "EuroSAT_MS" / "AnnualCrop").mkdir()
     return tmp_path
+
+
+def test_the_whole_road(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetched from a server that drops connections, unpacked, checked, opened: as on its Hub."""
+    home, packed = folder / "eurosat", io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in home.rglob("*.tif"):
+            archive.write(path, f"{IMAGES[1]}/{path.parent.name}/{path.name}")
+        archive.writestr(f"{IMAGES[1]}/AnnualCrop/", b"")
+        archive.writestr(f"{IMAGES[1]}/AnnualCrop/note.txt", b"so that the folder is there")
+    files = {"EuroSATallBands.zip": packed.getvalue()}
+    files |= {path.name: path.read_bytes() for path in home.glob("*.txt")}
+    with dropping_server(files) as address:
+        parts = tuple(
+            replace(part, url=f"{address}/{part.name}", md5=hashlib.md5(files[part.name]).hexdigest())
+            for part in origin_of("eurosat").parts
+        )
+        monkeypatch.setitem(eurosat.ORIGINS, "eurosat", Origin(parts=parts))
+        first = run("fetch", "eurosat", "-o", str(tmp_path / "data"))
+        again = run("fetch", "eurosat", "-o", str(tmp_path / "data"))
+
+    assert first.exception is None
+    assert "by using it you agree to its licence, MIT" in first.output
+    assert "fetched EuroSATallBands.zip, eurosat-train.txt" in first.output
+    assert "all of it was there" in again.output
+    assert json.loads(run("list", "--in", str(tmp_path / "data"), "--json").output)["tasks"][0]["here"] == "yes"
+    assert run("check", str(tmp_path / "data")).exit_code == 0
+    assert open_task("eurosat", tmp_path / "data").ids.tolist() == open_task("eurosat", folder).ids.tolist()
+
+
+def test_what_must_be_asked_for_says_where(tmp_path: Path) -> None:
+    by_hand = [name for name in BENCHMARKS if not origin_of(name).parts]
+    for name in by_hand:
+        result = run("fetch", name, "-o", str(tmp_path))
+        assert isinstance(result.exception, TrainingError)
+        assert "cannot be fetched by itself" in str(result.exception)
 
 
 def test_every_task_is_listed_with_what_people_ask_first() -> None:

@@ -151,6 +151,16 @@ def test_a_folder_of_nothing_says_what_is_wanted(tmp_path: Path) -> None:
         assert "pwcat tasks fetch eurosat" in fault
 
 
+def test_downloads_that_lie_about_are_told(tmp_path: Path) -> None:
+    (tmp_path / "EuroSAT_MS.zip").write_bytes(b"PK")
+    (tmp_path / ".EuroSATallBands.zip.part").write_bytes(b"PK")
+
+    (fault,) = BENCHMARKS["eurosat"].faults(tmp_path)
+
+    assert "but EuroSAT_MS.zip, to be unpacked there" in fault
+    assert "but a download that has not ended (.EuroSATallBands.zip.part)" in fault
+
+
 def test_bands_in_the_order_of_the_paper_are_refused(folder: Path) -> None:
     wrong = (*BANDS[:8], "B8A", *BANDS[8:12])
     for path in folder.glob("EuroSAT_MS/*/*.tif"):
