@@ -33,6 +33,7 @@ from training.tasks.base import CatalogTask, TaskData
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
+    from training.finetuning.recipe import FinetuneRecipe
     from training.recipe import TrainRecipe
 
 __all__ = [
@@ -73,7 +74,7 @@ def evaluate(
     metric: str | None = None,
     pixels_a_chip: int = PIXELS_A_CHIP,
     resamples: int = RESAMPLES,
-    finetuning: Any = None,
+    finetuning: FinetuneRecipe | None = None,
     out_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
     device: str = "cpu",
@@ -100,7 +101,7 @@ def evaluate(
         metric: the one that tables show; the task's by default.
         pixels_a_chip: labelled pixels of a training chip that probes of a segmentation learn from.
         resamples: bootstrap resamples of an interval.
-        finetuning: recipe of "finetune"; see :func:`training.finetune.finetune`.
+        finetuning: recipe of "finetune"; as published for the architecture by default (:mod:`training.finetune`).
         out_dir: where scores and embeddings are written; the run's folder by default, nowhere for a control without it.
         cache_dir: where embeddings are kept; "embeddings" in ``out_dir`` by default.
         device: torch device.

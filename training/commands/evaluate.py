@@ -16,6 +16,7 @@ from pwcat.progress import show_counts
 if TYPE_CHECKING:
     from training.evaluate import Scores
     from training.evaluating.work import Progress
+    from training.finetuning.recipe import FinetuneRecipe
     from training.resampling import Sampling
 
 __all__ = ["evaluate"]
@@ -80,6 +81,7 @@ def read_sizes(context: click.Context, option: click.Parameter, text: str | None
 @click.option(
     "--out", "out_dir", type=click.Path(file_okay=False), help="Folder for the scores; that of the run by default."
 )
+@click.option("--finetuning", metavar="RECIPE", help="Of --probe finetune: a recipe by name or file.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a row a figure here.")
 @click.option("--device", default="cpu", show_default=True, help="Torch device.")
 @click.option("--other-units", is_flag=True, help="Let data of another unit than in pretraining pass.")
@@ -97,6 +99,7 @@ def evaluate(
     metric: str | None,
     without: str | None,
     seed: int,
+    finetuning: str | None,
     out_dir: str | None,
     device: str,
     other_units: bool,
@@ -132,6 +135,7 @@ def evaluate(
             control=load_train_recipe(control) if control else None,
             without=without,
             metric=metric,
+            finetuning=_finetune_recipe(finetuning),
             out_dir=out_dir,
             device=device,
             other_units=other_units,
@@ -177,6 +181,14 @@ def _sampling(
         seed=seed,
         block_km=block_km,
     )
+
+
+def _finetune_recipe(name: str | None) -> FinetuneRecipe | None:
+    if name is None:
+        return None
+    from training.finetune import load_finetune_recipe
+
+    return load_finetune_recipe(name)
 
 
 @contextmanager

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pwcat.errors import TrainingError
 from training.embed import embed_task
 from training.evaluating.bench import Bench
-from training.evaluating.dense import UNLABELLED, count_pixels, score_pixels
+from training.evaluating.dense import CHIPS, UNLABELLED, count_pixels, score_pixels
 from training.evaluating.document import ProbeScores
 from training.probes import PROBES, Predicted, make_probes
 
 if TYPE_CHECKING:
+    from training.finetuning.recipe import FinetuneRecipe
     from training.models import Model
     from training.resampling import Draw
 
@@ -48,7 +50,7 @@ class Work:
         device: torch device.
         other_units: let values of another unit than in pretraining pass.
         pixels_a_chip: labelled pixels of a training chip that probes of a segmentation learn from.
-        finetuning: recipe of "finetune"; its own default where ``None``.
+        finetuning: recipe of "finetune"; as published for the architecture where ``None``.
         progress: told what is being done, and how far it is.
     """
 
@@ -58,7 +60,7 @@ class Work:
     device: str
     other_units: bool
     pixels_a_chip: int
-    finetuning: Any
+    finetuning: FinetuneRecipe | None
     progress: Progress
 
     def results(self, names: Sequence[str]) -> list[ProbeScores]:
@@ -117,20 +119,30 @@ class Work:
         from training.finetune import finetune
 
         predicted: list[Predicted] = []
-        for done, draw in enumerate(self.bench.draws):
-            self.progress("fine-tuning", done, len(self.bench.draws))
-            recipe = {} if self.finetuning is None else {"recipe": self.finetuning}
-            predicted.append(finetune(self.model, self.bench.data, draw, device=self.device, **recipe))
+        for number, draw in enumerate(self.bench.draws):
+            what = f"fine-tuning, draw {number + 1} of {len(self.bench.draws)}, steps"
+            predicted.append(
+                finetune(
+                    self.model,
+                    self.bench.data,
+                    draw,
+                    recipe=self.finetuning,
+                    device=self.device,
+                    other_units=self.other_units,
+                    progress=partial(self.progress, what),
+                )
+            )
         if self.bench.data.info.kind != "segmentation":
             return self.bench.judge(FINETUNE, predicted)
         counts = [self._counts(draw, each) for draw, each in zip(self.bench.draws, predicted, strict=True)]
         return self.bench.judge_pixels(FINETUNE, counts, [each.chosen for each in predicted])
 
     def _counts(self, draw: Draw, predicted: Predicted) -> np.ndarray:
-        """Hits, true and predicted pixels of each test chip, (M, 3, K), of predicted masks (M, Y, X)."""
+        """Hits, true and predicted pixels of each test chip, (M, 3, K), of predicted masks (M, Y, X), -1 where none is."""
         data, counts = self.bench.data, []
-        for row, values_YX in zip(draw.test, predicted.values, strict=True):
-            mask_YX = data.masks(np.array([row]))[0]
-            known = mask_YX != UNLABELLED
-            counts.append(count_pixels(mask_YX[known], values_YX[known], data.num_classes))
+        for start in range(0, len(draw.test), CHIPS):
+            part = slice(start, start + CHIPS)
+            for mask_YX, values_YX in zip(data.masks(draw.test[part]), predicted.values[part], strict=True):
+                seen = values_YX != UNLABELLED
+                counts.append(count_pixels(mask_YX[seen], values_YX[seen], data.num_classes))
         return np.stack(counts)
