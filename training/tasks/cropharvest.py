@@ -53,6 +53,7 @@ INFO = TaskInfo(
     kind="classification",
     metric="f1",
     classes=("non-crop", "crop"),
+    fit="crop",
     source="https://zenodo.org/records/10251170",
     licence="CC-BY-SA-4.0",
     citation="Tseng et al. (2021), CropHarvest: A global dataset for crop-type classification",

@@ -154,7 +154,9 @@ class Forty:
                 lonlat=lonlat,
                 times=MIDDLES[orders],
                 read=lambda rows: np.stack([_chip(samples[row])[orders[row]] for row in rows]),
-                read_masks=lambda rows: np.stack([_mask(samples[row]) for row in rows]),
+                read_masks=lambda rows: np.array([_mask(samples[row]) for row in rows], dtype=np.int16).reshape(
+                    -1, SIDE, SIDE
+                ),
             ),
             hash=_hash(samples),
             left_out={reason: number for reason, number in missing.items() if number > 0},

@@ -66,6 +66,7 @@ INFO = TaskInfo(
     kind="regression",
     metric="r2",
     unit="%",
+    fit="crop",
     source="https://github.com/nasaharvest/presto/tree/main/data/fuel_moisture",
     licence="MIT",
     citation=(

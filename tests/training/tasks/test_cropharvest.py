@@ -12,8 +12,9 @@ import pytest
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME
 from training.embed import embed_task
-from training.models import build_model
+from training.models import Model, build_model
 from training.models.presto_series import read_series
+from training.normalize import Normalization
 from training.tasks import open_task
 from training.tasks.cropharvest import CropHarvest
 
@@ -129,12 +130,39 @@ def test_presto_embeds_them(folder: Path) -> None:
     assert len(np.unique(features, axis=0)) == 5
 
 
-def test_models_that_would_take_decibels_for_reflectance_refuse(folder: Path) -> None:
+def test_models_of_images_refuse_single_pixels(folder: Path) -> None:
     data = open_task("cropharvest", folder)
-    scale = dict(zip(data.chips.bands.names, data.chips.bands.unit, strict=True))
-    assert scale["VV"] == "dB"
-    assert scale["B02"] == "1"
-    assert scale["temperature_2m"] == "K"
+    with pytest.raises(TrainingError, match="chips are 1 x 1 pixels, and 8 x 8 cannot be cut of them"):
+        embed_task(small_satmae(("B02", "B03", "B04")), data)
+
+
+def test_models_of_reflectance_refuse_decibels(folder: Path) -> None:
+    data = open_task("cropharvest", folder)
+    model = small_satmae(("B02", "VV"))
+    with pytest.raises(
+        TrainingError, match=r"trained on values in 'DN, reflectance\*10000', but these data are in .*VV: dB"
+    ):
+        embed_task(model, data)
+
+
+def small_satmae(bands: tuple[str, ...]) -> Model:
+    """A SatMAE of one group of bands, on chips of 8 pixels of reflectance."""
+    n = len(bands)
+    normalization = Normalization(
+        bands=bands,
+        unit="DN, reflectance*10000",
+        mean=(1000.0,) * n,
+        std=(500.0,) * n,
+        percentiles={},
+        num_pixels=(),
+        num_samples=1,
+        data_hash="-",
+    )
+    config = {
+        "image_size": 8, "patch_size": 4, "bands": bands, "groups": (bands,), "dim": 48, "depth": 1, "heads": 2,
+        "group_dim": 16, "decoder_dim": 32, "decoder_group_dim": 8, "decoder_depth": 1, "decoder_heads": 2,
+    }  # fmt: skip
+    return build_model("satmae", config, normalization=normalization)
 
 
 def test_blocks_give_every_part_of_the_world_test_samples(tmp_path: Path) -> None:
