@@ -112,7 +112,7 @@ def evaluate(
     \b
     pwcat evaluate runs/europe catalog/held-out --few-shot 1,5,20 --seeds 10
     pwcat evaluate runs/europe data/eurosat --task eurosat --probe knn --probe linear
-    pwcat evaluate runs/presto data/cropharvest --task cropharvest --few-shot 100 --per total --within continent
+    pwcat evaluate runs/presto data/cropharvest --task cropharvest-blocks --few-shot 100 --per total --within continent
     """
     from training.evaluate import evaluate as evaluate_run
     from training.evaluating.rows import write_rows
