@@ -136,7 +136,7 @@ def pairs_above(
         CatalogError: ``above`` is no cosine, or there are more pairs than ``most``.
     """
     if not -1 <= above <= 1:
-        raise CatalogError(f"above={above:g}: a cosine similarity of -1 to 1 is wanted, as in .99")
+        raise CatalogError(f"above={above:.7g}: a cosine similarity of -1 to 1 is wanted, as in .99")
     other_MD = a_ND if b_MD is None else b_MD
     if not len(a_ND) or not len(other_MD):
         return Close(first=np.empty(0, np.int64), second=np.empty(0, np.int64), similarity=np.empty(0))
@@ -154,7 +154,7 @@ def pairs_above(
             count += len(pairs)
             if count > most:
                 raise CatalogError(
-                    f"more than {most:,} pairs are {above:g} or more similar: ask for a higher similarity than that, for "
+                    f"more than {most:,} pairs are {above:.7g} or more similar: ask for a higher similarity than that, for "
                     "these vectors are all alike at it"
                 )
             progress(done + 1, len(blocks))

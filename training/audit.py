@@ -233,7 +233,7 @@ def _require_sense(
     if not 0 <= km < float("inf"):
         raise TrainingError(f"km={km:g}: a distance of 0 km or more is wanted; at 0 those chips leak that share ground")
     if above is not None and not -1 <= above <= 1:
-        raise TrainingError(f"above={above:g}: a cosine similarity of -1 to 1 is wanted, as in .95")
+        raise TrainingError(f"above={above:.7g}: a cosine similarity of -1 to 1 is wanted, as in .95")
     if run is None and (above is not None or column is not None):
         raise TrainingError(
             "a similarity, or a column of embeddings, needs the model that embeds the tasks: give its run"

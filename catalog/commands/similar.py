@@ -270,7 +270,7 @@ def _show_pairs(found: Duplicates, summary: dict[str, Any], show: int) -> None:
     without = f"; {found.without:,} have no vector" if found.without else ""
     groups = f" in {summary['groups']:,} groups" if "groups" in summary and len(found) else ""
     click.echo(
-        f"{len(found):,} pairs{groups} of {len(found.subset):,} samples are {found.above:g} or more similar by {found.column}"
+        f"{len(found):,} pairs{groups} of {len(found.subset):,} samples are {found.above:.7g} or more similar by {found.column}"
         f"{without}"
     )
     if not len(found):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
+BESIDE = {"pretraining": "SUBSET", "train": "train"}
+
 
 @click.command()
 @click.argument("subset", required=False, type=click.Path(exists=True))
@@ -111,35 +113,34 @@ def _opened(text: str) -> TaskData:
 def _show(found: Audit) -> None:
     asked = "run" in found.facts
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    headings = [
-        "Task",
-        "Split",
-        "Beside",
-        "Samples",
-        "By place",
-        *(["Alike", "Both"] if asked else []),
-        "Leaking",
-        "km",
-    ]
+    headings = ["Split", "Beside", "Samples", "Place", *(["Alike", "Both"] if asked else []), "Leak", "km"]
+    table.add_column("Task", overflow="fold")
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in {"Task", "Split", "Beside"} else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading in {"Split", "Beside"} else "right", no_wrap=True)
     for one in found.overlaps:
-        place = "unknown" if one.without_place == one.samples else f"{one.by_place:,}"
+        place = "?" if one.without_place == one.samples else f"{one.by_place:,}"
         alike = [f"{one.by_embedding:,}", f"{one.by_both:,}"] if asked else []
         share = f"{one.leaking / one.samples:.1%}"
         table.add_row(
-            one.task, one.split, one.against, f"{one.samples:,}", place, *alike, share, _distances(one.nearest_km)
+            one.task,
+            one.split,
+            BESIDE[one.against],
+            f"{one.samples:,}",
+            place,
+            *alike,
+            share,
+            _distances(one.nearest_km),
         )
     console = Console()
     console.print(table)
-    console.print(f"km: from the nearest, least and median. By place: nearer than {found.facts['km']:g} km, or on one chip.",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    near = f"nearer than {found.facts['km']:g} km, or sharing ground"
+    console.print(f"Place: {near}; km: from the nearest, least and median", highlight=False, soft_wrap=True)
     for line in dict.fromkeys(line for one in found.overlaps for line in _lines(one)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
 def _distances(told: dict[str, float]) -> str:
-    return f"{told['0']:,.1f}, {told['50']:,.0f}" if told else ""
+    return f"{told['0']:,.1f}, {told['50']:,.0f}" if told else "?"
 
 
 def _lines(one: Overlap) -> list[str]:
@@ -150,12 +151,12 @@ def _lines(one: Overlap) -> list[str]:
     if one.without_embedding:
         lines.append(f"{name}: {one.without_embedding:,} of {one.samples:,} have no embedding")
     if one.bound == "given":
-        lines.append(f"Alike: cosine of at least {one.above:g}")
+        lines.append(f"Alike: cosine of at least {one.above:.7g}")
     elif one.bound and one.above is not None and one.above > 1:
         lines.append(f"{one.task}: samples more than {FAR_KM:g} km apart are the same to this model: it tells no leaks")
     elif one.bound:
         lines.append(
-            f"{one.task} beside {one.against}: alike from {one.above:.7g}, more than all but one in a thousand of "
+            f"{one.task} beside {BESIDE[one.against]}: alike from {one.above:.7g}, more than all but one in a thousand of "
             f"{one.null_samples:,} samples reach with any that is more than {FAR_KM:g} km away"
         )
     return lines
