@@ -6,25 +6,33 @@ given standardised features, so only fits and predictions are timed). Targets ar
 samples and weak penalties that is some way from the optimum, so it is timed with a tolerance of 1e-6 too, and with that mean
 accuracies of each strength may differ by .003 at most.
 
-Then the 20 nearest of 50,000 for 10,000 queries, by cosine: ours in float32 and with candidates of bfloat16, beside faiss's
-flat index, on all cores. faiss is given vectors of unit length; ours makes them so. All ways take turns; medians of rounds.
+Then the 20 nearest of 50,000 for 10,000 queries, by cosine, beside faiss's flat index, on all cores: ours by candidates of
+float32, bfloat16 and int8, ranked in double precision, so that all three answer the same. faiss is given vectors of unit
+length; ours makes them so. Beside each stands what the products of matrices alone take, which nothing exact that looks at
+every product can beat. All ways take turns; medians of rounds.
 
-    python benchmarks/probes.py [--rounds 3] [--sizes 1 5 20] [--reference 50000] [--out benchmarks/results/probes.json]
+With ``--device cuda`` ours is on the card, where its embeddings are already, and the peers stay on the processor: scikit-learn
+with one thread, faiss with all.
+
+    python benchmarks/probes.py [--rounds 3] [--sizes 1 5 20] [--reference 50000] [--device cuda] [--out FILE.json]
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from card import card_of
 from measured import RESULTS, keep
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -34,14 +42,15 @@ from threadpoolctl import threadpool_limits
 
 from training.probing.heads import Affine
 from training.probing.logistic import fit_logistic, precision_for
-from training.probing.neighbours import nearest
+from training.probing.neighbours import Precision, nearest
 from training.probing.stacks import stacked
 from training.resampling import Draw, FewShot
 
 LENGTH, CLASSES, SEEDS, TEST = 768, 10, 50, 2000
 STRENGTHS = (1e-2, 1e-1, 1.0, 1e1, 1e2)
-TARGETS = {1: 7.0, 5: 5.0, 20: 2.5}
+TARGETS = {"cpu": {1: 7.0, 5: 5.0, 20: 2.5}, "cuda": {1: 50.0, 5: 50.0, 20: 50.0}}
 NEAREST = 20
+FAISS = "faiss, flat index"
 DEFAULT, TIGHT = "peer, tol 1e-4", "peer, tol 1e-6"
 SCORES_AGREE_TO = 0.003
 
@@ -56,15 +65,17 @@ def embeddings(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nda
     return values.astype(np.float32), codes
 
 
-def few_shot(size: int, rounds: int) -> dict[str, Any]:
+def few_shot(size: int, rounds: int, device: str) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     features, codes = embeddings(rng, 5000 + TEST)
     sides = np.where(np.arange(len(codes)) < 5000, "train", "test")
     lonlat = rng.uniform(-60, 60, (len(codes), 2))
     draws = FewShot(sizes=(size,), seeds=SEEDS).draws(codes, lonlat=lonlat, sides_N=sides)
     scaled = [standardised(features, draw) for draw in draws]
+    on_device = torch.from_numpy(features).to(device), torch.from_numpy(codes).to(device)
+    together(*on_device, draws[:2])  # libraries of the card start
     ways: dict[str, Callable[[], np.ndarray]] = {
-        "pwcat": lambda: together(features, codes, draws),
+        "pwcat": lambda: together(*on_device, draws),
         DEFAULT: lambda: one_by_one(scaled, codes, draws, tolerance=1e-4),
         TIGHT: lambda: one_by_one(scaled, codes, draws, tolerance=1e-6),
     }
@@ -72,7 +83,7 @@ def few_shot(size: int, rounds: int) -> dict[str, Any]:
     truth = codes[draws[0].test]
     scores = {way: (found == truth).mean(axis=(0, 2)) for way, found in answers.items()}  # of each strength
     return {
-        "per_class": size, "seconds": seconds, "target": TARGETS.get(size),
+        "per_class": size, "seconds": seconds, "target": TARGETS[device].get(size),
         "times_as_fast": {way: seconds[way] / seconds["pwcat"] for way in ways},
         "accuracy": {way: found.tolist() for way, found in scores.items()},
         "scores_differ": {way: float(np.abs(scores[way] - scores["pwcat"]).max()) for way in ways},
@@ -98,50 +109,62 @@ def one_by_one(
     return found
 
 
-def together(features: np.ndarray, codes: np.ndarray, draws: list[Draw]) -> np.ndarray:
-    tensor = torch.from_numpy(features)
+def together(features: torch.Tensor, codes: torch.Tensor, draws: list[Draw]) -> np.ndarray:
     dtype = precision_for(len(draws[0].train))
-    stack = stacked([draw.train for draw in draws], dtype=dtype, device="cpu")
-    strengths = torch.tensor(STRENGTHS, dtype=dtype).expand(len(draws), -1)
-    heads = Affine.of(fit_logistic(tensor, torch.from_numpy(codes), stack, strengths_SQ=strengths, classes=CLASSES))
-    outputs = heads.outputs(tensor, [draw.test for draw in draws])
-    return np.stack([each.argmax(dim=2).T.numpy() for each in outputs])
+    stack = stacked([draw.train for draw in draws], dtype=dtype, device=features.device)
+    strengths = torch.tensor(STRENGTHS, dtype=dtype, device=features.device).expand(len(draws), -1)
+    heads = Affine.of(fit_logistic(features, codes, stack, strengths_SQ=strengths, classes=CLASSES))
+    outputs = heads.outputs(features, [draw.test for draw in draws])
+    return torch.stack([each.argmax(dim=2).T for each in outputs]).cpu().numpy()
 
 
-def neighbours(reference: int, queries: int, rounds: int) -> dict[str, Any]:
+def neighbours(reference: int, queries: int, rounds: int, device: str) -> dict[str, Any]:
     rng = np.random.default_rng(2)
     (stored, _), (asked, _) = embeddings(rng, reference), embeddings(rng, queries)
-    tensors = torch.from_numpy(asked), torch.from_numpy(stored)
-    for precision in ("float32", "bfloat16"):
-        nearest(tensors[0][:10], tensors[1][:1000], k=NEAREST, precision=precision)  # compiles
-    missing = {}
-    ways: dict[str, Callable[[], Any]] = {
-        "pwcat, float32": lambda: nearest(*tensors, k=NEAREST),
-        "pwcat, bfloat16": lambda: nearest(*tensors, k=NEAREST, precision="bfloat16"),
-    }
-    try:
+    tensors = torch.from_numpy(asked).to(device), torch.from_numpy(stored).to(device)
+
+    def ours(precision: Precision) -> tuple[np.ndarray, np.ndarray]:
+        rows, similarity = nearest(*tensors, k=NEAREST, precision=precision)
+        return rows.cpu().numpy(), similarity.cpu().numpy()
+
+    unit = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (stored, asked)]
+
+    def flat() -> tuple[np.ndarray, np.ndarray]:
         import faiss
-    except ImportError:
-        missing["faiss"] = "not installed"
-    else:
-        unit = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (stored, asked)]
 
-        def flat() -> Any:
-            index = faiss.IndexFlatIP(LENGTH)
-            index.add(unit[0])
-            similarity, rows = index.search(unit[1], NEAREST)
-            return rows, similarity
+        index = faiss.IndexFlatIP(LENGTH)
+        index.add(unit[0])
+        similarity, rows = index.search(unit[1], NEAREST)
+        return rows, similarity
 
-        ways = {"faiss, flat index": flat, **ways}
+    missing = {} if importlib.util.find_spec("faiss") else {"faiss": "not installed"}
+    precisions = get_args(Precision)[1:] if device == "cpu" else ("float32",)
+    ways: dict[str, Callable[[], Any]] = {} if missing else {FAISS: flat}
+    ways |= {f"pwcat, {each}": partial(ours, each) for each in precisions}
+    for each in precisions:
+        nearest(tensors[0][:10], tensors[1][:1000], k=NEAREST, precision=each)  # compiles
+    if device == "cpu":
+        ways |= {f"products alone, {each}": partial(products, each, reference, queries) for each in precisions}
     seconds, answers = take_turns(ways, rounds)
-    exact_rows, exact = (np.asarray(each) for each in answers["pwcat, float32"])
-    agree = {way: float((np.sort(rows, axis=1) == np.sort(exact_rows, axis=1)).mean()) for way, (rows, _) in
-             ((way, tuple(map(np.asarray, found))) for way, found in answers.items())}  # fmt: skip
-    differ = {way: float(np.abs(np.asarray(found[1]) - exact).max()) for way, found in answers.items()}
+    rows, exact = answers[f"pwcat, {precisions[-1]}"]
+    found = {way: answer for way, answer in answers.items() if answer is not None}
     return {
-        "reference": reference, "queries": queries, "seconds": seconds, "same_rows": agree, "similarities_differ": differ,
-        "missing": missing,
+        "reference": reference, "queries": queries, "seconds": seconds, "missing": missing,
+        "same_rows": {way: float((each[0] == rows).mean()) for way, each in found.items()},
+        "similarities_differ": {way: float(np.abs(each[1] - exact).max()) for way, each in found.items()},
     }  # fmt: skip
+
+
+def products(precision: Precision, reference: int, queries: int) -> None:
+    """As many products of matrices of this type as a search needs, in blocks that stay in the cache, by all threads."""
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(precision, torch.int8)
+    one, other = (torch.ones(count, LENGTH).to(dtype) for count in (2048, 2048))
+    out = torch.empty(2048, 2048, dtype=torch.int32 if precision == "int8" else dtype)
+    for _ in range(round(reference * queries / 2048**2)):
+        if precision == "float32":  # OpenBLAS, the fastest here
+            np.matmul(one.numpy(), other.numpy().T, out=out.numpy())
+        else:
+            (torch._int_mm if precision == "int8" else torch.mm)(one, other.T, out=out)
 
 
 def take_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
@@ -156,8 +179,9 @@ def take_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[st
     return {way: statistics.median(each) for way, each in times.items()}, answers
 
 
-def logistic_table(rows: list[dict[str, Any]]) -> Table:
-    title = f"{SEEDS} seeds x {len(STRENGTHS)} strengths of a logistic regression; peer: scikit-learn, one thread"
+def logistic_table(rows: list[dict[str, Any]], device: str) -> Table:
+    on = " on a card" if device == "cuda" else ""
+    title = f"{SEEDS} seeds x {len(STRENGTHS)} logistic regressions{on}; peer: scikit-learn, one thread"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("a class", "way", "seconds", "times", "target", "accuracy", "off", "same"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
@@ -165,7 +189,7 @@ def logistic_table(rows: list[dict[str, Any]]) -> Table:
         for way, seconds in row["seconds"].items():
             ours = way == "pwcat"
             table.add_row(
-                str(row["per_class"]) if ours else "", way, f"{seconds:.2f}",
+                str(row["per_class"]) if ours else "", way, f"{seconds:.3f}",
                 "" if ours else f"{row['times_as_fast'][way]:.1f}", f"{row['target']}" if way == DEFAULT else "",
                 f"{np.mean(row['accuracy'][way]):.3f}", "" if ours else f"{row['scores_differ'][way]:.4f}",
                 "" if ours else f"{row['same_predictions'][way]:.3f}",
@@ -178,11 +202,12 @@ def neighbours_table(found: dict[str, Any]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("way", "seconds", "times faiss", "same rows", "similarity off by"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
-    peer = found["seconds"].get("faiss, flat index")
+    peer = found["seconds"].get(FAISS)
     for way, seconds in found["seconds"].items():
         times = f"{peer / seconds:.2f}" if peer else ""
-        off = f"{found['similarities_differ'][way]:.1e}"
-        table.add_row(way, f"{seconds:.2f}", times, f"{found['same_rows'][way]:.4f}", off)
+        same, off = found["same_rows"].get(way), found["similarities_differ"].get(way)
+        answers = ("", "") if same is None else (f"{same:.4f}", f"{off:.1e}")
+        table.add_row(way, f"{seconds:.3f}", times, *answers)
     for way, reason in found["missing"].items():
         table.add_row(way, reason)
     return table
@@ -194,18 +219,23 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[1, 5, 20])
     parser.add_argument("--reference", type=int, default=50_000)
     parser.add_argument("--queries", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=RESULTS / "probes.json")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--out", type=Path, help="default: results/probes.json, of a card probes_gpu.json")
     options = parser.parse_args()
-    load = os.getloadavg()[0]
-    rows = [few_shot(size, options.rounds) for size in options.sizes]
-    shown: list[Table | str] = [logistic_table(rows)] if rows else []
-    found = neighbours(options.reference, options.queries, options.rounds) if options.reference else None
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: there is no CUDA here")
+    load, device = os.getloadavg()[0], options.device
+    rows = [few_shot(size, options.rounds, device) for size in options.sizes]
+    shown: list[Table | str] = [logistic_table(rows, device)] if rows else []
+    found = neighbours(options.reference, options.queries, options.rounds, device) if options.reference else None
     if found:
         shown.append(neighbours_table(found))
-    shown.append(f"{torch.get_num_threads()} threads; other work on the cores when this began: {load:.1f}")
+    card = card_of(device)
+    shown.append(f"{card['name']}; other work on the cores when this began: {load:.1f}")
     if apart := [row["per_class"] for row in rows if row["scores_differ"][TIGHT] > SCORES_AGREE_TO]:
         shown.append(f"scores differ by more than {SCORES_AGREE_TO} at {apart} a class: these are not the same answers")
-    keep(options.out, shown, logistic=rows, neighbours=found, load=load, threads=torch.get_num_threads())
+    out = options.out or RESULTS / ("probes.json" if device == "cpu" else "probes_gpu.json")
+    keep(out, shown, logistic=rows, neighbours=found, load=load, threads=torch.get_num_threads(), card=card)
 
 
 if __name__ == "__main__":
