@@ -109,7 +109,7 @@ class EuroSat:
                 shape=(1, len(BANDS), SIDE, SIDE),
                 lonlat=lonlat,
                 times=np.full((len(listed), 1), UNKNOWN_TIME),
-                read=lambda rows: np.stack([_chip(paths[row]) for row in rows]),
+                read=lambda rows: np.stack(_chips([paths[row] for row in rows])),
             ),
             hash=_hash(listed),
             left_out={"in no list of a split": unlisted} if unlisted else {},
@@ -176,9 +176,8 @@ def _check_order(paths: Sequence[Path]) -> None:
         TrainingError: another band is.
     """
     some = [paths[place] for place in np.linspace(0, len(paths) - 1, min(TELLING, len(paths))).astype(int)]
-    darkest = np.bincount(
-        [int(_chip(path)[0].mean(axis=(1, 2)).argmin()) for path in some], minlength=len(BANDS)
-    ).argmax()
+    votes = [int(chip[0].mean(axis=(1, 2)).argmin()) for chip in _chips(some)]
+    darkest = int(np.bincount(votes, minlength=len(BANDS)).argmax())
     if darkest != CIRRUS:
         raise TrainingError(
             f"task eurosat: band {darkest + 1} of the files is the darkest, where that of cirrus (B10) is band {CIRRUS + 1} in "
@@ -186,8 +185,9 @@ def _check_order(paths: Sequence[Path]) -> None:
         )
 
 
-def _chip(path: Path) -> NDArray[np.uint16]:
-    return digital(read(path, bands=len(BANDS)))[None]
+def _chips(paths: Sequence[Path]) -> list[NDArray[np.uint16]]:
+    """(1, C, H, W) each."""
+    return read(paths, bands=len(BANDS), made=lambda pixels: digital(pixels)[None])
 
 
 def _hash(listed: Sequence[Listed]) -> str:

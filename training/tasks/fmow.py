@@ -118,7 +118,7 @@ class Fmow:
                 shape=(1, len(BANDS), SIDE, SIDE),
                 lonlat=lonlat,
                 times=_seconds(rows["timestamp"])[:, None],
-                read=lambda chosen: np.stack([_chip(Path(paths[row])) for row in chosen]),
+                read=lambda chosen: np.stack(read([Path(paths[row]) for row in chosen], bands=len(BANDS), made=_shown)),
             ),
             hash=_hash(rows),
         )
@@ -248,9 +248,9 @@ def _spread(paths: Sequence[str], count: int) -> list[Path]:
     return [Path(paths[place]) for place in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
 
 
-def _chip(path: Path) -> NDArray[np.uint16]:
-    """(1, C, 96, 96)."""
-    pixels = digital(read(path, bands=len(BANDS)))
+def _shown(image: NDArray[np.generic]) -> NDArray[np.uint16]:
+    """The part of an image (C, H, W) that is shown, (1, C, 96, 96)."""
+    pixels = digital(image)
     height, width = pixels.shape[-2:]
     side = max(1, round(min(height, width) * SIDE / SHORTER))
     y, x = (height - side) // 2, (width - side) // 2
@@ -265,7 +265,7 @@ def _check_order(paths: Sequence[str]) -> None:
         TrainingError: another band is.
     """
     some = _spread(paths, TELLING)
-    votes = [int(digital(read(path, bands=len(BANDS))).mean(axis=(1, 2)).argmin()) for path in some]
+    votes = read(some, bands=len(BANDS), made=lambda pixels: int(digital(pixels).mean(axis=(1, 2)).argmin()))
     darkest = int(np.bincount(votes, minlength=len(BANDS)).argmax())
     if darkest != CIRRUS:
         raise TrainingError(
