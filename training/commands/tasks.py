@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,7 @@ def fetch_(names: tuple[str, ...], folder: Path) -> None:
 
     What is there is left; what broke off goes on where it was.
     """
-    if unknown := [name for name in names if name not in BENCHMARKS]:
-        raise unknown_task(unknown[0])
+    _require(names)
     failed = []
     for name in dict.fromkeys(names):
         try:
@@ -102,6 +101,21 @@ def fetch_(names: tuple[str, ...], folder: Path) -> None:
             failed.append(str(exc))
     if failed:
         raise TrainingError("; ".join(failed))
+
+
+def _require(names: Sequence[str]) -> None:
+    """See that all are benchmarks.
+
+    Raises:
+        TrainingError: one is none.
+    """
+    for name in names:
+        if name in CATALOG_TASKS:
+            raise TrainingError(
+                f"task {name} is of a catalog, and has no files of its own: `pwcat evaluate RUN CATALOG --task {name}`"
+            )
+        if name not in BENCHMARKS:
+            raise unknown_task(name)
 
 
 def _fetch(name: str, folder: Path) -> None:
@@ -147,8 +161,7 @@ def check(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
     names = names or tuple(name for name in BENCHMARKS if (folder / name).is_dir())
     if not names:
         raise TrainingError(f"{folder} holds no folder of a benchmark's name: say which it is with --task")
-    if unknown := [name for name in names if name not in BENCHMARKS]:
-        raise unknown_task(unknown[0])
+    _require(names)
     console, told, whole = Console(), {}, True
     for name in names:
         at = folder_of(name, folder)

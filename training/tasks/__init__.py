@@ -11,12 +11,14 @@ import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pwcat.errors import TrainingError
 from training.tasks.base import Benchmark, CatalogTask, TaskData, TaskInfo
 from training.tasks.column import ColumnTask
-from training.tasks.fetching import Origin
+
+if TYPE_CHECKING:
+    from training.tasks.fetching import Origin
 
 __all__ = [
     "BENCHMARKS",
@@ -143,6 +145,8 @@ def open_task(name: str, place: str | Path, *, min_samples: int | None = None) -
 
 def origin_of(name: str) -> Origin:
     """Where a benchmark's official files come from."""
+    from training.tasks.fetching import Origin
+
     module = importlib.import_module(f"{__name__}.{BENCHMARK_MODULES[name]}")
     known: Mapping[str, Origin] = getattr(module, "ORIGINS", {})
     return known.get(name) or Origin(by_hand=f"get its official files from {BENCHMARKS[name].info.source}")

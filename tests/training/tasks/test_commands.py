@@ -182,6 +182,8 @@ def test_folders_of_nothing_and_tasks_of_no_name_are_told(tmp_path: Path) -> Non
         (("check", str(tmp_path)), "say which it is with --task"),
         (("check", str(tmp_path), "--task", "eurosaht"), "unknown task 'eurosaht': choose from eurosat"),
         (("fetch", "eurosaht", "-o", str(tmp_path)), "unknown task 'eurosaht'"),
+        (("fetch", "landcover", "-o", str(tmp_path)), "task landcover is of a catalog, and has no files of its own"),
+        (("check", str(tmp_path), "--task", "column:x"), "task column:x is of a catalog"),
     ):
         result = run(*arguments)
         assert isinstance(result.exception, TrainingError)

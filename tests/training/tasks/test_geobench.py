@@ -20,6 +20,7 @@ import rasterio.crs
 
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME
+from training.models.satmae import BANDS as SATMAE
 from training.tasks import BENCHMARKS, open_task
 from training.tasks.geobench import RELEASED
 from training.tasks.geobench_files import EUROSAT, NAMES
@@ -384,6 +385,15 @@ def test_reading_is_by_rows_alone(eurosat: Path) -> None:
     assert [batch.rows.tolist() for batch in batches] == [[2], [0]]
     with pytest.raises(TrainingError, match=r"id_0003\.hdf5 cannot be read"):
         next(data.batches(np.array([3]), bands=("B02",)))
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_models_find_their_bands_in_every_task(name: str) -> None:
+    released = RELEASED[name]
+
+    assert set(SATMAE) <= {*released.bands, *released.stand_ins}
+    assert set(released.stand_ins.values()) <= set(released.bands)
+    assert not set(released.stand_ins) & set(released.bands)
 
 
 def test_hash_tells_labels_and_splits_apart(eurosat: Path) -> None:
