@@ -503,7 +503,7 @@ def test_rare_classes_are_dropped_and_listed(everything):
 def test_a_task_that_cannot_be_set_says_why(everything):
     with pytest.raises(TrainingError, match=r"0 classes of div:landcover have at least 500 samples"):
         replace(FEW, min_samples=500).open(everything)
-    with pytest.raises(TrainingError, match="has no column 'crop'"):
+    with pytest.raises(TrainingError, match="task crop: no column 'crop'; there are id"):
         ColumnTask(name="crop", column="crop").open(everything)
     with pytest.raises(TrainingError, match="column 'div:landcover' holds no numbers"):
         replace(FEW, kind="regression").open(everything)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pwcat.errors import TrainingError
+from pwcat.errors import CatalogError, TrainingError
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import SubsetChips
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CATALOG_TASKS", "ColumnTask"]
 
+MOST_TOLD = 12  # classes in a message
 GROUPS = {"continent": "div:continent", "biome": "div:biome", "landcover": "div:landcover"}
 
 
@@ -42,11 +43,7 @@ class ColumnTask:
 
     def open(self, subset: Subset) -> TaskData:
         """See :meth:`training.tasks.base.CatalogTask.open`."""
-        if self.column not in subset.table.column_names:
-            raise TrainingError(
-                f"task {self.name}: the subset has no column {self.column!r}; it has {', '.join(subset.table.column_names)}"
-            )
-        values = subset.column(self.column)
+        values = self._values(subset)
         targets: NDArray[np.generic]
         if self.kind == "regression":
             kept, targets, classes, left_out = self._numbers(values)
@@ -72,9 +69,20 @@ class ColumnTask:
             targets=targets,
             chips=SubsetChips(subset=labelled),
             hash=digest.hexdigest(),
-            groups={name: labelled.column(of) for name, of in GROUPS.items() if of in labelled.table.column_names},
+            groups={name: labelled.column(of) for name, of in GROUPS.items()},
             left_out=left_out,
         )
+
+    def _values(self, subset: Subset) -> NDArray[np.generic]:
+        try:
+            values = subset.column(self.column)
+        except CatalogError as exc:
+            raise TrainingError(f"task {self.name}: {exc}") from exc
+        if values.ndim > 1:
+            raise TrainingError(
+                f"task {self.name}: {self.column} holds vectors, and a task predicts a class or a number"
+            )
+        return values
 
     def _numbers(
         self, values: NDArray[np.generic]
@@ -86,24 +94,44 @@ class ColumnTask:
                 f"task {self.name}: column {self.column!r} holds no numbers: kind='classification'"
             ) from exc
         kept = np.flatnonzero(np.isfinite(numbers))
+        if len(np.unique(numbers[kept])) < 2:
+            raise TrainingError(
+                f"task {self.name}: {len(kept)} of {len(numbers)} samples have a number in {self.column}, and two that "
+                "differ are needed"
+            )
         return kept, numbers[kept], (), {"no value": len(numbers) - len(kept)} if len(kept) < len(numbers) else {}
 
     def _classes(
         self, values: NDArray[np.generic]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...], dict[str, int]]:
-        counts = Counter(str(value) for value in values if value is not None)
+        known = np.array([value is not None and value == value for value in values], dtype=bool)  # NaN is no class
+        counts = Counter(_name(value) for value in values[known])
         classes = tuple(sorted(name for name, number in counts.items() if number >= self.min_samples))
         if len(classes) < 2:
             raise TrainingError(
                 f"task {self.name}: {len(classes)} classes of {self.column} have at least {self.min_samples} samples, and two "
-                f"are needed; there are {dict(counts)}. Evaluate on more samples, or lower min_samples"
+                f"are needed; there are {_told(counts)}. Evaluate on more samples, or lower min_samples"
+                + ("; numbers are a regression (number:NAME)" if isinstance(values[0], float | np.floating) else "")
             )
         codes = {name: code for code, name in enumerate(classes)}
-        of = np.array([codes.get(str(value), -1) if value is not None else -2 for value in values], dtype=np.int64)
+        of = np.array(
+            [codes.get(_name(v), -1) if k else -2 for v, k in zip(values, known, strict=True)], dtype=np.int64
+        )
         rare = {f"{name}: fewer than {self.min_samples}": n for name, n in sorted(counts.items()) if name not in codes}
         unlabelled = {"no label": int((of == -2).sum())} if (of == -2).any() else {}
         kept = np.flatnonzero(of >= 0)
         return kept, of[kept], classes, {**rare, **unlabelled}
+
+
+def _name(value: object) -> str:
+    """A class as a word; whole numbers without a fraction, which a column has that lacks some."""
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+
+
+def _told(counts: Counter[str]) -> str:
+    """The commonest classes with their samples."""
+    told = ", ".join(f"{name} ({count})" for name, count in counts.most_common(MOST_TOLD))
+    return told + (f" and {len(counts) - MOST_TOLD} more" if len(counts) > MOST_TOLD else "") if counts else "none"
 
 
 CATALOG_TASKS = {
