@@ -159,7 +159,8 @@ def correlate(
     if names is not None:
         table.index = pd.Index(names)
     units = Units(table=table, rows=table, of_row=np.arange(len(table))) if names is not None else units_of(table)
-    (found,) = _related(units, [by], score=score, given=(), method=method, alpha=alpha, rng=rng, resamples=resamples)
+    question = _Question(score=score, given=(), method=method, alpha=alpha, resamples=resamples)
+    (found,) = _related(units, [by], question, rng=rng)
     return found
 
 
@@ -202,7 +203,8 @@ def correlate_table(
         )
     _check_columns(table, numbers=[score, *by], others=given)
     units = units_of(table, unit=unit)
-    return _related(units, by, score=score, given=given, method=method, alpha=alpha, rng=rng, resamples=resamples)
+    question = _Question(score=score, given=given, method=method, alpha=alpha, resamples=resamples)
+    return _related(units, by, question, rng=rng)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -217,41 +219,29 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise TrainingError(f"{path} cannot be read as CSV: {exc}") from exc
 
 
-def _related(
-    units: Units,
-    by: Sequence[str],
-    *,
-    score: str,
-    given: Sequence[str],
-    method: Method,
-    alpha: float,
-    rng: np.random.Generator,
-    resamples: int,
-) -> list[Correlation]:
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """What is asked of every measure; see :func:`correlate_table`."""
+
+    score: str
+    given: Sequence[str]
+    method: Method
+    alpha: float
+    resamples: int
+
+
+def _related(units: Units, by: Sequence[str], question: _Question, *, rng: np.random.Generator) -> list[Correlation]:
     root = int(rng.integers(2**32))
-    found = []
-    for name in by:
-        own = np.random.default_rng([root, crc32(name.encode())])  # what is drawn for one measure hangs on no other
-        found.append(
-            _one(units, name, score=score, given=given, method=method, alpha=alpha, rng=own, resamples=resamples)
-        )
+    # What is drawn for one measure hangs on no other.
+    found = [_one(units, name, question, rng=np.random.default_rng([root, crc32(name.encode())])) for name in by]
     p, partial_p = [c.p for c in found], [c.partial.p if c.partial else np.nan for c in found]
     corrected = zip(found, holm(p), benjamini_hochberg(p), holm(partial_p), strict=True)
     return [_judged(c, p_holm=a, p_bh=b, partial_holm=d, family=len(by)) for c, a, b, d in corrected]
 
 
-def _one(
-    units: Units,
-    by: str,
-    *,
-    score: str,
-    given: Sequence[str],
-    method: Method,
-    alpha: float,
-    rng: np.random.Generator,
-    resamples: int,
-) -> Correlation:
-    held = units.with_values([by, score, *given])
+def _one(units: Units, by: str, question: _Question, *, rng: np.random.Generator) -> Correlation:
+    score, method = question.score, question.method
+    held = units.with_values([by, score, *question.given])
     x_N, y_N = (held.table[column].to_numpy(np.float64) for column in (by, score))
     if len(x_N) < LEAST:
         raise TrainingError(
@@ -260,7 +250,7 @@ def _one(
     names = tuple(map(str, held.table.index))
     rho, chance = coefficient(x_N, y_N, method=method), significance(x_N, y_N, method=method, rng=rng)
     without = leave_one_out(x_N, y_N, names=names, method=method)
-    least = detectable(len(x_N), method=method, alpha=alpha)
+    least = detectable(len(x_N), method=method, alpha=question.alpha)
     return Correlation(
         by=by,
         score=score,
@@ -282,10 +272,10 @@ def _one(
         p_holm=chance.p,
         p_bh=chance.p,
         family=1,
-        intervals=_intervals(held, by, score=score, method=method, without=without, rng=rng, resamples=resamples),
+        intervals=_intervals(held, by, question, without=without, rng=rng),
         leave_one_out=without,
-        partial=_partial(held, by, score=score, given=given, method=method, rng=rng),
-        alpha=alpha,
+        partial=_partial(held, by, question, rng=rng),
+        alpha=question.alpha,
         detectable=least,
         detectable_family=least,
         verdict=Verdict(word="not shown", why=""),
@@ -293,16 +283,10 @@ def _one(
 
 
 def _intervals(
-    units: Units,
-    by: str,
-    *,
-    score: str,
-    method: Method,
-    without: Sequence[LeftOut],
-    rng: np.random.Generator,
-    resamples: int,
+    units: Units, by: str, question: _Question, *, without: Sequence[LeftOut], rng: np.random.Generator
 ) -> dict[str, Interval]:
-    x_N, y_N = (units.table[column].to_numpy(np.float64) for column in (by, score))
+    method, resamples = question.method, question.resamples
+    x_N, y_N = (units.table[column].to_numpy(np.float64) for column in (by, question.score))
     rho = coefficient(x_N, y_N, method=method)
     drawn = resampled(x_N, y_N, method=method, rng=rng, resamples=resamples)
     found = {
@@ -312,16 +296,15 @@ def _intervals(
     }
     if units.repeated:
         members_NS, counts_N = units.members()
-        x_M, y_M = (units.rows[column].to_numpy(np.float64) for column in (by, score))
+        x_M, y_M = (units.rows[column].to_numpy(np.float64) for column in (by, question.score))
         found["seeds"] = datasets_and_seeds(
             x_M, y_M, members_NS=members_NS, counts_N=counts_N, method=method, rng=rng, resamples=resamples
         )
     return found
 
 
-def _partial(
-    units: Units, by: str, *, score: str, given: Sequence[str], method: Method, rng: np.random.Generator
-) -> Partial | None:
+def _partial(units: Units, by: str, question: _Question, *, rng: np.random.Generator) -> Partial | None:
+    given, score = question.given, question.score
     x_N, y_N = (units.table[column].to_numpy(np.float64) for column in (by, score))
     if not given or np.ptp(x_N) == 0 or np.ptp(y_N) == 0:
         return None
@@ -329,7 +312,7 @@ def _partial(
         told = "; ".join(f"{column!r} within {', '.join(names)}" for column, names in differing.items())
         raise TrainingError(f"covariates must be the same in all rows of a dataset, and words differ: {told}")
     try:
-        return partial(x_N, y_N, given=units.table[list(given)], method=method, rng=rng)
+        return partial(x_N, y_N, given=units.table[list(given)], method=question.method, rng=rng)
     except TrainingError as exc:
         raise TrainingError(f"{by} with {score}: {exc}") from exc
 

@@ -366,10 +366,7 @@ class LinearProbe(_DescentProbe):
     rates: tuple[float, ...] = RATES
     default: float = 1e-2
     recipe: Recipe = LINEAR
-    refit: bool = True
-    device: str = "cpu"
     name: str = "linear"
-    kinds: tuple[Kind, ...] = ALL
 
     def _train(self, *data: Any, outputs: int, **settings: Any) -> Affine:
         return fit_linear(*data, outputs=outputs, recipe=self.recipe, **settings)
@@ -399,10 +396,7 @@ class MLPProbe(_DescentProbe):
     rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
     default: float = 1e-3
     recipe: Recipe = NETWORK
-    refit: bool = True
-    device: str = "cpu"
     name: str = "mlp"
-    kinds: tuple[Kind, ...] = ALL
 
     def _train(self, *data: Any, outputs: int, **settings: Any) -> MLP:
         return fit_mlp(*data, hidden=self.hidden, outputs=outputs, recipe=self.recipe, **settings)

@@ -85,11 +85,11 @@ def round_to(
     about = (into.lost_N[here], into.rounded_N[here], into.length_N[here], into.along_N[here])
     numbers = into.numbers_ND[here]
     if bits == "float32":
-        _to_float32(vectors_ND[here], inverse_N, centre_D, numbers, *about)
+        _to_float32(vectors_ND[here], inverse_N, centre_D, numbers, about)
     elif bits == "bfloat16":
-        _to_bfloat16(vectors_ND[here], inverse_N, centre_D, numbers, *about)
+        _to_bfloat16(vectors_ND[here], inverse_N, centre_D, numbers, about)
     else:
-        _to_int8(vectors_ND[here], inverse_N, centre_D, numbers, into.step_N[here], *about)
+        _to_int8(vectors_ND[here], inverse_N, centre_D, numbers, into.step_N[here], about)
 
 
 @compiled
@@ -119,11 +119,9 @@ def _to_float32(
     inverse: np.ndarray,
     centre: np.ndarray,
     numbers: np.ndarray,
-    lost: np.ndarray,
-    rounded: np.ndarray,
-    length: np.ndarray,
-    along: np.ndarray,
+    about: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
+    lost, rounded, length, along = about
     for n in range(len(vectors)):
         length[n], along[n] = _centred(vectors[n], inverse[n], centre, numbers[n])
         lost[n], rounded[n] = 0, length[n]
@@ -135,11 +133,9 @@ def _to_bfloat16(
     inverse: np.ndarray,
     centre: np.ndarray,
     numbers: np.ndarray,
-    lost: np.ndarray,
-    rounded: np.ndarray,
-    length: np.ndarray,
-    along: np.ndarray,
+    about: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
+    lost, rounded, length, along = about
     row, back = np.empty(vectors.shape[1], np.float32), np.empty(vectors.shape[1], np.float32)
     row_bits, back_bits = row.view(np.int32), back.view(np.int32)
     for n in range(len(vectors)):
@@ -158,11 +154,9 @@ def _to_int8(
     centre: np.ndarray,
     numbers: np.ndarray,
     step: np.ndarray,
-    lost: np.ndarray,
-    rounded: np.ndarray,
-    length: np.ndarray,
-    along: np.ndarray,
+    about: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
+    lost, rounded, length, along = about
     row, back = np.empty(vectors.shape[1], np.float32), np.empty(vectors.shape[1], np.float32)
     for n in range(len(vectors)):
         length[n], along[n] = _centred(vectors[n], inverse[n], centre, row)
