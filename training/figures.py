@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from training.correlation import Correlation
 
 __all__ = [
+    "COLORS",
     "INK",
+    "MARKERS",
     "bar_figure",
+    "blank_figure",
     "chips_figure",
     "color_limits",
+    "draw_points",
     "heat_figure",
+    "inked",
+    "label_points",
     "map_figure",
     "relations_figure",
     "scatter_figure",
@@ -52,7 +58,7 @@ def map_figure(places: Mapping[str, np.ndarray], *, land: gpd.GeoDataFrame | Non
         places: for each dataset (n, 2) longitudes and latitudes, EPSG:4326.
         land: polygons to draw beneath, EPSG:4326; only a grid without them.
     """
-    figure, axes = _figure(9.6, 4.7)
+    figure, axes = blank_figure(9.6, 4.7)
     figure.set_layout_engine("none")  # an axes of fixed aspect and a legend below it are laid out by hand
     axes.set_position((0.06, 0.18, 0.92, 0.80))
     if land is not None:
@@ -134,7 +140,7 @@ def bar_figure(
         intervals: lower and upper bound, where known.
         maximum: the highest possible value, drawn as a line.
     """
-    figure, axes = _figure(4.6, 0.34 * len(values) + 0.9)
+    figure, axes = blank_figure(4.6, 0.34 * len(values) + 0.9)
     styles = style_of(list(values))
     for row, (name, value) in enumerate(values.items()):
         if not np.isfinite(value):
@@ -179,8 +185,8 @@ def scatter_figure(
         correlation: of these points.
         spread: how far the score goes to either side (its deviation over seeds), where known.
     """
-    figure, axes = _figure(4.6, 3.5)
-    _draw_points(axes, points, xlabel=xlabel, ylabel=ylabel, correlation=correlation, spread=spread or {})
+    figure, axes = blank_figure(4.6, 3.5)
+    draw_points(axes, points, xlabel=xlabel, ylabel=ylabel, correlation=correlation, spread=spread or {})
     return figure
 
 
@@ -197,16 +203,16 @@ def relations_figure(results: Sequence[Correlation]) -> Figure:
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[3.4] * rows + [below])
     names = list(dict.fromkeys(name for result in results for name in result.datasets))
     for i, result in enumerate(results):
-        axes = _inked(figure.add_subplot(grid[i // columns, i % columns], facecolor="none"))
+        axes = inked(figure.add_subplot(grid[i // columns, i % columns], facecolor="none"))
         pairs = dict(zip(result.datasets, zip(result.values, result.scores, strict=True), strict=True))
         spread = {name: sd for name, sd in zip(result.datasets, result.score_sd, strict=True) if np.isfinite(sd)}
         points = {name: pairs.get(name, (np.nan, np.nan)) for name in names}  # one look a dataset in every panel
-        _draw_points(axes, points, xlabel=result.by, ylabel=result.score, correlation=result, spread=spread)
-    _draw_relations(_inked(figure.add_subplot(grid[rows, :], facecolor="none")), results)
+        draw_points(axes, points, xlabel=result.by, ylabel=result.score, correlation=result, spread=spread)
+    _draw_relations(inked(figure.add_subplot(grid[rows, :], facecolor="none")), results)
     return figure
 
 
-def _draw_points(
+def draw_points(
     axes: Axes,
     points: Mapping[str, tuple[float, float]],
     *,
@@ -214,14 +220,31 @@ def _draw_points(
     ylabel: str,
     correlation: Correlation | None,
     spread: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    styles: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
-    styles = style_of(list(points))
+    """Draw diversity against score into axes, names at the points.
+
+    Args:
+        axes: where to.
+        points: diversity and score of each dataset.
+        xlabel: what the diversity is, with its unit.
+        ylabel: what the score is; empty for none.
+        correlation: of these points, whose coefficient is put above; ``None`` to say nothing.
+        spread: how far a score goes to either side, where known.
+        bounds: lower and upper bound of a diversity, where known.
+        styles: colour and marker of each; by their order where not given.
+    """
+    styles = styles or style_of(list(points))
     for name, (x, y) in points.items():
+        color, marker = styles[name]
         if name in spread:
-            axes.plot([x, x], [y - spread[name], y + spread[name]], color=styles[name][0], linewidth=1.3, zorder=2)
-        axes.scatter(x, y, s=52, color=styles[name][0], marker=styles[name][1], linewidths=0, zorder=3)
+            axes.plot([x, x], [y - spread[name], y + spread[name]], color=color, linewidth=1.3, zorder=2)
+        if bounds and name in bounds:
+            axes.plot(bounds[name], [y, y], color=color, linewidth=1.3, zorder=2)
+        axes.scatter(x, y, s=52, color=color, marker=marker, linewidths=0, zorder=3)
     axes.margins(x=0.26, y=0.14)
-    _label_points(axes, points)
+    label_points(axes, points)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(True, color=INK, alpha=0.12, linewidth=0.6)
     if correlation is not None:
@@ -253,7 +276,7 @@ def _draw_relations(axes: Axes, results: Sequence[Correlation]) -> None:
     axes.set_xlabel("coefficient with 95 % interval (line), and without any one dataset (bar)")
 
 
-def _label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+def label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Write each name beside its point, on the first of six sides where it covers no name written before."""
     finite = {name: point for name, point in points.items() if np.isfinite(point).all()}
     axes.autoscale_view()  # limits are otherwise settled only when the figure is drawn
@@ -289,7 +312,7 @@ def heat_figure(values_RC: np.ndarray, *, rows: Sequence[str], columns: Sequence
         columns: where it was tested.
         label: what the numbers are.
     """
-    figure, axes = _figure(1.05 * len(columns) + 1.8, 0.42 * len(rows) + 1.3)
+    figure, axes = blank_figure(1.05 * len(columns) + 1.8, 0.42 * len(rows) + 1.3)
     image = axes.imshow(np.ma.masked_invalid(values_RC), cmap="cividis", aspect="auto")
     low, high = np.nanmin(values_RC), np.nanmax(values_RC)
     for (row, column), value in np.ndenumerate(values_RC):
@@ -310,13 +333,13 @@ def heat_figure(values_RC: np.ndarray, *, rows: Sequence[str], columns: Sequence
     return figure
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def blank_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure (inches) with one axes, clear, with ink for everything that is not data."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-    return figure, _inked(figure.add_subplot(facecolor="none"))
+    return figure, inked(figure.add_subplot(facecolor="none"))
 
 
-def _inked(axes: Any) -> Axes:
+def inked(axes: Any) -> Axes:
     """The axes with ink for everything that is not data, and lines on two sides."""
     axes.tick_params(colors=INK, labelsize=10)
     axes.xaxis.label.set_color(INK)

@@ -6,25 +6,18 @@ and dark screens alike.
 
 from __future__ import annotations
 
-import base64
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO, StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from training.correlation import LEAST, Correlation, correlate_table, mean_dense_ranks
 from training.figures import (
-    INK,
     bar_figure,
     chips_figure,
     color_limits,
@@ -34,6 +27,7 @@ from training.figures import (
     style_of,
 )  # fmt: skip
 from training.loader import read_chips
+from training.reporting.inline import environment, inline_png, inline_svg, svg_text
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -43,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cell", "Dataset", "Study", "cells_of", "describe_dataset", "relate", "render_report"]
 
-TEMPLATES = Path(__file__).parent / "templates"
 CONTINENT = "continent="  # begins the names of such groups
 TRUE_COLOR = ("B04", "B03", "B02")
 # measure: (key of its value in stats.json, words for people)
@@ -203,28 +196,27 @@ def render_report(
         correlations: what :func:`relate` gave.
         land: polygons for the map, EPSG:4326.
     """
-    environment = Environment(
-        loader=ChoiceLoader([FileSystemLoader(TEMPLATES), PackageLoader("catalog", "explorer/page")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = [dataset.name for dataset in study.datasets]
-    return environment.get_template("report.html.j2").render(
-        study=study,
-        measures={measure: words for measure, (_, words) in MEASURES.items()},
-        correlations=correlations,
-        rows=_table(study),
-        colors={name: color for name, (color, _) in style_of(names).items()},
-        best=_best(study),
-        map=_svg(
-            map_figure({d.name: d.lonlat for d in study.datasets}, land=land), name="map", title="World map of samples"
-        ),
-        chips=_chips(study),
-        bars={measure: _bars(study, measure) for measure in MEASURES},
-        scatters={measure: _scatter(study, measure, correlations.get(measure)) for measure in MEASURES},
-        heat=_heat(study),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            study=study,
+            measures={measure: words for measure, (_, words) in MEASURES.items()},
+            correlations=correlations,
+            rows=_table(study),
+            colors={name: color for name, (color, _) in style_of(names).items()},
+            best=_best(study),
+            map=_drawn(
+                map_figure({d.name: d.lonlat for d in study.datasets}, land=land),
+                name="map",
+                title="World map of samples",
+            ),
+            chips=_chips(study),
+            bars={measure: _bars(study, measure) for measure in MEASURES},
+            scatters={measure: _scatter(study, measure, correlations.get(measure)) for measure in MEASURES},
+            heat=_heat(study),
+        )
     )
 
 
@@ -261,21 +253,21 @@ def _chips(study: Study) -> dict[str, Markup]:
     if not shown:
         return {}
     limits = color_limits(shown)
-    return {name: _png(chips_figure(rgb, limits=limits), title=f"Chips of {name}") for name, rgb in shown.items()}
+    return {name: inline_png(chips_figure(rgb, limits=limits), title=f"Chips of {name}") for name, rgb in shown.items()}
 
 
 def _bars(study: Study, measure: str) -> Markup:
     values = {d.name: d.value(measure) for d in study.datasets}
     intervals = {d.name: d.interval(measure) for d in study.datasets if all(map(math.isfinite, d.interval(measure)))}
     words = f"{MEASURES[measure][1]} entropy (nat)"
-    return _svg(bar_figure(values, label=words, intervals=intervals), name=f"bar-{measure}", title=words)
+    return _drawn(bar_figure(values, label=words, intervals=intervals), name=f"bar-{measure}", title=words)
 
 
 def _scatter(study: Study, measure: str, correlation: Correlation | None) -> Markup:
     points = {d.name: (d.value(measure), d.mean_score) for d in study.datasets if d.scores}
     words = f"{MEASURES[measure][1]} entropy (nat)"
     figure = scatter_figure(points, xlabel=words, ylabel="mean score", correlation=correlation)
-    return _svg(figure, name=f"scatter-{measure}", title=f"{words} against mean score")
+    return _drawn(figure, name=f"scatter-{measure}", title=f"{words} against mean score")
 
 
 def _heat(study: Study) -> Markup | None:
@@ -285,30 +277,10 @@ def _heat(study: Study) -> Markup | None:
         return None
     values = np.array([[d.by_continent.get(column, float("nan")) for column in columns] for d in rows])
     figure = heat_figure(values, rows=[d.name for d in rows], columns=columns, label=study.heat_label)
-    return _svg(
+    return _drawn(
         figure, name="heat", title=f"{study.heat_label} by pretraining dataset and continent of the test samples"
     )
 
 
-def _svg(figure: Figure, *, name: str, title: str) -> Markup:
-    """A figure as inline SVG: ids made unique to the page, ink in the page's text colour, width left to the page."""
-    text = StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg).replace(INK, "currentColor")
-    svg = re.sub(r'<svg ([^>]*?)width="[^"]*"([^>]*)>', r"<svg \1\2>", svg, count=1)
-    svg = re.sub(r'<svg ([^>]*?)height="[^"]*"([^>]*)>', r"<svg \1\2>", svg, count=1)
-    label = Markup.escape(title)
-    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
-
-
-def _png(figure: Figure, *, title: str) -> Markup:
-    """A figure as an image with its bytes inside."""
-    data = BytesIO()
-    figure.savefig(data, format="png", dpi=160, transparent=True, metadata={"Software": None})
-    code = base64.b64encode(data.getvalue()).decode()
-    return Markup('<img src="data:image/png;base64,{}" alt="{}" loading="lazy">').format(code, title)
+def _drawn(figure: Figure, *, name: str, title: str) -> Markup:
+    return inline_svg(svg_text(figure, name=name), name=name, title=title)
