@@ -35,7 +35,13 @@ def told(what: str, names: Sequence[str], of: int, remedy: str) -> list[str]:
 
 def no_folder(folder: Path, task: str, wanted: str, source: str) -> list[str]:
     """The line that nothing of a task is in a folder."""
-    there = "is not there" if not folder.is_dir() else f"holds no {wanted}"
+    there = (
+        "is a file, and no folder"
+        if folder.is_file()
+        else "is not there"
+        if not folder.is_dir()
+        else f"holds no {wanted}"
+    )
     return [f"{folder} {there}{_begun(folder)}: {fetch_again(task, folder)}, or get the files from {source}"]
 
 

@@ -149,6 +149,8 @@ def test_a_folder_of_nothing_says_what_is_wanted(tmp_path: Path) -> None:
         (fault,) = BENCHMARKS["eurosat"].faults(place)
         assert f"{place} " in fault
         assert "pwcat tasks fetch eurosat" in fault
+    (tmp_path / "file").write_text("x")
+    assert "is a file, and no folder" in BENCHMARKS["eurosat"].faults(tmp_path / "file")[0]
 
 
 def test_downloads_that_lie_about_are_told(tmp_path: Path) -> None:
