@@ -248,7 +248,7 @@ def _trained(folder: Path, labels: pd.DataFrame) -> tuple[pd.DataFrame, dict[str
     """The points that are not for testing and have a series, and why others do not take part."""
     names = _file_names(labels)
     known = labels["is_crop"].notna()
-    testing = labels["is_test"].fillna(False).astype(bool)
+    testing = labels["is_test"].eq(True)  # null is not for testing
     there = names.isin(_array_files(folder).keys())
     again = names.duplicated()
     kept = known & ~testing & there & ~again

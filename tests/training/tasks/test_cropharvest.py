@@ -183,6 +183,15 @@ def test_blocks_give_every_part_of_the_world_test_samples(tmp_path: Path) -> Non
     np.testing.assert_array_equal(open_task("cropharvest-blocks", tmp_path).splits, data.splits)
 
 
+def test_a_point_of_which_the_release_says_little_is_trained_on(tmp_path: Path) -> None:
+    make_files(tmp_path, points=[*POINTS, (7, "farm", 1, 1.0, 2.0, None, None, True)])
+    data = open_task("cropharvest", tmp_path)
+    place = data.ids.tolist().index("7_farm")
+    assert data.splits[place] == "train"
+    batch = next(data.batches(np.array([place]), bands=("VV",), times="all"))
+    assert (batch.times == UNKNOWN_TIME).all()
+
+
 def test_both_tasks_read_the_same_folder(folder: Path) -> None:
     assert len(open_task("cropharvest-blocks", folder.parent)) == len(open_task("cropharvest", folder.parent)) == 5
 
