@@ -172,7 +172,7 @@ def _show(samples: list[dict[str, Any]], column: str) -> None:
     for one in samples:
         table.add_row(
             shown_place(one["id"], ID_WIDTH),
-            f"{one['similarity']:.5f}",
+            f"{one['similarity']:.6f}",
             "" if one["km"] is None else f"{one['km']:,.1f}",
             shown_place(one["biome"], BIOME_WIDTH),
             shown_place(one["landcover"], LANDCOVER_WIDTH),
@@ -285,5 +285,5 @@ def _show_pairs(found: Duplicates, summary: dict[str, Any], show: int) -> None:
             table.add_column(heading, justify="right" if heading in {"Similarity", "km"} else "left", no_wrap=True)
         for row in rows:
             names = (shown_place(row[key], ID_WIDTH) for key in ("id", "like_id"))
-            table.add_row(*names, f"{row['similarity']:.5f}", f"{row['km']:,.1f}")
+            table.add_row(*names, f"{row['similarity']:.6f}", f"{row['km']:,.1f}")
         Console().print(table)

@@ -259,7 +259,7 @@ def test_the_command_shows_samples_like_one(root, vectors, tmp_path):
     result = CliRunner().invoke(cli, ["similar", str(root), "--like", like, "--limit", "3"])
     assert result.exit_code == 0, result.output
     assert "The 3 most similar by emb:x" in result.output
-    assert "1.00000" in result.output
+    assert "1.000000" in result.output
     told = json.loads(CliRunner().invoke(cli, ["similar", str(root), "--like", like, "--json"]).stdout)
     assert told["like"][0]["id"] == ids[5]
     assert told["samples"][0]["id"] == ids[70]
