@@ -14,7 +14,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pwcat.errors import TrainingError
@@ -133,21 +133,24 @@ def _fetch(name: str, folder: Path) -> None:
 def _bars() -> Iterator[Any]:
     """A bar for each thing that is done; lines where nobody watches."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
         of: dict[str, Any] = {}
 
         def tell(what: str, done: int, total: int | None) -> None:
             if what not in of:
-                of[what] = bars.add_task(escape(what), total=total)
+                of[what] = bars.add_task(escape(what), total=total, told="")
                 if not console.is_terminal:
-                    click.echo(
-                        f"{what}{f', {total / 1e6:,.1f} MB' if total and not what.startswith('unpacking') else ''}",
-                        err=True,
-                    )
-            bars.update(of[what], completed=done, total=total)
+                    click.echo(f"{what}: {_extent(what, total)}" if total else what, err=True)
+            told = _extent(what, done) + (f" of {_extent(what, total)}" if total else "")
+            bars.update(of[what], completed=done, total=total, told=told)
 
         yield tell
+
+
+def _extent(what: str, number: int) -> str:
+    """Files of what is unpacked, bytes of what is fetched."""
+    return f"{number:,} files" if what.startswith("unpacking") else f"{number / 1e6:,.1f} MB"
 
 
 @tasks.command()
