@@ -68,10 +68,13 @@ class CropHarvest:
     Attributes:
         info: what it is.
         blocks: parted by blocks, not by the release.
+        whole: labels and series that every whole release has. With as many labels, fewer series are a fault: an archive
+            that was not unpacked to its end.
     """
 
     info: TaskInfo = INFO
     blocks: bool = False
+    whole: tuple[int, int] = (90_000, 65_000)
 
     def faults(self, folder: Path) -> list[str]:
         """See :meth:`training.tasks.base.Benchmark.faults`."""
@@ -88,7 +91,7 @@ class CropHarvest:
             return [f"{LABELS} is damaged or not downloaded to its end ({exc}); get it anew from {self.info.source}"]
         if missing := [name for name in (INDEX[0], *COLUMNS) if name not in labels.columns]:
             return [f"{LABELS} has no column {', '.join(missing)}: it is not that of {self.info.source}"]
-        return [*_faults_of_arrays(folder, labels), *_faults_of_tests(folder, labels)]
+        return [*_faults_of_arrays(folder, labels, self.whole), *_faults_of_tests(folder, labels)]
 
     def open(self, folder: Path) -> TaskData:
         """See :meth:`training.tasks.base.Benchmark.open`."""
@@ -195,13 +198,18 @@ def _array_files(folder: Path) -> Mapping[str, int]:
         return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".h5")}
 
 
-def _faults_of_arrays(folder: Path, labels: pd.DataFrame) -> list[str]:
+def _faults_of_arrays(folder: Path, labels: pd.DataFrame, whole: tuple[int, int]) -> list[str]:
     sizes = _array_files(folder)
     cut = sorted(name for name, size in sizes.items() if size < LEAST_BYTES)
     if cut:
         return [
             f"{len(cut)} files of {ARRAYS} are too small to hold a series, such as {cut[0]}: unpack features.tar.gz of "
             f"{INFO.source} anew"
+        ]
+    if sizes and len(labels) >= whole[0] and len(sizes) < whole[1]:
+        return [
+            f"{ARRAYS} has {len(sizes):,} files, where whole releases have more than {whole[1]:,}: features.tar.gz of "
+            f"{INFO.source} was not unpacked to its end; do so again"
         ]
     if not set(_file_names(labels)) & set(sizes):
         return [f"{ARRAYS} has no file of the points of {LABELS}: unpack features.tar.gz of {INFO.source} there"]

@@ -254,6 +254,15 @@ def test_arrays_cut_short_are_told(folder: Path) -> None:
         open_task("cropharvest", folder)
 
 
+def test_archives_not_unpacked_to_their_end_are_told(folder: Path) -> None:
+    whole = CropHarvest(whole=(len(POINTS), 7))
+    with pytest.raises(
+        TrainingError, match=r"features/arrays has 5 files, where whole releases have more than 7: features\.tar"
+    ):
+        whole.open(folder)
+    assert len(CropHarvest(whole=(len(POINTS) + 1, 7)).open(folder)) == 5  # a part of the release that somebody cut out
+
+
 def test_arrays_damaged_inside_are_told_when_they_are_read(folder: Path) -> None:
     path = folder / "features/arrays/0_kenya.h5"
     path.write_bytes(bytes(4000))
