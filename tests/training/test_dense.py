@@ -12,6 +12,7 @@ from training.evaluate import FewShot, Official, evaluate
 from training.evaluating import dense
 from training.evaluating.dense import count_pixels, embed_pixels, pixels_at, score_pixels
 from training.evaluating.draws import draws_of
+from training.finetune import finetune, load_finetune_recipe
 from training.models import build_model
 from training.probes import KNNProbe, LogisticProbe, make_probes
 from training.tasks.base import TaskData, TaskInfo
@@ -183,3 +184,25 @@ def test_what_has_no_pixels_to_learn_says_so(run, fields):
     satclip = build_model("satclip", {"degrees": 4, "dim": 16, "hidden": 16})
     with pytest.raises(TrainingError, match="a satclip embeds places, and not the pixels of chips"):
         score_pixels(make_probes(["knn"]), satclip, data, draws_of(data, Official()))
+
+
+def test_fine_tuning_is_scored_beside_the_probes(run, model, fields):
+    recipe = load_finetune_recipe("tiny").model_copy(update={"epochs": 3, "least_steps": 0})
+    data = fields()
+    scores = evaluate(run.path, data, probes=["finetune", "knn"], finetuning=recipe, out_dir=None)
+    assert [result.probe for result in scores.results] == ["knn-5", "knn-20", "finetune"]
+    (draw,) = draws_of(data, Official())
+    predicted = finetune(model, data, draw, recipe=recipe)
+    masks = data.masks(draw.test)
+    truth, found = masks[masks >= 0], predicted.values[masks >= 0]
+    assert scores.summary("finetune").measure.mean == pytest.approx(
+        metrics.jaccard_score(truth, found, average="macro")
+    )
+    assert scores.result("finetune").chosen == [predicted.chosen]
+
+
+def test_fine_tuning_of_chips_that_are_cut_is_scored_where_it_sees(run, fields):
+    recipe = load_finetune_recipe("tiny").model_copy(update={"epochs": 1, "least_steps": 0})
+    data = fields(size=48, fit="crop")
+    scores = evaluate(run.path, data, probes=["finetune"], finetuning=recipe, out_dir=None)
+    assert 0 <= scores.summary("finetune", "accuracy").measure.mean <= 1
