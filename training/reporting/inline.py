@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def svg_text(figure: Figure, *, name: str) -> str:
     """A figure as an SVG file whose letters are letters; the same bytes every time."""
     text = StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        _save(figure, text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
 
@@ -54,7 +55,7 @@ def png_bytes(figure: Figure, *, dpi: int = 160, transparent: bool = True) -> by
     """A figure as the bytes of an image; on white where it is not to be clear."""
     data = BytesIO()
     clear = {"transparent": True} if transparent else {"facecolor": "white"}
-    figure.savefig(data, format="png", dpi=dpi, metadata={"Software": None}, **clear)
+    _save(figure, data, format="png", dpi=dpi, metadata={"Software": None}, **clear)
     return data.getvalue()
 
 
@@ -62,3 +63,10 @@ def inline_png(figure: Figure, *, title: str) -> Markup:
     """A figure as an image with its bytes inside."""
     code = base64.b64encode(png_bytes(figure)).decode()
     return Markup('<img src="data:image/png;base64,{}" alt="{}" loading="lazy">').format(code, title)
+
+
+def _save(figure: Figure, to: StringIO | BytesIO, **options: object) -> None:
+    """Without a word on letters that the font has none of: an SVG has them as letters, and the page's fonts show them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(to, **options)

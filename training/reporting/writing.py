@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
 from pwcat.atomic import replacing
+from pwcat.errors import TrainingError
 from training.figures import INK
 from training.reporting.blocks import Block, Fold, Picture, Section, Sheet, Words, all_blocks
 from training.reporting.cells import INTERVAL
@@ -91,10 +93,13 @@ def write_report(study_dir: str | Path, *, title: str | None = None) -> list[Pat
         title: of the report; the study's by default.
 
     Raises:
-        TrainingError: there are no scores, or a file cannot be read; see :func:`training.reporting.records.read_records`.
+        TrainingError: there are no scores, none of a task's own metric over all test samples, or a file cannot be read; see
+            :func:`training.reporting.records.read_records`.
     """
     folder = Path(study_dir)
-    report = make_report(read_records(folder), title=title, rng=np.random.default_rng(0))
+    records = read_records(folder)
+    with mpl.rc_context({"text.parse_math": False}):  # a name may have dollar signs
+        report = make_report(records, title=title, rng=np.random.default_rng(0))
     return _written(report, folder / "report")
 
 
@@ -107,6 +112,11 @@ def make_report(records: Records, *, title: str | None, rng: np.random.Generator
         records = replace(full, results=full.results[full.results["rung"] == last].assign(rung=""))
     looks = looks_of(records.titles, control=CONTROL)
     views = views_of(records)
+    if not views:
+        raise TrainingError(
+            f"{records.folder / 'results.csv'} has no scores over all test samples of a task's own metric (rows of group "
+            "'all' whose 'primary' is true): there is nothing to rank"
+        )
     every = {view.key: standings_of(view, rng=rng) for view in views}
     first = foremost(views)
     headline, rest = [every[v.key] for v in first], [v for v in views if v not in first]

@@ -59,6 +59,7 @@ def results(
         list(product(datasets, models, range(pretrain_seeds), tasks, probes, sizes, range(seeds), places)),
         columns=["dataset", "model", "pretrain_seed", "task", "probe", "size", "seed", "group"],
     )
+    rows["size"] = rows["size"].astype(float)
     known = {name: TASKS.get(name, (name, "accuracy", 0.4, 1000)) for name in tasks}
     rows["task_group"] = rows["task"].map(lambda t: known[t][0])
     rows["metric"] = rows["task"].map(lambda t: known[t][1])
@@ -70,7 +71,7 @@ def results(
     ]
     level += 0.03 * np.array(home) + rows["group"].map({p: 0.02 * (i - 4) / 5 for i, p in enumerate(places)})
     few = rows["size"].notna()
-    level = level - np.where(few, 0.11 / np.sqrt(rows["size"].fillna(1).astype(float)), 0.0)
+    level = level - np.where(few, 0.11 / np.sqrt(rows["size"].fillna(1)), 0.0)
     rows["value"] = level + noise * rng.standard_normal(len(rows)) * np.where(few, 1.6, 1.0)
     total = rows["task"].map(lambda t: known[t][3]).to_numpy()
     rows["num_test"] = np.where(rows["group"] == "all", total, total // 9)
@@ -142,7 +143,7 @@ def write_study(
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made():
     """The functions that make studies."""
     return type(
