@@ -19,7 +19,7 @@ from pwcat.atomic import remove_leftovers, replacing
 __all__ = ["kept_matrix"]
 
 PART_ROWS = 16_384
-PART_SECONDS = 20.0  # of work that a kill may lose
+PART_SECONDS = 10.0  # of work that a kill may lose
 
 
 def kept_matrix(

@@ -268,7 +268,7 @@ def _show_pairs(found: Duplicates, summary: dict[str, Any], show: int) -> None:
     from rich.console import Console
 
     without = f"; {found.without:,} have no vector" if found.without else ""
-    groups = f" in {summary['groups']:,} groups" if "groups" in summary and len(found) else ""
+    groups = f" in {summary['groups']:,} group{'s'[: summary['groups'] != 1]}" if summary.get("groups") else ""
     click.echo(
         f"{len(found):,} pairs{groups} of {len(found.subset):,} samples are {found.above:.7g} or more similar by {found.column}"
         f"{without}"
