@@ -262,8 +262,7 @@ def report(folder: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([str(path) for path in files]))
         return
-    for path in files:
-        click.echo(path)
+    click.echo(f"{files[0]}, and {len(files) - 1} more files beside it")
 
 
 @study.command(hidden=True)

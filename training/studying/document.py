@@ -39,7 +39,9 @@ __all__ = [
 NONE = "none"  # the dataset of the control, whose weights are random
 FINETUNE = "finetune"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="letters, digits, . _ -")]
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$", description="letters, digits, blanks, . _ -")
+]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Groups = Literal["continent", "biome", "landcover"]
 
@@ -117,7 +119,9 @@ class TaskEntry(Document):
     place: str | None = Field(
         None, description="of a benchmark: the folder of its files; NAME in `tasks_folder` by default"
     )
+    folder: Name | None = Field(None, description="of a benchmark: its folder in `tasks_folder`; its name by default")
     min_samples: int | None = Field(None, ge=1, description="of a task of a catalog: samples that a class needs")
+    positive: str | None = Field(None, description="of a classification: this class is told from all others, by F1")
     view: Name | None = Field(None, description="one of `views`, of the samples; that of the model by default")
     models: tuple[Name, ...] | None = Field(None, description="models that are scored; all by default")
     probes: tuple[Name, ...] | None = Field(None, description="names of probes; all that can, by default")

@@ -22,6 +22,7 @@ from training.evaluating.models import with_random_weights
 from training.models import Model
 from training.models.folder import weights_hash
 from training.pretrain import Step, pretrain
+from training.studying.against import against_rest
 from training.studying.describing import describe_samples
 from training.studying.job import (
     ArchiveWork,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "Tell", "UnfinishedError", "Workshop"]
 
 CATALOG, RECIPES, RUNS, ARCHIVE, EMBEDDINGS = "catalog", "recipes", "runs", "archive", "embeddings"
-LEAKS = "leaks.parquet"
+LEAKS, CUBE = "leaks.parquet", "cube.zarr"
 
 
 class Tell(Protocol):
@@ -152,7 +153,7 @@ class Workshop:
                 f"{missing['failed']} of {sum(built.report.counts.values())} samples could not be read: run the study again "
                 f"once the source answers, or see `pwcat doctor {built.folder}`"
             )
-        return self._described(work, built.folder, made=_size(built.folder))
+        return self._described(work, built.folder, made=_size(built.folder / CUBE))
 
     def _described(self, work: DatasetWork, place: Path, *, made: int) -> Outcome:
         every = _load(place)
@@ -254,9 +255,10 @@ class Workshop:
             place = self.folder / done.facts["path"]
         else:
             place = Path(ref.place)
-        name = f"{entry.task} {entry.min_samples} {place}"
+        name = f"{entry.task} {entry.min_samples} {entry.positive} {place}"
         if self._task is None or self._task[0] != name:
             data = open_task(entry.task, place, min_samples=entry.min_samples)
+            data = against_rest(data, entry.positive) if entry.positive else data
             self._task = (name, grouped(data, self._layers) if self._layers else data)
         return self._task[1]
 

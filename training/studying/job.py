@@ -160,7 +160,7 @@ class Job:
     @property
     def slug(self) -> str:
         """A name for folders, of this key alone."""
-        return f"{self.name.replace('/', '.')}-{self.key[:10]}"
+        return f"{self.name.replace('/', '.').replace(' ', '_')}-{self.key[:10]}"
 
 
 def hash_of(*parts: Any) -> str:

@@ -202,7 +202,7 @@ class _Planner:
                     dataset=dataset.name,
                     seed=seed,
                 )
-            if self.document.control:
+            if self.document.control and rung is None:  # ladders compare datasets
                 yield _Scored(
                     ref=ModelRef(control=seeded),
                     key=hash_of("control", seeded.hash),
@@ -271,10 +271,11 @@ class _Planner:
             needs.append(self._dataset(named[entry.data], entry.view or model.view))
             task, origin = TaskRef(entry=entry, dataset=needs[0]), self._jobs[needs[0]].key
         else:
-            place = self.study.base / (entry.place or f"{self.document.tasks_folder}/{entry.task}")
+            folder = f"{self.document.tasks_folder}/{entry.folder or entry.task}"
+            place = self.study.base / (entry.place or folder)
             task, origin = TaskRef(entry=entry, place=str(place)), self._print(place)
         regions = self.document.regions.model_dump(mode="json") if self.document.regions else None
-        key = hash_of("task", entry.task, entry.min_samples, origin, regions)
+        key = hash_of("task", entry.task, entry.min_samples, entry.positive, origin, regions)
         if self.document.leaks:
             job = self._leaks(task, key, model)
             task = TaskRef(entry=entry, dataset=task.dataset, place=task.place, leaks=job)
@@ -380,8 +381,8 @@ def _name(kind: str, rung: Rung | None, *parts: str) -> str:
 
 
 def _folded(name: str) -> str:
-    """A name as those of collections are: lower case."""
-    return name.lower()[:40]
+    """A name as those of collections are: lower case, no blanks."""
+    return name.lower().replace(" ", "-")[:40]
 
 
 def _set(document: dict[str, Any], key: str, value: Any, *, where: str) -> None:

@@ -29,7 +29,7 @@ STAGES: Mapping[JobKind, str] = {
 }
 HOWS = {"measured": "jobs done", "trial": "timed steps", "arithmetic": "arithmetic", "guess": "guess"}
 MOST_SHOWN = 12
-BAR = 20
+BAR = 16
 
 
 def duration(seconds: float) -> str:
@@ -54,18 +54,15 @@ def show_estimate(
     estimates: Sequence[Estimate], *, console: Console, title: str, workers: int, price: float | None, device: str
 ) -> None:
     """What is left to do: jobs, hours, GPU hours, bytes and money by stage and model."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in ("", "Model"):
-        table.add_column(name, no_wrap=True)
-    for name in ("Jobs", "Done", "Time left", "GPU hours", "On disk", *(["$"] if price is not None else [])):
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("", overflow="fold")
+    for name in ("Jobs", "Done", "Time", "GPU h", "Disk", *(["$"] if price is not None else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("by", style="dim")
-    before = ""
-    for (stage, what), group in _grouped(estimates).items():
-        table.add_row(stage if stage != before else "", what, *_cells(group, price), _hows(group))
-        before = stage
+    table.add_column("by", style="dim", no_wrap=True)
+    for heading, group in _grouped(estimates).items():
+        table.add_row(heading, *_cells(group, price), _hows(group))
     table.add_section()
-    table.add_row("All", "", *_cells(estimates, price), "")
+    table.add_row("All", *_cells(estimates, price), "")
     console.print(table)
     left = [each for each in estimates if each.how != "done"]
     seconds = schedule_seconds(estimates, workers=workers)
@@ -74,13 +71,15 @@ def show_estimate(
     console.print(told, highlight=False, soft_wrap=True)
 
 
-def _grouped(estimates: Sequence[Estimate]) -> dict[tuple[str, str], list[Estimate]]:
-    found: dict[tuple[str, str], list[Estimate]] = {}
+def _grouped(estimates: Sequence[Estimate]) -> dict[str, list[Estimate]]:
+    """By stage, model and rung."""
+    found: dict[str, list[Estimate]] = {}
+    several = len({each.job.model for each in estimates if each.job.model}) > 1
     for kind in KINDS:
         for each in estimates:
             if each.job.kind == kind:
-                rung = f" ({each.job.rung})" if each.job.rung else ""
-                found.setdefault((STAGES[kind], (each.job.model or "") + rung), []).append(each)
+                heading = ", ".join(filter(None, [STAGES[kind], each.job.model if several else "", each.job.rung]))
+                found.setdefault(heading, []).append(each)
     return found
 
 
@@ -92,15 +91,15 @@ def _cells(group: Sequence[Estimate], price: float | None) -> list[str]:
         f"{len(group):,}",
         f"{done:,}",
         duration(seconds) if done < len(group) else "",
-        f"{hours:,.1f}" if hours else "",
+        f"{hours:,.1f}" if hours >= 0.05 else "",
         size(sum(each.bytes for each in group)),
     ]
-    return [*cells, f"{hours * price:,.2f}" if hours else ""] if price is not None else cells
+    return [*cells, f"{hours * price:,.2f}" if hours >= 0.005 else ""] if price is not None else cells
 
 
 def _hows(group: Sequence[Estimate]) -> str:
     hows = {each.how for each in group}
-    return ", ".join(told for how, told in HOWS.items() if how in hows)
+    return next((told for how, told in HOWS.items() if how in hows), "")
 
 
 def show_changes(changes: Changes, *, console: Console) -> None:
@@ -128,7 +127,7 @@ def show_status(states: Sequence[Status], *, console: Console, title: str, left:
     table.add_column("", no_wrap=True)
     table.add_column("", no_wrap=True)
     for name in ("Jobs", "Done", "Running", "Failed", "Missing"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for kind in KINDS:
         if group := [each for each in states if each.job.kind == kind]:
             table.add_row(STAGES[kind], _bar(group), *_counts(group))
