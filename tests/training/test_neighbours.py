@@ -145,14 +145,19 @@ def test_threads_and_precision_change_nothing_in_the_answer():
         np.testing.assert_array_equal(similarity, found[0][1])
 
 
-def test_another_device_finds_the_same():
+def test_another_device_finds_the_same(monkeypatch):
     rng = np.random.default_rng(0)
-    reference, queries = (torch.from_numpy(vectors(rng, count)) for count in (600, 20))
+    reference = torch.from_numpy(np.tile(vectors(rng, 200), (3, 1)))  # each three times
+    queries = torch.from_numpy(vectors(rng, 20))
     unit = [torch.nn.functional.normalize(each, dim=1) for each in (queries, reference)]
-    rows, similarity = neighbours._on_device(*unit, k=6)
-    found, exact = nearest(queries, reference, k=6)
-    np.testing.assert_array_equal(rows, found)
-    np.testing.assert_allclose(similarity, exact, rtol=0, atol=1e-6)
+    found, exact = nearest(queries, reference, k=7)
+    for numbers in (neighbours.DEVICE_NUMBERS, 5000):  # all at once, and few at a time
+        monkeypatch.setattr(neighbours, "DEVICE_NUMBERS", numbers)
+        rows, similarity = neighbours._on_device(*unit, k=7)
+        np.testing.assert_array_equal(rows, found)
+        np.testing.assert_allclose(similarity, exact, rtol=0, atol=1e-6)
+    rows, _ = neighbours._on_device(*unit, k=600)
+    assert sorted(rows[0].tolist()) == list(range(600))
 
 
 # --- what rounding takes

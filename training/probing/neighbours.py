@@ -30,9 +30,10 @@ __all__ = ["Precision", "nearest"]
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
-BLOCK, REFERENCES = 512, 1024  # of a block on a CPU: its products stay in the cache
+BLOCK, REFERENCES = 512, 2048  # of a block on a CPU: its products stay in the cache
 CANDIDATES = 1024  # room for those of a query; where more are needed, it is searched in another way
-DEVICE_NUMBERS = 1 << 28  # similarities of a block on another device
+DEVICE_NUMBERS = 1 << 28  # of a block on another device
+SPARE = 16  # candidates there beyond the k nearest, of equals and of what float32 takes for such
 PRODUCTS: dict[Bits, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int32}
 SHORTEST = 1e-12  # a shorter vector has no direction
 UNIT = 2.0**-24  # by this share of itself a number is off at most when it is rounded to float32
@@ -44,7 +45,8 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """Positions (M, k) of the ``k`` most similar references of each query, best first, and their cosine similarities.
 
-    On a CPU they are those of double precision, of equals the first; on another device those of float32 products.
+    They are those of double precision, of equals the first; on a CPU certainly, on another device but where more than 16 others
+    are as near as float32 can tell.
 
     Args:
         queries_MD: vectors, float32.
@@ -68,11 +70,18 @@ def nearest(
 
 
 def _on_device(queries_MD: Tensor, reference_ND: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
-    found = [
-        (block @ reference_ND.T).topk(k, dim=1)
-        for block in torch.split(queries_MD, max(1, DEVICE_NUMBERS // len(reference_ND)))
-    ]
-    return torch.cat([each.indices for each in found]), torch.cat([each.values for each in found])
+    candidates = min(k + SPARE, len(reference_ND))
+    block = max(1, DEVICE_NUMBERS // max(len(reference_ND), candidates * reference_ND.shape[1]))
+    found = [_ranked(part, reference_ND, k=k, candidates=candidates) for part in torch.split(queries_MD, block)]
+    return torch.cat([rows for rows, _ in found]), torch.cat([similarity for _, similarity in found])
+
+
+def _ranked(queries_MD: Tensor, reference_ND: Tensor, *, k: int, candidates: int) -> tuple[Tensor, Tensor]:
+    """The best of the candidates of float32, in double precision, of equals the first."""
+    rows_MC = (queries_MD @ reference_ND.T).topk(candidates, dim=1, sorted=False).indices.sort(dim=1).values
+    similarity_MC = (reference_ND[rows_MC].double() @ queries_MD.double()[:, :, None])[:, :, 0]
+    ranked_MC = similarity_MC.sort(dim=1, descending=True, stable=True)
+    return rows_MC.gather(1, ranked_MC.indices[:, :k]), ranked_MC.values[:, :k].float()
 
 
 @dataclass(frozen=True, kw_only=True)
