@@ -200,7 +200,7 @@ def changed(tiny_catalog, folder, change):
 
 
 def test_what_has_no_layer_is_told(tmp_path, tiny_catalog):
-    place = changed(tiny_catalog, tmp_path, lambda recipe: recipe.update(regions={}))
+    place = changed(tiny_catalog, tmp_path, lambda recipe: recipe["regions"].update(landcover=None))
     (place / "ledger" / "_recipe.json").unlink()
     with pytest.raises(TrainingError, match=r"the recipe of europe names no land cover \(regions\.landcover\)"):
         open_task("landcover-map", place)
