@@ -16,9 +16,10 @@ from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME, Bands, Batch
 from training.chance import Chance
 from training.models import build_model, config_faults
-from training.models.presto import Presto, PrestoConfig, month_code, position_code
+from training.models.presto import Presto, PrestoConfig
 from training.models.presto_channels import BANDS, GROUND, STEP_GROUPS, scalings
 from training.models.presto_masks import STRATEGIES, MaskNoise, draw_hidden
+from training.models.presto_network import month_code, position_code
 from training.models.presto_series import Series, calendar_months, most_tokens, read_series, unit_sphere
 from training.recipe import Augment
 from training.weights import import_weights, read_checkpoint

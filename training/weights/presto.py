@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pwcat.errors import TrainingError
-from training.models.presto import MAX_STEPS, month_code, position_code
+from training.models.presto_network import MAX_STEPS, month_code, position_code
 from training.weights.converted import Converted
 from training.weights.reading import rounding, tensors_of
 
