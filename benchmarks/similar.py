@@ -111,6 +111,15 @@ def step(name: str, root: Path, n: int, spectrum: str) -> dict[str, Any]:
     return told
 
 
+def steps(items: list[int]) -> Iterator[tuple[str, int, str]]:
+    """What is measured: name, items and spectrum; beside FAISS of the fewer ones."""
+    for n in sorted(items):
+        for spectrum in SPECTRA if n <= 100_000 else ("spectral",):
+            names = ["pairs", "faiss"] if n <= 100_000 else []
+            for name in [*names, *(["column", "nearest", "duplicates"] if spectrum == "spectral" else [])]:
+                yield name, n, spectrum
+
+
 def ask_faiss(units: NDArray[np.float32]) -> tuple[int, int]:
     """Pairs that a flat index finds of some queries, and how many queries."""
     import faiss
@@ -141,7 +150,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, nargs="+", default=[100_000, 700_000])
     parser.add_argument("--out", type=Path, default=RESULTS / "similar.json")
-    parser.add_argument("--root", type=Path, help="where items are made, and kept; else in a folder that is removed")
+    parser.add_argument(
+        "--root", type=Path, help="where items and figures are made, and kept; a rerun goes on from there"
+    )
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
@@ -150,18 +161,18 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         root = options.root or Path(temporary)
-        rows: list[dict[str, Any]] = []
-        for n in options.items:
+        done = root / "rows.jsonl"
+        rows = [json.loads(line) for line in done.read_text().splitlines()] if done.is_file() else []
+        for name, n, spectrum in steps(options.items):
+            if any((row["step"], row["items"], row["spectrum"]) == (name, n, spectrum) for row in rows):
+                continue
             if not (root / str(n) / "global" / "collection.json").is_file():
                 run_python(Path(__file__).with_name("query.py"), "--make", n, "--root", root)
-            for spectrum in SPECTRA if n <= 100_000 else ("spectral",):
+            if not (root / f"{n}-{spectrum}.npy").is_file():
                 run_python(__file__, "--root", root, "--step", "make", n, spectrum)
-                steps = ["pairs", "faiss"] if n <= 100_000 else []
-                for name in [*steps, *(["column", "nearest", "duplicates"] if spectrum == "spectral" else [])]:
-                    ran = run_python(__file__, "--root", root, "--step", name, n, spectrum)
-                    rows.append(json.loads(ran.lines[-1]))
-                (root / f"{n}-{spectrum}.npy").unlink()
-        keep(options.out, tables(rows), rows=rows)
+            rows.append(json.loads(run_python(__file__, "--root", root, "--step", name, n, spectrum).lines[-1]))
+            done.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            keep(options.out, tables(rows), rows=rows)
 
 
 if __name__ == "__main__":

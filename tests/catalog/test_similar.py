@@ -7,6 +7,7 @@ import os
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -18,7 +19,8 @@ from catalog.columns import add_column
 from catalog.cosine import MOST_PAIRS, most_similar, pairs_above, to_units
 from catalog.query import open_catalog
 from catalog.similar import near_duplicates, nearest, nearest_to
-from catalog.store import write_catalog
+from catalog.stac.mirror import read_items, write_items
+from catalog.store import describe, write_catalog
 from catalog.subset import load_subset
 from catalog.vectors import choose_column, read_units, vector_blocks
 from pwcat.cli import cli
@@ -32,6 +34,11 @@ def root(tiny_catalog, tmp_path):
     """A copy of the catalog's files, its pixels linked."""
     for name in ("europe", "everywhere"):
         shutil.copytree(tiny_catalog / name, tmp_path / "catalog" / name, copy_function=os.link)
+        for path in (tmp_path / "catalog" / name).glob("*"):
+            if path.is_file():  # no link may be written through
+                data = path.read_bytes()
+                path.unlink()
+                path.write_bytes(data)
     write_catalog(tmp_path / "catalog")
     return tmp_path / "catalog"
 
@@ -312,3 +319,21 @@ def test_the_command_finds_duplicates_and_saves_the_rest(root, vectors, tmp_path
     assert load_subset(root / "no.parquet").column("id").tolist() == [
         load_subset(root / "europe").column("id")[k] for k in (20, 21)
     ]
+
+
+def test_items_written_anew_keep_their_vectors(root, vectors):
+    before = near_duplicates(open_catalog(root).search(), "emb:x", above=0.98).table()
+    path = root / "everywhere" / "items.parquet"
+    items = read_items(path)
+    write_items(path, items.take(pa.array(np.random.default_rng(1).permutation(48))), collection="everywhere")
+    by_id = near_duplicates(open_catalog(root).search(), "emb:x", above=0.98).table()
+
+    def pairs(table: pa.Table) -> set[frozenset[tuple[str, str]]]:
+        rows = table.select(["collection", "id", "like_collection", "like_id"]).to_pylist()
+        return {frozenset([(row["collection"], row["id"]), (row["like_collection"], row["like_id"])]) for row in rows}
+
+    assert pairs(by_id) == pairs(before)
+    describe(root / "everywhere")
+    after = open_catalog(root)
+    assert after.collection("everywhere").columns["emb:x"].items == after.collection("everywhere").items.digest
+    assert pairs(near_duplicates(after.search(), "emb:x", above=0.98).table()) == pairs(before)
