@@ -206,7 +206,7 @@ def _print_scores(scores: Scores) -> None:
         f"[bold]{scores.task}[/bold]  {scores.title}, {scores.num_samples:,} samples, by {name}", highlight=False
     )
     console.print(main_table(scores, width=console.width))
-    if (groups := group_table(scores)) is not None:
+    if (groups := group_table(scores, width=console.width)) is not None:
         console.print(groups)
     for line in lines_under(scores):
         console.print(line, highlight=False, soft_wrap=True)

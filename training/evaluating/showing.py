@@ -46,8 +46,13 @@ def main_table(scores: Scores, *, width: int = 120) -> Table:
     return table
 
 
-def group_table(scores: Scores) -> Table | None:
-    """The metric within each group of test samples, a column a probe; at the largest size. ``None`` without groups."""
+def group_table(scores: Scores, *, width: int = 120) -> Table | None:
+    """The metric within each group of test samples, a column a probe; at the largest size. ``None`` without groups.
+
+    Args:
+        scores: what to show.
+        width: characters of a line; names of groups are cut to what is left of it.
+    """
     size = scores.largest_size
     by_probe = {
         result.probe: {s.group: s for s in scores.summaries(result.probe) if (s.size, s.drawn) == (size, "")}
@@ -58,7 +63,7 @@ def group_table(scores: Scores) -> Table | None:
         return None
     title = f"{WORDS[scores.metric]} by group of test samples"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="")
-    table.add_column("group", no_wrap=True, max_width=46)
+    table.add_column("group", no_wrap=True, max_width=max(16, min(46, width - 12 - 15 * len(by_probe))))
     for heading in ("test", *by_probe):
         table.add_column(heading, justify="right", no_wrap=True)
     for grouping, members in _by_grouping(groups):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pwcat.errors import RegionError, TrainingError
+from pwcat.errors import PwcatError, RegionError, TrainingError
 from pwcat.layers import RegionLayers
 from pwcat.recipe import load_recipe
 from pwcat.regions import Regions, open_layer, open_regions
@@ -53,18 +53,26 @@ def layers_of(place: str | Path) -> Iterator[Regions]:
         place: file of a recipe, folder of a collection, or folder of a catalog, of whose collections the first is taken.
 
     Raises:
-        TrainingError: there is no recipe.
+        TrainingError: there is no recipe, or the layers of a collection's cannot be opened from there.
         RegionError: layers are missing or unreadable; all of them are told.
     """
     from pwcat.providers import open_source
 
     path = _recipe_in(Path(place))
     recipe = load_recipe(path, planned=path.name == RECIPE)
-    if not any(layer.collection is not None for layer in recipe.regions.given().values()):
-        yield open_regions(recipe.regions, base_dir=path.parent, source=None)
-        return
-    with open_source(recipe.source, base_dir=path.parent) as source:
-        yield open_regions(recipe.regions, base_dir=path.parent, source=source)
+    asks = any(layer.collection is not None for layer in recipe.regions.given().values())
+    with ExitStack() as opened:
+        try:
+            source = opened.enter_context(open_source(recipe.source, base_dir=path.parent)) if asks else None
+            regions = open_regions(recipe.regions, base_dir=path.parent, source=source)
+        except PwcatError as exc:
+            if path.name != RECIPE:
+                raise
+            raise TrainingError(
+                f"layers of {path} cannot be opened: {exc}. Its relative paths start where the recipe was written first: give "
+                "that file"
+            ) from exc
+        yield regions
 
 
 def cached_layers() -> Regions:

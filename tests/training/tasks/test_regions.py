@@ -90,6 +90,16 @@ def test_layers_that_were_fetched_are_taken_and_damaged_ones_are_told(monkeypatc
 def test_a_place_without_layers_says_so(tmp_path, write_recipe):
     with pytest.raises(TrainingError, match="has no layers of regions: give the file of a recipe"), layers_of(tmp_path):
         pass
+    (tmp_path / "collection").mkdir()
+    regions = {"continent": {"path": "../layers/continent.fgb", "field": "x"}}
+    write_recipe(tmp_path / "collection", name="recipe", regions=regions)
+    with (
+        pytest.raises(
+            TrainingError, match=r"continent\.fgb.* start where the recipe was written first: give that file"
+        ),
+        layers_of(tmp_path / "collection"),
+    ):
+        pass
     missing = write_recipe(tmp_path, name="none", regions={"continent": {"path": "nowhere.fgb", "field": "x"}})
     with pytest.raises(RegionError, match=r"nowhere\.fgb"), layers_of(missing):
         pass
