@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "Tell", "UnfinishedError", "Workshop"]
 
 CATALOG, RECIPES, RUNS, ARCHIVE, EMBEDDINGS = "catalog", "recipes", "runs", "archive", "embeddings"
+SUBSETS = "subsets"
 LEAKS, CUBE = "leaks.parquet", "cube.zarr"
 
 
@@ -158,6 +159,8 @@ class Workshop:
     def _described(self, work: DatasetWork, place: Path, *, made: int) -> Outcome:
         every = _load(place)
         subset = _limited(every, work.entry.samples)
+        if len(subset) < len(every):
+            place = subset.save(self.folder / SUBSETS / f"{work.entry.name}-{subset.hash[:10]}.parquet")
         facts = {
             "path": os.path.relpath(
                 place.resolve(), self.folder.resolve()
@@ -170,12 +173,9 @@ class Workshop:
 
     def _subset(self, job: str, limit: int | None) -> Subset:
         """The samples of a dataset's job."""
-        work = self.jobs[job].work
-        assert isinstance(work, DatasetWork)
         done = self.records.done(self.jobs[job])
         assert done is not None  # it is needed, and so was done before
-        wanted = min(filter(None, [limit, work.entry.samples]), default=None)
-        return _limited(_load(self.folder / done.facts["path"]), wanted)
+        return _limited(_load(self.folder / done.facts["path"]), limit)
 
     def _pretrain(self, job: Job, work: PretrainWork, tell: Tell) -> Outcome:
         subset, path = self._subset(work.dataset, work.samples), self.folder / RUNS / job.slug
