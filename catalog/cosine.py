@@ -28,6 +28,7 @@ BLOCK = 1024  # vectors on each side of a block of pairs: its similarities take 
 MARGIN = 1e-5  # of float32 sums of products of units, generously
 DIGITS = 7  # of a similarity that float32 vectors can tell
 MOST_PAIRS = 20_000_000
+FEW = 4096  # vectors that are in double precision at once
 SAMPLE = 2048  # vectors that the basis is made of, and chosen by
 WIDTHS = (16, 32, 64, 128, 256)
 APART = 40  # pairs in a product of matrices cost as much as one that is measured by itself
@@ -55,16 +56,21 @@ class Close:
 
 def is_known(vectors_ND: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Which vectors have a direction, (N,): all numbers are finite, and not all of them zero."""
-    lengths = _lengths(vectors_ND)
-    return np.asarray(np.isfinite(lengths) & (lengths > 0))
+    known = np.empty(len(vectors_ND), dtype=bool)
+    for part in _slices(len(known), FEW):
+        lengths = _lengths(vectors_ND[part])
+        known[part] = np.isfinite(lengths) & (lengths > 0)
+    return known
 
 
 def to_units(vectors_ND: NDArray[np.floating]) -> NDArray[np.float32]:
     """The vectors at length 1, (N, D) float32; those without a direction are NaN."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        units = vectors_ND.astype(np.float64) / _lengths(vectors_ND)[:, None]
-    units[~is_known(vectors_ND)] = np.nan
-    return units.astype(np.float32)
+    units = np.empty(vectors_ND.shape, dtype=np.float32)
+    for part in _slices(len(units), FEW):
+        wide, lengths = vectors_ND[part].astype(np.float64), _lengths(vectors_ND[part])
+        known = np.isfinite(lengths) & (lengths > 0)
+        units[part] = wide / np.where(known, lengths, np.nan)[:, None]
+    return units
 
 
 def _lengths(vectors_ND: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -76,7 +82,7 @@ def _lengths(vectors_ND: NDArray[np.floating]) -> NDArray[np.float64]:
 def similarities(a_ND: NDArray[np.float32], b_ND: NDArray[np.float32]) -> NDArray[np.float64]:
     """Cosine of each pair of rows, (N,), to seven digits."""
     found = np.empty(len(a_ND))
-    for part in _slices(len(a_ND), 4096):
+    for part in _slices(len(a_ND), FEW):
         a, b = a_ND[part].astype(np.float64), b_ND[part].astype(np.float64)
         dots, squares_a, squares_b = (np.einsum("nd,nd->n", one, other) for one, other in ((a, b), (a, a), (b, b)))
         found[part] = dots / np.sqrt(squares_a * squares_b)
@@ -187,7 +193,7 @@ class _Scan:
         if self.itself:
             i, j = i[i < j], j[i < j]
         similarity = np.empty(len(i))
-        for part in _slices(len(i), 4096):
+        for part in _slices(len(i), FEW):
             similarity[part] = similarities(self.a[i[part]], self.b[j[part]])
         kept = similarity >= self.above
         return Close(first=i[kept], second=j[kept], similarity=similarity[kept])
