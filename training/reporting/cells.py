@@ -18,11 +18,10 @@ LEVEL = 0.95
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 INTERVAL = (
     "The interval holds what another run of the same study could give: seeds (Student's t over the draws of training "
-    "samples, or "
-    "over pretraining seeds where there are several) and test samples (the bootstrap of each score), as independent parts: "
-    "half its "
-    "width is the root of the sum of their squares. It does not hold other tasks, other datasets of the same kind, or, where "
-    "there is one pretraining seed, another pretraining."
+    "samples, or over pretraining seeds where there are several) and test samples (the bootstrap of each score), as "
+    "independent parts: half its width is the root of the sum of their squares. It does not hold other tasks, other "
+    "datasets of the same kind, or, where there is one pretraining seed, another pretraining. It is "
+    "symmetric, so that with few seeds it may pass what a score can be."
 )
 
 

@@ -38,8 +38,8 @@ class Completeness:
         parts = []
         if self.missing:
             parts.append(
-                f"{amount(len(self.missing))} of {amount(self.expected)} evaluations have no scores: their jobs failed or "
-                "have not run"
+                f"{amount(len(self.missing))} of {amount(self.expected)} evaluations have no scores: their jobs failed "
+                "or have not run"
             )
         if self.short:
             parts.append(f"{amount(len(self.short))} lack draws that others have")

@@ -49,9 +49,8 @@ def datasets_section(records: Records, looks: Looks) -> Section:
     held = {measure: values_of(records, measure) for measure in MEASURES if measure in records.datasets}
     blocks: list[Block] = [
         Words(
-            "Continent, biome and land-cover diversity are the Shannon entropy of the samples' classes; spectral diversity "
-            "is the "
-            "mean over samples of each one's own spectral entropy. All in nats."
+            "Continent, biome and land-cover diversity are the Shannon entropy of the samples' classes; spectral "
+            "diversity is the mean over samples of each one's own spectral entropy. All in nats."
         )
     ]
     if any(np.isfinite(v) for of in held.values() for v in of.values()):
@@ -91,4 +90,4 @@ def _sheet(records: Records, names: list[str], held: Mapping[str, Mapping[str, f
 
 def _hash(records: Records, name: str) -> str:
     value = records.datasets.at[name, "hash"] if "hash" in records.datasets else None
-    return str(value)[:10] if isinstance(value, str) and value else MISSING
+    return str(value)[:8] if isinstance(value, str) and value else MISSING

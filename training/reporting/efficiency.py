@@ -25,9 +25,8 @@ def efficiency_section(headline: Sequence[View], others: Sequence[View], *, reco
     """Curves over all test samples and within each continent."""
     blocks: list[Block] = [
         Words(
-            "Scores by how many labelled samples the probe learned from. Lines are means over seeds, bands one standard "
-            "deviation to "
-            "either side; sizes are as the study draws them, in total or of each class."
+            "Scores by how many labelled samples the probe learned from. Lines are means over seeds, bands one "
+            "standard deviation to either side; sizes are as the study draws them, in total or of each class."
         )
     ]
     drawn = [view for view in headline if len(view.sizes) > 1]
@@ -47,11 +46,9 @@ def differences_section(headline: Sequence[Standings], *, looks: Looks) -> Secti
     """Paired differences to the control and to the best dataset, by column; to the control also by size."""
     blocks: list[Block] = [
         Words(
-            "Differences of two datasets whose probes learned from the same samples and were tested on the same ones, draw "
-            "by draw, with "
-            "95 % intervals over seeds (Student's t): narrower than the intervals of the scores, in which test samples "
-            "count too. Where "
-            "there are several pretraining seeds, these are what differs."
+            "Differences of two datasets whose probes learned from the same samples and were tested on the same ones, "
+            "draw by draw, with 95 % intervals over seeds (Student's t): narrower than the intervals of the scores, in "
+            "which test samples count too. Where there are several pretraining seeds, these are what differs."
         )
     ]
     for standings in headline:

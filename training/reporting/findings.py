@@ -33,16 +33,15 @@ def _best(standings: Standings) -> Iterator[str]:
         return
     least = min(standings.ranks.values())
     first = [name for name, rank in standings.ranks.items() if np.isclose(rank, least)]
-    told = (
-        f"{listed([titles[name] for name in first])} rank{'s' if len(first) == 1 else ''} first (mean rank {least:.2f})"
-    )
-    stability = standings.stability
-    if stability is None:
+    if len(first) > 1:
+        yield f"{len(first)} of {len(standings.ranks)} rows share the first rank: {listed([titles[name] for name in first])}."
+        return
+    told = f"{titles[first[0]]} ranks first (mean rank {least:.2f})"
+    if standings.stability is None:
         yield f"{told}, of one seed, so that how stable that is cannot be said."
         return
-    share = max(float(stability.first[stability.names.index(name)]) for name in first)
-    sure = "and stays so" if share >= CLEAR else "but stays so only"
-    yield f"{told}, {sure} in {100 * share:.0f} % of draws of other seeds." if len(first) == 1 else f"{told}."
+    share = float(standings.stability.first[standings.stability.names.index(first[0])])
+    yield f"{told}, {'and stays so' if share >= CLEAR else 'but stays so only'} in {100 * share:.0f} % of draws of other seeds."
 
 
 def _against_nothing(standings: Standings) -> Iterator[str]:
@@ -53,16 +52,17 @@ def _against_nothing(standings: Standings) -> Iterator[str]:
     gaps = {name: difference(standings.mean(name), nothing) for name in names}
     better = sum(gap > 0 for gap, _, _ in gaps.values())
     surely = sum(low > 0 for _, low, _ in gaps.values())
-    tail = (
-        f", {'all' if surely == better else surely} beyond what seeds do"
-        if any(np.isfinite(low) for _, low, _ in gaps.values())
-        else ""
-    )
-    yield f"{better} of {len(names)} pretrained models have a better mean score than random weights{tail}."
+    repeated = better and any(np.isfinite(low) for _, low, _ in gaps.values())
+    tail = f", {'all' if surely == better else surely or 'none'} beyond what seeds do" if repeated else ""
+    have = "has" if better == 1 else "have"
+    yield f"{better or 'None'} of {len(names)} pretrained models {have} a better mean score than random weights{tail}."
 
 
 def _diversity(relations: Relations) -> Iterator[str]:
     if not relations.found:
+        return
+    if all(np.isnan(one.rho) for one in relations.found.values()):
+        yield "All datasets have the same mean score or the same diversity: there is nothing to relate."
         return
     parts = [f"{words.lower()} {one.verdict.word} (ρ {decimal(one.rho)})" for words, one in relations.found.items()]
     first = next(iter(relations.found.values()))

@@ -7,6 +7,7 @@ import re
 import warnings
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
@@ -65,7 +66,7 @@ def inline_png(figure: Figure, *, title: str) -> Markup:
     return Markup('<img src="data:image/png;base64,{}" alt="{}" loading="lazy">').format(code, title)
 
 
-def _save(figure: Figure, to: StringIO | BytesIO, **options: object) -> None:
+def _save(figure: Figure, to: StringIO | BytesIO, **options: Any) -> None:
     """Without a word on letters that the font has none of: an SVG has them as letters, and the page's fonts show them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)

@@ -16,74 +16,84 @@ from training.reporting.charts.looks import Looks
 from training.reporting.digits import MISSING, decimal, hours
 from training.reporting.records import CONTROL, Records
 from training.reporting.standings import Standings, standings_of
-from training.reporting.views import views_of
+from training.reporting.views import View, foremost, views_of
 
 __all__ = ["ladder_section"]
 
 
 def ladder_section(
-    headline: Sequence[Standings], *, full: Records, looks: Looks, rng: np.random.Generator
+    every: Sequence[Standings], *, full: Records, looks: Looks, rng: np.random.Generator
 ) -> Section | None:
-    """Each rung's mean scores beside the study's, of each model's first probe; ``None`` without rungs.
+    """Each rung's mean scores beside the study's, of all probes that both have; ``None`` without rungs.
 
     Args:
-        headline: main tables of the study itself.
+        every: main tables of the study itself.
         full: records with the rows of all rungs.
         looks: of the datasets.
         rng: what intervals are drawn from.
     """
-    rungs = [rung for rung in full.results["rung"].unique() if rung]
+    rungs = {rung: _standings_on(full, rung, rng) for rung in full.results["rung"].unique() if rung}
     if not rungs:
         return None
-    blocks: list[Block] = [
-        Words(
-            "The same study made smaller, and Spearman's ρ between its mean scores and those of the study itself over the "
-            "pretrained "
-            "datasets: near 1, the small study would have put them in the same order."
-        )
-    ]
-    rows, frame = [], []
-    for standings in headline:
-        scores, words = {}, {}
-        for rung in rungs:
-            pairs = _pairs(standings, full, rung, rng)
-            found = _related(pairs, rung, rng)
-            row, record = _row(standings, full, rung, pairs, found)
-            rows.append(row)
-            frame.append(record)
-            if len(pairs) > 1:
-                titles = full.titles
-                scores[rung] = {titles[n]: (float(x), float(y)) for n, x, y in pairs.itertuples(index=False)}
-                words[rung] = f"{rung}: ρ = {_coefficient(found)}"
-        if scores:
-            blocks.append(
-                Picture(
-                    name=f"ladder-{standings.view.key}",
-                    title=f"Mean scores on each rung against the study's, {standings.view.title}",
-                    figure=ladder_figure(scores, words=words, looks=looks.by_title()), caption=f"{standings.view.title}.",
-                )
-            )  # fmt: skip
-    blocks.append(
-        Sheet(
-            name="ladder", title="Rungs of the proxy ladder", rows=tuple(rows), frame=pd.DataFrame(frame), words=(0, 1),
-            heads=("Model and probe", "Rung", "n", "ρ", "95 %", "p exact", "Same best", "GPU hours", "Hours"),
-            note="95 %: BCa bootstrap over datasets. Same best: whether the first dataset is first on the rung too.",
-        )
-    )  # fmt: skip
+    climbed, rows, frame = [], [], []
+    for standings in every:
+        for rung, small in rungs.items():
+            if other := small.get((standings.view.model, standings.view.probe)):
+                pairs = _pairs(standings, other)
+                found = _related(pairs, rng)
+                row, record = _row(standings, full, rung, pairs, found)
+                rows.append(row)
+                frame.append(record)
+                climbed.append((standings.view, str(rung), pairs, found))
+    sheet = Sheet(
+        name="ladder",
+        title="Rungs of the proxy ladder",
+        heads=("Model and probe", "Rung", "n", "ρ", "95 %", "p exact", "Same best", "GPU hours", "Time"),
+        rows=tuple(rows),
+        frame=pd.DataFrame(frame),
+        words=(0, 1),
+        note="95 %: BCa bootstrap over datasets. Same best: whether the first dataset is first there too. Costs: of the rung.",
+    )
+    told = Words(
+        "The same study made smaller, and Spearman's ρ between its mean scores and those of the study itself over the "
+        "pretrained datasets: near 1, the small study would have put them in the same order."
+    )
+    blocks: list[Block] = [told, *_pictures(climbed, full, looks), sheet]
     return Section(key="ladder", title="Would a smaller study have told the same?", blocks=blocks)
 
 
-def _pairs(standings: Standings, full: Records, rung: str, rng: np.random.Generator) -> pd.DataFrame:
-    """Mean scores of the datasets that have one on the rung and in the study, over the columns that both have."""
+Climbed = tuple[View, str, pd.DataFrame, Correlation | None]
+
+
+def _pictures(climbed: Sequence[Climbed], full: Records, looks: Looks) -> list[Block]:
+    """Of each model one figure, of the first probe that has points on a rung."""
+    held = [each for each in climbed if len(each[2]) > 1]
+    pictures: list[Block] = []
+    for view in foremost([view for view, *_ in held]):
+        scores, words = {}, {}
+        for _, rung, pairs, found in (each for each in held if each[0] is view):
+            scores[rung] = {full.titles[n]: (float(x), float(y)) for n, x, y in pairs.itertuples(index=False)}
+            words[rung] = f"{rung}: ρ = {_coefficient(found)}"
+        pictures.append(
+            Picture(
+                name=f"ladder-{view.key}",
+                title=f"Mean scores on each rung against the study's, {view.title}",
+                figure=ladder_figure(scores, words=words, looks=looks.by_title()),
+                caption=f"{view.title}.",
+            )
+        )
+    return pictures
+
+
+def _standings_on(full: Records, rung: str, rng: np.random.Generator) -> dict[tuple[str, str], Standings]:
+    """Main tables of a rung, by model and probe."""
     results = full.results[full.results["rung"] == rung].assign(rung="")
-    small = [
-        v
-        for v in views_of(replace(full, results=results))
-        if (v.model, v.probe) == (standings.view.model, standings.view.probe)
-    ]
-    if not small:
-        return pd.DataFrame(columns=["dataset", "rung", "study"])
-    other = standings_of(small[0], rng=rng)
+    views = views_of(replace(full, results=results))
+    return {(view.model, view.probe): standings_of(view, rng=rng) for view in views}
+
+
+def _pairs(standings: Standings, other: Standings) -> pd.DataFrame:
+    """Mean scores of the datasets that have one on the rung and in the study, over the columns that both have."""
     columns = [column for column in standings.averaged if column in other.columns]
     rows = []
     for name in standings.scores:
@@ -95,7 +105,7 @@ def _pairs(standings: Standings, full: Records, rung: str, rng: np.random.Genera
     return pd.DataFrame(rows, columns=["dataset", "rung", "study"])
 
 
-def _related(pairs: pd.DataFrame, rung: str, rng: np.random.Generator) -> Correlation | None:
+def _related(pairs: pd.DataFrame, rng: np.random.Generator) -> Correlation | None:
     if len(pairs) < LEAST:
         return None
     return correlate_table(pairs, score="study", by=["rung"], rng=rng)[0]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from training.reporting.blocks import Code, Fold, Picture, Section, Sheet, Words
-from training.reporting.charts.looks import Looks
+from training.reporting.charts.looks import WIDTH, Looks
 from training.reporting.inline import environment, inline_svg
 
 __all__ = ["page_of"]
@@ -54,6 +54,7 @@ def page_of(
             kind=lambda block: KINDS[type(block)],
             words=_words,
             drawn=lambda picture: inline_svg(svgs[picture.name], name=picture.name, title=picture.title),
+            share=lambda picture: round(100 * min(1.0, picture.figure.get_figwidth() / WIDTH)),
         )
     )
 

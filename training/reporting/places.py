@@ -68,13 +68,11 @@ def places_section(headline: Sequence[View], others: Sequence[View], *, records:
     """A heat map a grouping: of each model its first probe; continents also of the other probes, to be unfolded."""
     blocks: list[Block] = [
         Words(
-            "Rows are what was pretrained on, columns where the test samples are; where there are many or long names of "
-            "places, "
-            "the other way round. A number is the mean over seeds and over the tasks that have samples there, n how many "
-            "samples these "
-            "are. Places differ in difficulty, so that shades compare datasets at one place: how far each is from the mean "
-            "of the "
-            "pretrained ones. Hatched: no test samples, or not of all tasks; that is not zero."
+            "Rows are what was pretrained on, columns where the test samples are; where there are many or long names "
+            "of places, the other way round. A number is the mean over seeds and over the tasks that have samples "
+            "there, n how many samples these are. Places differ in difficulty, so that shades compare datasets at one "
+            "place: how far each is from the mean of the pretrained ones. Hatched: no test samples, or not of all "
+            "tasks; that is not zero."
         )
     ]
     for grouping, words in GROUPINGS.items():

@@ -43,6 +43,7 @@ class Records:
     Attributes:
         folder: of the study.
         document: its resolved YAML; empty where there is none.
+        provenance: what identifies the document, such as its hash and the version that wrote it.
         results: a row a figure, those of rungs of the proxy ladder with its name in ``rung``, and three columns more:
             ``column``, that of the main table that its task belongs to; ``grouping``, what kind of group its test samples are
             ("continent"; empty of all); ``own``, whether its training samples were drawn within this group.
@@ -53,6 +54,7 @@ class Records:
 
     folder: Path
     document: Mapping[str, Any]
+    provenance: Mapping[str, str]
     results: pd.DataFrame
     datasets: pd.DataFrame
     costs: pd.DataFrame
@@ -115,6 +117,7 @@ def read_records(folder: Path) -> Records:
     """
     remarks: list[str] = []
     results = _results(folder, remarks)
+    document, provenance = _document(folder / "study.yaml", remarks)
     datasets = _optional(
         folder / "datasets.csv", "the datasets' sizes and diversity, and how these go with the scores,", remarks
     )
@@ -126,7 +129,8 @@ def read_records(folder: Path) -> Records:
         raise TrainingError(f"{folder / 'datasets.csv'} has no column 'dataset', only {', '.join(datasets.columns)}")
     return Records(
         folder=folder,
-        document=_document(folder / "study.yaml", remarks),
+        document=document,
+        provenance=provenance,
         results=results,
         datasets=datasets,
         costs=_optional(folder / "costs.csv", "what it cost", remarks),
@@ -143,7 +147,7 @@ def _results(folder: Path, remarks: list[str]) -> pd.DataFrame:
         raise TrainingError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
     table = pd.concat([_typed(table, path), *_rungs(folder)], ignore_index=True)
     if undefined := int(table["value"].isna().sum()):
-        remarks.append(f"{undefined:,} scores are undefined (NaN) and left out.")
+        remarks.append(f"{undefined:,} of {len(table):,} scores are undefined (NaN) and left out.")
         table = table[table["value"].notna()]
     if not len(table):
         raise TrainingError(f"{path} has no scores yet: run the study first")
@@ -218,19 +222,23 @@ def _read(path: Path) -> pd.DataFrame:
         raise TrainingError(f"{path} cannot be read as CSV: {exc}") from exc
 
 
-def _document(path: Path, remarks: list[str]) -> Mapping[str, Any]:
+def _document(path: Path, remarks: list[str]) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """The study, and what stands around it: a study's folder keeps it under ``study``, beside its hash."""
     if not path.is_file():
         remarks.append(
             "There is no study.yaml: how to rerun it cannot be told, and what is missing only from its scores."
         )
-        return {}
+        return {}, {}
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as exc:
         raise TrainingError(f"{path} cannot be read as YAML: {exc}") from exc
     if not isinstance(document, dict):
         raise TrainingError(f"{path} is no study: a mapping is needed")
-    return document
+    study = document.get("study", document)
+    if not isinstance(study, dict):
+        raise TrainingError(f"{path} is no study: what stands under `study` is no mapping")
+    return study, {key: str(document[key]) for key in ("hash", "pwcat") if document.get(key)}
 
 
 def listed(words: Sequence[str], *, most: int = 12) -> str:

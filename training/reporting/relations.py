@@ -59,8 +59,8 @@ def relations_section(
     """The section: plots, what leaving one dataset out does, verdicts, and a table of everything."""
     blocks: list[Block] = [
         Words(
-            "Spearman's ρ between each diversity and the mean score over columns, a point a dataset. Bars are the "
-            "95 % interval of the diversity and the standard deviation of the score over seeds."
+            "Spearman's ρ between each diversity and the mean score over columns, a point a dataset. Bars are the 95 % "
+            "interval of the diversity and the standard deviation of the score over seeds."
         )
     ]
     for relations in headline:
@@ -77,10 +77,12 @@ def _blocks(relations: Relations, records: Records, looks: Looks) -> list[Block]
     view, key = relations.view, relations.view.key
     if not relations.found:
         return [Words(
-            f"{view.title}: {relations.fewest} datasets have both a diversity and a mean score, and at least {LEAST} are "
-            "needed; "
-            "nothing can be said."
+            f"{view.title}: {relations.fewest} datasets have both a diversity and a mean score, and at least {LEAST} "
+            "are needed; nothing can be said."
         )]  # fmt: skip
+    verdicts = [Words(_verdict(words, one)) for words, one in relations.found.items()]
+    if all(np.isnan(one.rho) for one in relations.found.values()):
+        return [Words(f"{view.title}:"), *verdicts]
     titles, named = records.titles, looks.by_title()
     limits = {words: {titles[n]: b for n, b in bounds_of(records, m).items()} for m, words in MEASURES.items()}
     figure = relations_figure(relations.found, limits, looks=named, ylabel="mean score")
@@ -88,7 +90,7 @@ def _blocks(relations: Relations, records: Records, looks: Looks) -> list[Block]
     caption = f"{view.title}. p is two-sided and exact, over all orders, up to 12 datasets; drawn beyond."
     return [
         Picture(name=f"relations-{key}", title=f"Diversity against mean score, {view.title}", figure=figure, caption=caption),
-        *(Words(_verdict(words, one)) for words, one in relations.found.items()),
+        *verdicts,
         Picture(
             name=f"leave-one-out-{key}", title=f"Rank correlation without each dataset, {view.title}", figure=left,
             caption="ρ without each dataset in turn; the solid line is ρ of all. Filled: p at most .05 without it.",

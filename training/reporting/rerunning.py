@@ -29,25 +29,23 @@ def rerun_section(records: Records) -> Section:
         blocks.append(Fold(title="Hashes of weights, data and tasks", blocks=sheets))
     if records.document:
         text = yaml.safe_dump(dict(records.document), sort_keys=False, allow_unicode=True)
-        blocks.append(Fold(title="study.yaml", blocks=[Code(text.rstrip())]))
+        blocks.append(Fold(title="The study's document", blocks=[Code(text.rstrip())]))
     return Section(key="rerun", title="Run it again", blocks=blocks)
 
 
 def _commands(records: Records) -> str:
     name = records.folder.name or "STUDY"
-    return "\n".join(
-        [
-            f"pwcat study run {name}/study.yaml --out {name}-again   # everything, from the data on",
-            f"pwcat study run {name}/study.yaml --out {name}         # only what is missing",
-            f"pwcat study report {name}                              # this report",
-        ]
-    )
+    width = len(name) + 30
+    lines = [
+        (f"pwcat study run {name}", "what is missing; what is done stays"),
+        (f"pwcat study run STUDY.yaml -o {name}-again", "everything anew; STUDY.yaml is the document below"),
+        (f"pwcat study report {name}", "this report"),
+    ]
+    return "\n".join(f"{command:<{max(width, 38)}}  # {words}" for command, words in lines)
 
 
 def _versions(records: Records) -> str:
-    told = [
-        f"{key} {value}" for key, value in records.document.items() if key in {"hash", "version", "pwcat"} and value
-    ]
+    told = [f"{key} {value}" for key, value in records.provenance.items()]
     here = [f"{package} {found}" for package in PACKAGES if (found := _installed(package))]
     study = f"Study: {', '.join(told)}. " if told else ""
     return f"{study}This report was made by Python {platform.python_version()}, {', '.join(here)}."

@@ -18,10 +18,10 @@ from training.reporting.views import View
 __all__ = ["RANKS", "Standings", "combined_sheet", "sheet_of", "standings_of"]
 
 RANKS = (
-    "Rank: the mean over columns of the dense rank, 0 the best; scores equal to two decimals share one, and rows that lack "
-    "a score "
-    "have none. With it, its 95 % interval when seeds are drawn anew, and how often the row is then first. As in Kaur et al. "
-    "(2026); from the cells of that paper's own main table the row of no pretraining has 4.75, where it prints 5.25."
+    "Rank: the mean over columns of the dense rank, 0 the best; scores equal to two decimals share one, and rows that "
+    "lack a score have none. With it, its 95 % interval when seeds are drawn anew, and how often the row is then "
+    "first. As in Kaur et al. (2026); from the cells of that paper's own main table the row of no pretraining has "
+    "4.75, where it prints 5.25."
 )
 
 

@@ -47,12 +47,12 @@ __all__ = ["write_report"]
 
 DPI = 200
 LIMITS = (
-    "Datasets are the unit: seeds of one dataset are not more datasets, and a relation over few of them can only show where "
-    "it is strong.",
-    "Datasets differ in more than their diversity (season, cloud, sensor, size); only a study that holds these fixed can "
-    "attribute.",
-    "Scores of several tasks, probes and models are several chances of a difference by luck; intervals are not corrected "
-    "for their number.",
+    "Datasets are the unit: seeds of one dataset are not more datasets, and a relation over few of them can only show "
+    "where it is strong.",
+    "Datasets differ in more than their diversity (season, cloud, sensor, size); only a study that holds these fixed "
+    "can attribute.",
+    "Scores of several tasks, probes and models are several chances of a difference by luck; intervals are not "
+    "corrected for their number.",
     "What scores leave out is not seen here: other tasks, other architectures, longer training.",
 )
 
@@ -114,8 +114,8 @@ def make_report(records: Records, *, title: str | None, rng: np.random.Generator
     views = views_of(records)
     if not views:
         raise TrainingError(
-            f"{records.folder / 'results.csv'} has no scores over all test samples of a task's own metric (rows of group "
-            "'all' whose 'primary' is true): there is nothing to rank"
+            f"{records.folder / 'results.csv'} has no scores over all test samples of a task's own metric (rows of "
+            "group 'all' whose 'primary' is true): there is nothing to rank"
         )
     every = {view.key: standings_of(view, rng=rng) for view in views}
     first = foremost(views)
@@ -131,7 +131,7 @@ def make_report(records: Records, *, title: str | None, rng: np.random.Generator
         relations_section(relations, others, records=records, looks=looks),
         efficiency_section(first, rest, records=records, looks=looks),
         differences_section(headline, looks=looks),
-        ladder_section(headline, full=full, looks=looks, rng=rng),
+        ladder_section(list(every.values()), full=full, looks=looks, rng=rng),
         costs_section(records),
         rerun_section(records),
         _reading_section(records),
@@ -190,9 +190,8 @@ def _lead(records: Records, views: Sequence[View]) -> str:
     control = ", and random weights beside them" if CONTROL in records.names else ""
     probes = ", ".join(dict.fromkeys(probe_words(view.probe) for view in views))
     return (
-        f"{counts['datasets']} to pretrain on{control}; {counts['models']}, scored on {counts['tasks']} by {probes}. Which "
-        "data make "
-        "the better model, for which place, and how sure that is."
+        f"{counts['datasets']} to pretrain on{control}; {counts['models']}, scored on {counts['tasks']} by {probes}. "
+        "Which data make the better model, for which place, and how sure that is."
     )
 
 
@@ -243,9 +242,8 @@ def _leaks(records: Records) -> list[str]:
     ways += [f"with embeddings of a cosine of {leaks['similarity']:g} or more"] if leaks.get("similarity") else []
     told = " or ".join(ways)
     return [
-        f"Test samples that are near a pretraining sample of any dataset ({told}) are left out of all scores, the same ones "
-        "for "
-        "all datasets."
+        f"Test samples that are near a pretraining sample of any dataset ({told}) are left out of all scores, the same "
+        "ones for all datasets."
     ]
 
 

@@ -1,5 +1,7 @@
 """The figures of a report are those of its rows: by hand, by pandas, and as the papers print them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,10 @@ from scipy import stats
 from pwcat.errors import TrainingError
 from training.relating.verdict import number
 from training.reporting.cells import difference, grid_of
+from training.reporting.charts.looks import looks_of
 from training.reporting.completeness import completeness_of
+from training.reporting.findings import findings_of
+from training.reporting.ladder import ladder_section
 from training.reporting.places import places_of
 from training.reporting.records import read_records
 from training.reporting.relations import relations_of
@@ -301,7 +306,58 @@ def test_undefined_and_doubled_scores_are_counted(made, tmp_path):
     table = plain({"a": {"t": 0.5, "u": np.nan}, "b": {"t": 0.6, "u": 0.7}})
     records = opened(made, tmp_path, pd.concat([table, table.iloc[[0]].assign(value=0.9)]))
     assert records.remarks[:2] == (
-        "1 scores are undefined (NaN) and left out.",
+        "1 of 5 scores are undefined (NaN) and left out.",
         "1 scores are of the same model, task, probe, size and seed as others; the first ones count.",
     )
     assert only_standings(records).scores["a"]["t"].mean == 0.5
+
+
+def test_findings_are_no_stronger_than_the_figures(made, tmp_path, table):
+    records = opened(made, tmp_path / "a", table, datasets=made.datasets())
+    standings = standings_of(foremost(views_of(records))[0], rng=rng())
+    (told,) = findings_of([standings], [relations_of(standings, rng=rng())])
+    assert "Europe ranks first (mean rank 0.00), and stays so in" in told
+    assert "7 of 7 pretrained models have a better mean score than random weights, all beyond what seeds do." in told
+    assert "spectral not shown (ρ .61)" in told
+    same = plain({name: {"t": 0.5} for name in made.quality}, seed=0)
+    flat = only_standings(opened(made, tmp_path / "b", same, datasets=made.datasets()))
+    (told,) = findings_of([flat], [relations_of(flat, rng=rng())])
+    assert "8 of 8 rows share the first rank" in told
+    assert "None of 7 pretrained models have a better mean score than random weights." in told
+    assert "there is nothing to relate" in told
+
+
+def test_of_one_seed_nothing_is_said_of_stability(made, tmp_path):
+    standings = only_standings(opened(made, tmp_path, plain({"a": {"t": 0.5}, "b": {"t": 0.6}})))
+    assert "how stable that is cannot be said" in findings_of([standings], [relations_of(standings, rng=rng())])[0]
+    assert [cell.text for cell in sheet_of(standings).rows[0].cells] == ["b", ".60", "0.00"]
+
+
+def test_a_study_keeps_its_document_beside_its_hash(made, tmp_path):
+    document = {
+        "hash": "abc",
+        "pwcat": "0.1.0",
+        "study": {"name": "x", "title": "X", "datasets": [{"name": "a"}, {"name": "c"}]},
+    }
+    records = opened(made, tmp_path, plain({"a": {"t": 0.5}, "none": {"t": 0.4}}), document=document)
+    assert records.document["title"] == "X"
+    assert records.provenance == {"hash": "abc", "pwcat": "0.1.0"}
+    assert completeness_of(records).missing == (("c", "satmae", 0, "t", "linear"),)
+
+
+def test_rungs_are_related_to_the_study_and_cost_what_their_jobs_did(made, tmp_path, table):
+    jobs = ["pretrain/rung-short/satmae/a/s0", "evaluate/rung-short/satmae/a/s0/t/knn/all", "pretrain/satmae/a/s0"]
+    costs = pd.DataFrame({"job": jobs, "seconds": [10.0, 2.0, 50.0], "gpu_hours": [0.1, 0.0, 0.5]})
+    made.write(tmp_path, table, costs=False)
+    (tmp_path / "rungs").mkdir()
+    table.assign(value=1 - table["value"]).to_csv(tmp_path / "rungs" / "short.csv", index=False)
+    costs.to_csv(tmp_path / "costs.csv", index=False)
+    full = read_records(tmp_path)
+    records = replace(full, results=full.results[full.results["rung"] == ""])
+    standings = standings_of(foremost(views_of(records))[0], rng=rng())
+    looks = looks_of(full.titles, control="none")
+    frame = ladder_section([standings], full=full, looks=looks, rng=rng()).blocks[-1].frame
+    assert frame[["seconds", "gpu_hours"]].to_numpy().tolist() == [[12.0, 0.1]]
+    assert frame["rho"].item() == -1.0  # the rung puts them in the reverse order
+    assert frame["same_best"].item() == "no"
+    assert ladder_section([standings], full=records, looks=looks, rng=rng()) is None

@@ -37,18 +37,15 @@ def forest_figure(
         looks: of the datasets.
     """
     probes = list(dict.fromkeys(probe for scores in models.values() for probe in scores))
-    per_row = max(1, min(len(columns), 4))
-    lines = -(-len(columns) // per_row)
-    height = (0.5 + 0.27 * len(order)) * len(models) * lines + 0.5
-    figure, axes = panels(len(models) * lines, per_row, width=WIDTH, height=height, sharey=True)
-    for i, (model, scores) in enumerate(models.items()):
-        for j in range(lines * per_row):
-            panel = axes[i * lines + j // per_row, j % per_row]
-            if j >= len(columns):
-                panel.set_visible(False)
-                continue
-            _draw_panel(panel, scores, probes, columns[j], order, looks)
-            titled(panel, heads[columns[j]], width=26 if per_row > 2 else 50)
+    own = {model: [c for c in columns if _any(scores, c)] for model, scores in models.items()}
+    per_row = max(1, min(4, max(map(len, own.values()))))
+    figure, axes, start = _grid(own, per_row, 0.5 + 0.27 * len(order))
+    for model, scores in models.items():
+        for j, column in enumerate(own[model]):
+            panel = axes[start[model] + j // per_row, j % per_row]
+            panel.set_visible(True)
+            _draw_panel(panel, scores, probes, column, order, looks)
+            titled(panel, heads[column], width=26 if per_row > 2 else 50)
             if len(models) > 1 and j % per_row == 0:
                 panel.set_ylabel(model, fontsize=10.5, fontweight="bold")
     _probe_legend(figure, probes)
@@ -94,6 +91,24 @@ def _draw_matrix(panel: Axes, above_DD: np.ndarray, labels: Sequence[str]) -> No
         spine.set_visible(False)
 
 
+def _any(scores: Scores, column: str) -> bool:
+    """Whether any dataset has a score, or a part of one, in a column."""
+    return any(row[column].held for of in scores.values() for row in of.values() if column in row)
+
+
+def _grid(own: Mapping[str, Sequence[str]], per_row: int, tall: float) -> tuple[Figure, np.ndarray, dict[str, int]]:
+    """Hidden panels, and the line at which each model's begin."""
+    start, lines = {}, 0
+    for model, held in own.items():
+        start[model] = lines
+        lines += -(-len(held) // per_row)
+    width = 6.6 if per_row == 1 else WIDTH
+    figure, axes = panels(max(lines, 1), per_row, width=width, height=tall * max(lines, 1) + 0.5, sharey=True)
+    for panel in axes.flat:
+        panel.set_visible(False)
+    return figure, axes, start
+
+
 def _draw_panel(
     panel: Axes, scores: Scores, probes: Sequence[str], column: str, order: Sequence[str], looks: Looks
 ) -> None:
@@ -132,7 +147,7 @@ def _probe_legend(figure: Figure, probes: Sequence[str]) -> None:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=min(6, len(probes)),
+        ncols=min(6 if figure.get_figwidth() > 8 else 3, len(probes)),
         frameon=False,
         fontsize=SMALL,
         labelcolor=INK,

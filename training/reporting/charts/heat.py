@@ -19,6 +19,7 @@ from training.reporting.digits import decimal
 __all__ = ["HeatPanel", "heat_panels"]
 
 LONG = 16  # letters of a name beyond which places are rows
+LEAST = 0.005  # the last digit that is written: a smaller difference has no shade of its own
 COLORS = "BrBG"
 
 
@@ -58,7 +59,8 @@ def heat_panels(
     tall = (0.3 * size + 0.85) if across else (0.24 * size + 1.25)
     figure, axes = panels(lines, columns, width=WIDTH if columns > 1 else 6.6, height=tall * lines + 0.7)
     shades = [_shades(panel, looks.control in datasets) for panel in held]
-    limit = max((float(np.nanmax(np.abs(shade))) for shade in shades if np.isfinite(shade).any()), default=0) or 1e-9
+    limit = max((float(np.nanmax(np.abs(shade))) for shade in shades if np.isfinite(shade).any()), default=0.0)
+    limit = max(limit, LEAST)
     norm = Normalize(-limit, limit)
     for i, axis in enumerate(axes.flat):
         if i >= len(held):
