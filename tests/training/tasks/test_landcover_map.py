@@ -15,6 +15,7 @@ from catalog.subset import load_subset
 from pwcat.errors import SourceError, TrainingError
 from pwcat.landcover import WORLDCOVER
 from pwcat.regions.raster import open_raster
+from training.evaluate import evaluate
 from training.finetune import FinetuneRecipe, finetune
 from training.models.satmae import SatMAE, SatMAEConfig
 from training.resampling import Resampling
@@ -235,3 +236,19 @@ def test_a_map_is_learnt(data, model):
     masks = data.masks(rows)
     most = np.bincount(masks[masks >= 0]).max() / (masks >= 0).sum()
     assert (found.values == masks)[masks >= 0].mean() > most + 0.1
+
+
+def test_what_a_model_does_not_see_is_not_scored(data, make_recipe, tmp_path):
+    """Chips of 32 pixels, of which a model of 16 sees the middle: what it says nothing of counts neither way."""
+    scores = evaluate(
+        None,
+        data,
+        control=make_recipe(model__image_size="16"),
+        probes=["finetune"],
+        sampling=Resampling(repeats=1),
+        finetuning=FinetuneRecipe(epochs=1, least_steps=0, warmup_epochs=0, batch_size=32),
+        resamples=10,
+        out_dir=tmp_path,
+    )
+    (miou,) = [row["value"] for row in scores.rows() if row["metric"] == "miou" and row["group"] == "all"]
+    assert 0 < miou < 1
