@@ -7,8 +7,13 @@ from click.testing import CliRunner
 
 from pwcat.errors import TrainingError
 from training.commands.correlate import correlate as correlate_command
+from training.correlation import correlate_table
 from training.evaluating.rows import COLUMNS
 from training.relating.studies import Selection, is_long, read_study, study_table
+from training.reporting.records import read_records
+from training.reporting.relations import relations_of
+from training.reporting.standings import standings_of
+from training.reporting.views import views_of
 
 PAPER = Path(__file__).parent / "pretrain_where.csv"
 DATASETS = ("Asia", "Europe", "Global", "Oceania")
@@ -109,7 +114,7 @@ def test_groups_of_test_samples_are_chosen_and_draws_within_them_stand_where_the
     ]
     found = table(within)
     assert scores(found) == {"Asia": [pytest.approx(0.4)]}
-    assert "100 training samples a draw; tested within each of continent=Africa, continent=Asia" in found.told[0]
+    assert "100 training samples a draw; tested within each of 2 groups (continent)" in found.told[0]
     assert scores(table(within, Selection(group="continent=Asia"))) == {"Asia": [0.6]}
 
 
@@ -196,6 +201,18 @@ def test_a_studys_folder_gives_what_its_table_gives(study):
     for line in expected.splitlines()[:9]:
         assert line in told  # the same estimates, though seeds are rows here
     assert say(study / "results.csv", "--probe", "linear").output == told
+
+
+def test_the_studys_report_finds_the_same(study):
+    (view,) = (each for each in views_of(read_records(study)) if each.probe == "linear")
+    reported = relations_of(standings_of(view, rng=np.random.default_rng(0)), rng=np.random.default_rng(0)).found
+    measures = ["spectral", "continent", "biome", "landcover"]
+    table = read_study(study, Selection(probe="linear")).table
+    found = correlate_table(table, score="score", by=measures, rng=np.random.default_rng(0))
+    for words, one in zip(("Spectral", "Continent", "Biome", "Land cover"), found, strict=True):
+        assert (reported[words].rho, reported[words].p, reported[words].n) == (one.rho, one.p, one.n)
+        np.testing.assert_allclose(reported[words].scores, one.scores, atol=1e-12)
+        np.testing.assert_allclose(reported[words].score_sd, one.score_sd, atol=1e-9)
 
 
 def test_choices_are_refused_of_a_table_of_datasets(study):

@@ -243,8 +243,15 @@ def _tell(told: list[str], rows: pd.DataFrame, scores: Mapping[str, list[float]]
 
 
 def _places(rows: pd.DataFrame) -> str:
-    groups = rows["group"].unique()
-    return "everywhere" if list(groups) == ["all"] else ", ".join(map(str, groups))
+    groups = [str(name) for name in rows["group"].unique()]
+    kinds = {name.partition("=")[0] for name in groups}
+    return (
+        "everywhere"
+        if groups == ["all"]
+        else groups[0]
+        if len(groups) == 1
+        else f"{len(groups)} groups ({', '.join(sorted(kinds))})"
+    )
 
 
 def _listed(column: pd.Series) -> str:
