@@ -244,14 +244,10 @@ def _tell(told: list[str], rows: pd.DataFrame, scores: Mapping[str, list[float]]
 
 def _places(rows: pd.DataFrame) -> str:
     groups = [str(name) for name in rows["group"].unique()]
-    kinds = {name.partition("=")[0] for name in groups}
-    return (
-        "everywhere"
-        if groups == ["all"]
-        else groups[0]
-        if len(groups) == 1
-        else f"{len(groups)} groups ({', '.join(sorted(kinds))})"
-    )
+    if len(groups) > 1:
+        kinds = {name.partition("=")[0] for name in groups}
+        return f"{len(groups)} groups ({', '.join(sorted(kinds))})"
+    return "everywhere" if groups == ["all"] else groups[0]
 
 
 def _listed(column: pd.Series) -> str:
