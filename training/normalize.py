@@ -73,7 +73,8 @@ class Normalization:
         SatMAE's scaling, without its rounding to 256 levels. Source: SatMAE, ``util/datasets.py`` (as described in its
         appendix): mean ± 2 std spans the range, what is beyond is clipped.
         """
-        mean, spread = _scaling(self.mean, self.std, chips_BCHW.device)
+        scaling: tuple[Tensor, Tensor] = _scaling(self.mean, self.std, chips_BCHW.device)
+        mean, spread = scaling
         return ((chips_BCHW.float() - mean) / spread + 0.5).clamp_(0, 1)
 
     def require_data(self) -> None:
@@ -108,7 +109,7 @@ class Normalization:
             part.write_text(json.dumps(self.to_json(), indent=2) + "\n")
 
 
-@torch.compiler.disable  # else it would trace the cache away, and copy to the card at each step
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # else the cache is traced away, and each step copies to the card
 @lru_cache(maxsize=16)
 def _scaling(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and four standard deviations of each band, (C, 1, 1); copied to a card once, for it would wait for each copy."""
