@@ -113,7 +113,7 @@ def evaluate(
     """
     names = tuple(probes) or None
     check_probes(names or ())
-    data, leaking = _marked(_task_data(data, task, metric=metric), without)
+    data, leaking = _marked(_task_data(data, task, metric=metric), without, pretraining=pretrained_on(run_dir))
     sampling = sampling or default_sampling(data)
     if seed is not None:
         sampling = replace(sampling, seed=seed)
@@ -181,11 +181,11 @@ def _named(name: str) -> CatalogTask:
     return CATALOG_TASKS[name]
 
 
-def _marked(data: TaskData, without: Leaks | None) -> tuple[TaskData, frozenset[str]]:
+def _marked(data: TaskData, without: Leaks | None, *, pretraining: str) -> tuple[TaskData, frozenset[str]]:
     """The task with its leaking samples in groups of their own, and their names."""
     if without is None:
         return data, frozenset()
-    leaking = leaks_of(without, data)
+    leaking = leaks_of(without, data, pretraining=pretraining)
     return with_leaks(data, leaking), leaking
 
 

@@ -288,6 +288,12 @@ def test_scores_without_leaking_samples_stand_beside_those_with(run, made, tmp_p
     none = evaluate(run.path, replace(data, info=replace(data.info, name="else")), without=leaks, out_dir=None)
     assert none.num_leaks == 0
     assert "names no sample of task else: none of them leaks, or it was not audited" in caplog.text
+    audit = {"data_hash": "other", "overlaps": [{"task": data.info.name, "task_hash": "another"}]}
+    table = pa.table({"task": pa.array([], pa.string()), "id": pa.array([], pa.string())})
+    pq.write_table(table.replace_schema_metadata({"pwcat:audit": json.dumps(audit)}), leaks)
+    assert evaluate(run.path, data, probes=["knn"], without=leaks, out_dir=None).num_leaks == 0
+    assert "is of other samples than those that the model was pretrained on" in caplog.text
+    assert "was made of another choice of samples of task made-classification" in caplog.text
     with pytest.raises(
         TrainingError, match=r"none of 1 leaking samples, such as 'x', is one of task made-classification"
     ):

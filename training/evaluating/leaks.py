@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,20 +23,26 @@ log = logging.getLogger(__name__)
 # Samples in group "leaks=none" are those that scores without leaks are of.
 GROUPING, CLEAN, LEAKING = "leaks", "none", "some"
 NEEDED = ("task", "id")
+AUDIT = b"pwcat:audit"  # what an audit says of itself in the schema of its list
 Leaks = str | Path | Collection[str]
 
 
-def leaks_of(leaks: Leaks, data: TaskData) -> frozenset[str]:
+def leaks_of(leaks: Leaks, data: TaskData, *, pretraining: str = "") -> frozenset[str]:
     """Names of a task's samples that leak.
 
     Args:
         leaks: the names, or a Parquet with columns ``task`` and ``id``, as ``pwcat audit`` writes.
         data: the task.
+        pretraining: hash of the samples of the model's pretraining; empty where that is not known.
 
     Raises:
         TrainingError: the file is missing or of other columns, or its names are none of this task's.
     """
-    named = frozenset(map(str, _read(Path(leaks), data))) if isinstance(leaks, str | Path) else frozenset(leaks)
+    named = (
+        frozenset(map(str, _read(Path(leaks), data, pretraining)))
+        if isinstance(leaks, str | Path)
+        else frozenset(leaks)
+    )
     own = frozenset(map(str, data.ids))
     if named and not named & own:
         raise TrainingError(
@@ -50,7 +58,7 @@ def with_leaks(data: TaskData, leaking: Collection[str]) -> TaskData:
     return data.with_groups({GROUPING: of_N})
 
 
-def _read(path: Path, data: TaskData) -> NDArray[np.object_]:
+def _read(path: Path, data: TaskData, pretraining: str) -> NDArray[np.object_]:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as exc:
@@ -61,11 +69,23 @@ def _read(path: Path, data: TaskData) -> NDArray[np.object_]:
             f"{', '.join(table.column_names)}"
         )
     here = np.array([name == data.info.name for name in table["task"].to_pylist()], dtype=bool)
-    if not here.any():
-        log.warning("%s names no sample of task %s: none of them leaks, or it was not audited", path, data.info.name)
-    if "task_hash" in table.column_names:
-        hashes = set(np.array(table["task_hash"].to_pylist(), dtype=object)[here])
-        if hashes - {data.hash}:
-            log.warning("%s was made of another choice of samples of task %s: audit it again", path, data.info.name)
+    _warn(path, data, _audited(table, here), json.loads((table.schema.metadata or {}).get(AUDIT, b"{}")), pretraining)
     ids: NDArray[np.object_] = np.array(table["id"].to_pylist(), dtype=object)[here]
     return ids
+
+
+def _audited(table: pa.Table, here: NDArray[np.bool_]) -> set[str]:
+    """Hashes of the task's samples that were audited."""
+    told = table["task_hash"].to_pylist() if "task_hash" in table.column_names else []
+    return {str(each) for each, is_here in zip(told, here, strict=False) if is_here}
+
+
+def _warn(path: Path, data: TaskData, hashes: set[str], audit: Mapping[str, Any], pretraining: str) -> None:
+    """Say where a list may be of something else than what is scored."""
+    hashes |= {each["task_hash"] for each in audit.get("overlaps", ()) if each["task"] == data.info.name}
+    if not hashes:
+        log.warning("%s names no sample of task %s: none of them leaks, or it was not audited", path, data.info.name)
+    elif hashes - {data.hash}:
+        log.warning("%s was made of another choice of samples of task %s: audit it again", path, data.info.name)
+    if pretraining and audit.get("data_hash") not in {None, pretraining}:
+        log.warning("%s is of other samples than those that the model was pretrained on: audit those", path)

@@ -82,8 +82,8 @@ def lines_under(scores: Scores) -> list[str]:
         told.append("left out: " + ", ".join(f"{why} ({count})" for why, count in scores.left_out.items()))
     if scores.without:
         told.append(
-            f"{scores.num_leaks} test samples leak from the pretraining ({scores.without}); scores without them are those of "
-            "group leaks, none"
+            f"{scores.num_leaks or 'no'} test samples leak from the pretraining ({scores.without})"
+            + ("; scores without them are those of group leaks, none" if scores.num_leaks else "")
         )
     return told
 
