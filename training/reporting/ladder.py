@@ -116,7 +116,11 @@ def _row(
 ) -> tuple[Row, dict[str, object]]:
     first = "" if not len(pairs) else "yes" if pairs["rung"].idxmax() == pairs["study"].idxmax() else "no"
     gpu, seconds = _cost(full, rung)
-    interval = f"{signed(found.ci_low)} to {signed(found.ci_high)}" if found and np.isfinite(found.ci_low) else "none"
+    interval = (
+        f"{signed(found.ci_low)} to {signed(found.ci_high)}".replace("-", "−")
+        if found and np.isfinite(found.ci_low)
+        else "none"
+    )
     texts = (
         standings.view.title, rung, str(len(pairs)), _coefficient(found), interval, number(found.p) if found else MISSING,
         first or MISSING, f"{gpu:.1f}" if np.isfinite(gpu) else MISSING, hours(seconds),

@@ -67,7 +67,9 @@ def _cell(cell: Cell) -> str:
     text = rf"\textbf{{{text}}}" if cell.best else text
     text += r"$^\dagger$" if cell.near else ""
     text += rf" {{\scriptsize {escape_latex(cell.spread.strip())}}}" if cell.spread else ""
-    return rf"\shortstack[r]{{{text}\\{{\scriptsize {escape_latex(cell.bounds)}}}}}" if cell.bounds else text
+    if not cell.bounds:
+        return text
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{text}\\{{\scriptsize {escape_latex(cell.bounds)}}}\end{{tabular}}"
 
 
 def _line(cells: Sequence[str]) -> str:
