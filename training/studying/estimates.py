@@ -48,7 +48,6 @@ DRAW_S = {"knn": 0.02, "linear": 1.0, "logistic": 0.1, "mlp": 0.5, "forest": 0.5
 RATE_MB_S = 20.0  # of pixels over a network, as plans assume
 ARCHIVE_SCENE_S = 0.4
 UNKNOWN_SAMPLES = 10_000  # of a benchmark that was never opened
-FINETUNE_EPOCHS = 30
 TRIAL_STEPS, TRIAL_WARMUP = 3, 1
 WORTH_A_TRIAL_S = 120.0  # a pretraining that takes less, by arithmetic, is not worth one
 TRIALS = "trials.json"
@@ -137,8 +136,9 @@ class Estimator:
             return OPENING_S + self._arithmetic(recipe, units), "arithmetic"
         if isinstance(work, EvaluateWork):
             draws = work.sampling.seeds * (len(work.sampling.sizes) if work.sampling.kind == "few-shot" else 1)
-            if job.kind == "finetune" and recipe:
-                return OPENING_S + draws * self._arithmetic(recipe, units * FINETUNE_EPOCHS), "arithmetic"
+            if work.finetuning and recipe:
+                seen = max(units * work.finetuning.epochs, work.finetuning.least_steps * work.finetuning.batch_size)
+                return OPENING_S + draws * self._arithmetic(recipe, seen), "arithmetic"
             return OPENING_S + draws * DRAW_S.get(work.probe.probe, 1.0), "guess"
         return OPENING_S, "guess"
 

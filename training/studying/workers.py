@@ -38,6 +38,13 @@ class _Member:
     device: str
     reader: threading.Thread
 
+    def close(self) -> None:
+        """What is left to be read is read, once the process is gone."""
+        self.reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+
 
 @dataclass(kw_only=True)
 class Crew:
@@ -77,7 +84,7 @@ class Crew:
                 time.sleep(ASK_EVERY_S)
                 for member in [each for each in self._members if each.process.poll() is not None]:
                     self._members.remove(member)
-                    member.reader.join()
+                    member.close()
                     if member.process.returncode in (0, FAILED_EXIT):
                         continue
                     deaths += 1
@@ -145,3 +152,4 @@ class Crew:
                 except subprocess.TimeoutExpired:
                     member.process.kill()
                     member.process.wait()
+                member.close()

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from pwcat.errors import TrainingError
-from training.study import plan_jobs, run_study, status_of, study_in
+from training.study import Event, plan_jobs, run_study, status_of, study_in
+from training.studying.leases import holder_in
 
 KILLS = 20
 # What a process does to its folder: whatever it was about to do when it is killed is not done.
@@ -98,6 +99,26 @@ def test_two_processes_share_the_jobs_and_end_in_the_same_bytes(processes, unbro
     told = "".join(log.read_text() for log in logs).splitlines()
     started = sorted(line.removeprefix("started ") for line in told if line.startswith("started"))
     assert started == sorted(job.name for job in plan_jobs(study_in(folder))), "a job was done twice, or by nobody"
+
+
+def test_a_worker_that_dies_takes_no_other_with_it(unbroken, tmp_path: Path) -> None:
+    path, whole, _ = unbroken
+    folder, killed = tmp_path / "out", list[str]()
+
+    def kill_one(event: Event) -> None:
+        holder = holder_in(folder / "jobs" / event.job.slug)
+        if event.what == "started" and event.job.kind in {"embed", "evaluate"} and holder and not killed:
+            killed.append(event.job.name)
+            os.kill(holder.pid, signal.SIGKILL)
+
+    states = run_study(path, folder, workers=2, tell=kill_one)
+    assert killed
+    failed = {each.job.name: each.why for each in states if each.state == "failed"}
+    assert failed.keys() <= set(killed)  # it may have been done the moment before
+    assert all("its process ended by signal SIGKILL" in why for why in failed.values())
+    assert {each.state for each in states} <= {"done", "failed", "blocked"}
+    assert {each.state for each in run_study(None, folder, workers=2)} == {"done"}
+    assert (folder / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
 
 
 def test_rows_say_what_they_are_of(unbroken) -> None:
