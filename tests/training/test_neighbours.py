@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +147,22 @@ def test_threads_and_precision_change_nothing_in_the_answer():
     for rows, similarity in found[1:]:
         np.testing.assert_array_equal(rows, found[0][0])
         np.testing.assert_array_equal(similarity, found[0][1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux tells them")
+@pytest.mark.parametrize("bits", ["bfloat16", "int8"])
+def test_products_are_on_the_thread_that_asked_for_them(bits):
+    code = f"""
+import os, torch
+from training.probing.neighbours import _threads
+torch.set_num_threads(2)
+one = torch.ones(512, 768, dtype=torch.{bits})
+before = len(os.listdir("/proc/self/task"))
+with _threads() as pool:
+    list(pool.map(lambda _: (torch._int_mm if "{bits}" == "int8" else torch.mm)(one, one.T), range(50)))
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "2\n"
 
 
 def test_another_device_finds_the_same(monkeypatch):

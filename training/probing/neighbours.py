@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -292,7 +292,9 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(before) as pool:
+        # A new thread has all cores for its products until it is told itself, whatever the one that made it was told.
+        alone = partial(torch.set_num_threads, 1)
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(before, initializer=alone) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)
