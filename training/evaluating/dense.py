@@ -27,7 +27,7 @@ from training.tasks.base import TaskData
 
 __all__ = ["ChipPixels", "Counts", "count_pixels", "embed_pixels", "pixels_at", "score_pixels"]
 
-PIXELS_A_CHIP = 64
+PIXELS_A_CHIP = 32
 CHIPS = 16  # encoded at once
 PIXELS = 1 << 15  # predicted at once
 UNLABELLED = -1
