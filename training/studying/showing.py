@@ -158,9 +158,9 @@ def show_ladder(steps: Sequence[Step], *, console: Console) -> None:
     """How well each rung orders the datasets as the study itself does."""
     table = Table(title="Order of the datasets, each rung beside the study", title_justify="left", box=SIMPLE_HEAD)
     for name in ("Rung", "Model", "Task", "Probe"):
-        table.add_column(name)
-    for name in ("n", "rho", "95 %", "p", "same best", "share of its GPU or CPU time"):
-        table.add_column(name, justify="right")
+        table.add_column(name, overflow="fold")
+    for name in ("n", "rho", "95 %", "p", "best", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
     before = ""
     for step in steps:
         interval = "" if step.ci_low is None else f"{step.ci_low:+.2f} to {step.ci_high:+.2f}"
@@ -173,11 +173,14 @@ def show_ladder(steps: Sequence[Step], *, console: Console) -> None:
             "" if step.rho is None else f"{step.rho:+.2f}",
             interval,
             "" if step.p is None else f"{step.p:.3f}",
-            "yes" if step.same_best else "no",
-            "" if step.cost_share is None else f"{step.cost_share:.1%}",
+            "same" if step.same_best else "other",
+            "" if step.cost_share is None else f"{step.cost_share:.0%}",
         )
         before = step.rung
     console.print(table)
+    console.print(
+        "best: whether both have the same dataset first; time: of pretraining, the rung's of the study's.", style="dim"
+    )
 
 
 def _bar(group: Sequence[Status]) -> Text:
