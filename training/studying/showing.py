@@ -156,9 +156,11 @@ def show_failures(states: Sequence[Status], *, console: Console) -> None:
 
 def show_ladder(steps: Sequence[Step], *, console: Console) -> None:
     """How well each rung orders the datasets as the study itself does."""
-    table = Table(title="Order of the datasets, each rung beside the study", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("Rung", "Model", "Task", "Probe"):
-        table.add_column(name, overflow="fold")
+    title = "Order of the datasets, each rung beside the study"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    several = len({step.model for step in steps}) > 1
+    for name in ("Rung", *(["Model"] if several else []), "Task", "Probe"):
+        table.add_column(name, no_wrap=name in {"Rung", "Probe"})
     for name in ("n", "rho", "95 %", "p", "best", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     before = ""
@@ -166,7 +168,7 @@ def show_ladder(steps: Sequence[Step], *, console: Console) -> None:
         interval = "" if step.ci_low is None else f"{step.ci_low:+.2f} to {step.ci_high:+.2f}"
         table.add_row(
             step.rung if step.rung != before else "",
-            step.model,
+            *([step.model] if several else []),
             step.task,
             step.probe,
             str(step.n),
