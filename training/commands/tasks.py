@@ -21,7 +21,7 @@ from pwcat.errors import TrainingError
 from pwcat.signals import terminable
 from training.tasks import BENCHMARKS, CATALOG_TASKS, folder_of, origin_of, unknown_task
 from training.tasks.base import TaskData
-from training.tasks.fetching import fetch, standing
+from training.tasks.files.fetching import fetch, standing
 from training.tasks.inspection import Inspected, inspect
 
 __all__ = ["tasks"]

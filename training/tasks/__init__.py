@@ -18,7 +18,7 @@ from training.tasks.base import Benchmark, CatalogTask, TaskData, TaskInfo
 from training.tasks.column import ColumnTask
 
 if TYPE_CHECKING:
-    from training.tasks.fetching import Origin
+    from training.tasks.files.fetching import Origin
 
 __all__ = [
     "BENCHMARKS",
@@ -145,7 +145,7 @@ def open_task(name: str, place: str | Path, *, min_samples: int | None = None) -
 
 def origin_of(name: str) -> Origin:
     """Where a benchmark's official files come from."""
-    from training.tasks.fetching import Origin
+    from training.tasks.files.fetching import Origin
 
     module = importlib.import_module(f"{__name__}.{BENCHMARK_MODULES[name]}")
     known: Mapping[str, Origin] = getattr(module, "ORIGINS", {})

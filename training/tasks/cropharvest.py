@@ -32,9 +32,9 @@ from pwcat.errors import TrainingError
 from pwcat.splits import spatial_split
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import FileChips
-from training.tasks.fetching import Origin, Part
+from training.tasks.files.fetching import Origin, Part
+from training.tasks.files.official import lacking, partial_downloads, refuse
 from training.tasks.monthly import NUM_CHANNELS, digital_numbers, monthly_bands, window_middles
-from training.tasks.official import lacking, partial_downloads, refuse
 
 __all__ = ["BENCHMARKS", "ORIGINS", "CropHarvest"]
 

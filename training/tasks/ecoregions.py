@@ -28,8 +28,8 @@ from pwcat.regions.opening import open_dataset
 from pwcat.splits import spatial_split
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import PlaceChips
-from training.tasks.fetching import Origin, Part
-from training.tasks.official import partial_downloads, refuse
+from training.tasks.files.fetching import Origin, Part
+from training.tasks.files.official import partial_downloads, refuse
 
 __all__ = ["BENCHMARKS", "ORIGINS", "Ecoregions"]
 

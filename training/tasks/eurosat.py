@@ -18,11 +18,11 @@ from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME, Bands
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import FileChips
-from training.tasks.faults import fetch_again, no_folder, told
-from training.tasks.fetching import Origin, Part
-from training.tasks.official import refuse
-from training.tasks.pixels import digital
-from training.tasks.tiffs import Looked, look_at_all, places, read
+from training.tasks.files.faults import fetch_again, no_folder, told
+from training.tasks.files.fetching import Origin, Part
+from training.tasks.files.official import refuse
+from training.tasks.files.pixels import digital
+from training.tasks.files.tiffs import Looked, look_at_all, places, read
 
 __all__ = ["BENCHMARKS", "ORIGINS", "EuroSat"]
 

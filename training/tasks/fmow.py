@@ -24,11 +24,11 @@ from training.batch import UNKNOWN_TIME, Bands
 from training.fitting import resized
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import FileChips
-from training.tasks.faults import fetch_again, no_folder, told
-from training.tasks.fetching import Origin, Part
-from training.tasks.official import refuse
-from training.tasks.pixels import digital
-from training.tasks.tiffs import look_at_all, read
+from training.tasks.files.faults import fetch_again, no_folder, told
+from training.tasks.files.fetching import Origin, Part
+from training.tasks.files.official import refuse
+from training.tasks.files.pixels import digital
+from training.tasks.files.tiffs import look_at_all, read
 
 __all__ = ["BENCHMARKS", "ORIGINS", "Fmow"]
 

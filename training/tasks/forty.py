@@ -45,10 +45,10 @@ from pwcat.sensors.encoding import encode
 from training.batch import Bands
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import FileChips
-from training.tasks.fetching import Origin, Part
+from training.tasks.files.fetching import Origin, Part
+from training.tasks.files.official import partial_downloads, refuse
+from training.tasks.files.tfrecords import Read, Record, array_of, features_of, reader, records_of
 from training.tasks.monthly import ENCODINGS
-from training.tasks.official import partial_downloads, refuse
-from training.tasks.tfrecords import Read, Record, array_of, features_of, reader, records_of
 
 __all__ = ["BENCHMARKS", "ORIGINS", "Forty"]
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import FileChips
-from training.tasks.fetching import Origin, Part
+from training.tasks.files.fetching import Origin, Part
+from training.tasks.files.official import lacking, refuse
 from training.tasks.monthly import (
     DAYS,
     NUM_CHANNELS,
@@ -29,7 +30,6 @@ from training.tasks.monthly import (
     monthly_bands,
     window_middles,
 )
-from training.tasks.official import lacking, refuse
 
 __all__ = ["BENCHMARKS", "ORIGINS", "FuelMoisture"]
 

@@ -19,7 +19,10 @@ from pwcat.errors import TrainingError
 from training.batch import Bands
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import FileChips
-from training.tasks.fetching import Origin, Part
+from training.tasks.files.fetching import Origin, Part
+from training.tasks.files.official import refuse
+from training.tasks.files.pickles import Named, read_pickle
+from training.tasks.files.pixels import digital
 from training.tasks.geobench_files import (
     BRICK_KILN,
     EUROSAT,
@@ -33,9 +36,6 @@ from training.tasks.geobench_files import (
     places,
     survey,
 )
-from training.tasks.official import refuse
-from training.tasks.pickles import Named, read_pickle
-from training.tasks.pixels import digital
 
 __all__ = ["BENCHMARKS", "ORIGINS", "GeoBench"]
 

@@ -1,7 +1,7 @@
 """Files of GEO-Bench: what each says beside its pixels, what is wrong with them, and their arrays.
 
 A sample is a file of HDF5 that has an array for each band under the band's name, and a pickle of what is known of the sample;
-that is read as data (:mod:`training.tasks.pickles`). Which side samples are on is in ``default_partition.json``.
+that is read as data (:mod:`training.tasks.files.pickles`). Which side samples are on is in ``default_partition.json``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME
 from training.probing.kinds import Kind
-from training.tasks.faults import fetch_again, no_folder, told
-from training.tasks.pickles import Named, array_of, day_of, numbers_of, read_text_pickle
+from training.tasks.files.faults import fetch_again, no_folder, told
+from training.tasks.files.pickles import Named, array_of, day_of, numbers_of, read_text_pickle
 
 __all__ = [
     "BRICK_KILN",

@@ -32,8 +32,8 @@ from pwcat.splits import spatial_split
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import SubsetChips
 from training.tasks.column import GROUPS
-from training.tasks.fetching import Origin, Part
-from training.tasks.official import partial_downloads, refuse
+from training.tasks.files.fetching import Origin, Part
+from training.tasks.files.official import partial_downloads, refuse
 
 __all__ = ["BENCHMARKS", "ORIGINS", "MosaiksPopulation"]
 

@@ -23,7 +23,7 @@ from pwcat.cli import cli
 from pwcat.errors import TrainingError
 from training.tasks import BENCHMARKS, CATALOG_TASKS, eurosat, open_task, origin_of, task_info
 from training.tasks.eurosat import BANDS, IMAGES
-from training.tasks.fetching import Origin
+from training.tasks.files.fetching import Origin
 
 
 def run(*arguments: str, width: int = 100) -> Result:

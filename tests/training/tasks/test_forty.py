@@ -19,8 +19,8 @@ from training.embed import embed_task
 from training.models import build_model
 from training.models.presto_series import read_series
 from training.tasks import open_task
+from training.tasks.files.tfrecords import array_of, features_of, records_of
 from training.tasks.forty import BANDS, CLASSES, OPTICAL, SHAPES, Forty
-from training.tasks.tfrecords import array_of, features_of, records_of
 
 
 def varint(number: int) -> bytes:

@@ -22,9 +22,9 @@ from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME
 from training.models.satmae import BANDS as SATMAE
 from training.tasks import BENCHMARKS, open_task
+from training.tasks.files.pickles import array_of, day_of, numbers_of, read_pickle, read_text_pickle
 from training.tasks.geobench import RELEASED
 from training.tasks.geobench_files import EUROSAT, NAMES
-from training.tasks.pickles import array_of, day_of, numbers_of, read_pickle, read_text_pickle
 
 KEYS = {band: key for key, band in NAMES.items()}
 LEVEL_2A = [name for name in NAMES if name != KEYS["B10"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.tasks.official import PARTIAL
+from training.tasks.files.official import PARTIAL
 
 __all__ = ["fetch_again", "no_folder", "some", "told"]
 

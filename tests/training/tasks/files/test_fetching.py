@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from pwcat.errors import PwcatError, TrainingError
-from training.tasks.fetching import RECEIPT, Origin, Part, fetch, standing
-from training.tasks.unpacking import require_space, unpack
+from training.tasks.files.fetching import RECEIPT, Origin, Part, fetch, standing
+from training.tasks.files.unpacking import require_space, unpack
 
 DATA = bytes(range(256)) * 4000
 

@@ -23,7 +23,7 @@ import urllib3
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
 from pwcat.lock import locked
-from training.tasks.unpacking import Kind, require_space, unpack
+from training.tasks.files.unpacking import Kind, require_space, unpack
 
 __all__ = ["RECEIPT", "Origin", "Part", "Progress", "fetch", "standing"]
 

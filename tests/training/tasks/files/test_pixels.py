@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from training.tasks.pixels import HIGHEST, digital
+from training.tasks.files.pixels import HIGHEST, digital
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
