@@ -18,6 +18,7 @@ from pwcat.errors import TrainingError
 from training.relating.estimates import METHODS, Method, coefficient
 from training.relating.influence import LeftOut, leave_one_out
 from training.relating.intervals import RESAMPLES, Interval, bca, datasets_and_seeds, fisher, percentile, resampled
+from training.relating.orders import smallest_p, smallest_p_of
 from training.relating.partial import Partial, partial
 from training.relating.power import detectable
 from training.relating.ranks import Stability, mean_dense_ranks, rank_stability
@@ -300,6 +301,8 @@ def _intervals(
         found["seeds"] = datasets_and_seeds(
             x_M, y_M, members_NS=members_NS, counts_N=counts_N, method=method, rng=rng, resamples=resamples
         )
+    if any(np.isnan(left.rho) for left in without):  # one dataset makes the coefficient: see `bca`
+        found |= {k: replace(i, low=np.nan, high=np.nan) for k, i in found.items() if k != "fisher"}
     return found
 
 
@@ -337,10 +340,18 @@ def _judged(found: Correlation, *, p_holm: float, p_bh: float, partial_holm: flo
         family=family,
         interval=found.intervals["bca"],
         detectable=found.detectable,
+        least_p=_least_p(found),
         leave_one_out=found.leave_one_out,
         partial=found.partial,
     )
     return replace(found, verdict=verdict(evidence))
+
+
+def _least_p(found: Correlation) -> float:
+    """The smallest p that these values could have had; only told of a p above alpha, and not looked for below."""
+    if found.p <= found.alpha or np.isnan(found.p):
+        return smallest_p(found.n, method=found.method)
+    return smallest_p_of(np.array(found.values), np.array(found.scores), method=found.method)
 
 
 def _check_columns(table: pd.DataFrame, *, numbers: Sequence[str], others: Sequence[str]) -> None:

@@ -1,5 +1,7 @@
 """Planted relations are found and null ones are not, as often as stated; power is what simulation gives."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,8 @@ from scipy import stats
 
 from training.correlation import RULE, correlate, correlate_table
 from training.relating.estimates import coefficients
-from training.relating.orders import exact_p
+from training.relating.intervals import bca
+from training.relating.orders import exact_p, smallest_p_of
 from training.relating.power import critical, detectable
 from training.relating.verdict import number, signed, signless
 
@@ -112,6 +115,29 @@ def test_too_few_datasets_can_show_nothing():
     found = one([1, 2, 3, 4], [1, 2, 3, 4])
     assert (found.p, found.verdict.word) == (pytest.approx(2 / 24), "not shown")
     assert "Nothing could be shown: the smallest p of 4 datasets is .083." in found.verdict.why
+
+
+def test_a_relation_that_one_dataset_makes_has_no_interval():
+    """Six continents have a diversity of 0 each: what Global scores is one order among seven, whatever is drawn."""
+    score = [0.36, 0.3475, 0.33, 0.3225, 0.40, 0.2875, 0.2375]
+    found = one([0, 0, 0, 0, 1.79, 0, 0], score, names=["EU", "NA", "SA", "AS", "Global", "OC", "AF"])
+    assert (found.p, found.verdict.word) == (pytest.approx(2 / 7), "not shown")
+    assert "the smallest p of 7 datasets with these ties is .286." in found.verdict.why
+    assert "All datasets but Global are the same on one side, so that there is no interval." in found.verdict.why
+    assert "hide here" not in found.verdict.why
+    assert np.isnan([found.ci_low, found.verdict.hidden_low, found.intervals["percentile"].high]).all()
+
+
+def test_bounds_at_one_value_are_no_interval():
+    found = bca(np.repeat([0.6, 0.7], [2, 998]), estimate=0.6, without_N=np.array([0.5, 0.55, 0.61, 0.62]))
+    assert np.isnan([found.low, found.high]).all()
+
+
+@pytest.mark.parametrize("method", ["spearman", "pearson", "kendall"])
+def test_no_order_of_tied_values_has_a_smaller_p(method):
+    x, y = np.array([0.0, 0, 0, 1, 1, 2]), np.array([3.0, 1, 1, 2, 5, 9])
+    least = min(exact_p(x, y[list(order)], method=method) for order in set(permutations(range(6))))
+    assert smallest_p_of(x, y, method=method) == pytest.approx(least)
 
 
 def test_several_metrics_are_paid_for():

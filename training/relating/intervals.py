@@ -79,22 +79,26 @@ def bca(resampled_R: np.ndarray, *, estimate: float, without_N: np.ndarray) -> I
 
     The levels of :func:`percentile` are moved by ``z0``, the normal quantile of the share of resamples below the estimate (half
     of the equal ones), and ``a = sum(d^3) / (6 sum(d^2)^1.5)``, where d is the mean of the leave-one-out coefficients less
-    each. A coefficient of exactly -1 or 1 has no interval: every resample has it too, which says nothing.
+    each. A coefficient of exactly -1 or 1 has no interval: every resample has it too, which says nothing. Nor has one that is
+    undefined without one of the datasets (all others are equal: resamples tell how often that one is drawn, and nothing
+    else), nor where ties leave both bounds at the same value.
 
     Args:
         resampled_R: as :func:`resampled` gives them.
         estimate: the coefficient of the datasets.
-        without_N: the coefficient without each dataset; undefined ones are left out.
+        without_N: the coefficient without each dataset; NaN where it is undefined.
 
     Source: Efron (1987).
     """
     held = resampled_R[~np.isnan(resampled_R)]
-    if not len(held) or np.isnan(estimate) or abs(estimate) >= 1 - 1e-12:
-        return Interval(low=np.nan, high=np.nan, resamples=len(held), degenerate=len(resampled_R) - len(held))
+    none = Interval(low=np.nan, high=np.nan, resamples=len(held), degenerate=len(resampled_R) - len(held))
+    if not len(held) or np.isnan(estimate) or abs(estimate) >= 1 - 1e-12 or np.isnan(without_N).any():
+        return none
     share = float(((held < estimate - 1e-12).mean() + (held <= estimate + 1e-12).mean()) / 2)
     moved = stats.norm.ppf(np.clip(share, 0.5 / len(held), 1 - 0.5 / len(held)))
     z = moved + stats.norm.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return _quantiles(resampled_R, stats.norm.cdf(moved + z / (1 - _acceleration(without_N) * z)))
+    found = _quantiles(resampled_R, stats.norm.cdf(moved + z / (1 - _acceleration(without_N) * z)))
+    return found if found.high - found.low > 1e-9 else none
 
 
 def fisher(estimate: float, *, n: int, method: Method) -> Interval:
@@ -175,7 +179,6 @@ def _quantiles(resampled_R: np.ndarray, levels: np.ndarray) -> Interval:
 
 
 def _acceleration(without_N: np.ndarray) -> float:
-    held = without_N[~np.isnan(without_N)]
-    away = held.mean() - held if len(held) else held
+    away = without_N.mean() - without_N
     scale = float((away**2).sum()) ** 1.5
     return float((away**3).sum()) / (6 * scale) if scale > 0 else 0.0

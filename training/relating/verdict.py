@@ -36,6 +36,7 @@ class Evidence:
     family: int
     interval: Interval
     detectable: float
+    least_p: float
     leave_one_out: Sequence[LeftOut]
     partial: Partial | None
 
@@ -123,13 +124,16 @@ def _against(e: Evidence) -> list[str]:
 def _hidden(e: Evidence) -> str:
     """How large a relation could still be there."""
     letter = COEFFICIENT[e.method][1]
-    least, sentences = smallest_p(e.n, method=e.method) * e.family, []
+    least, sentences = e.least_p * e.family, []
     if least > e.alpha:
         among = f" and {e.family} metrics" if e.family > 1 else ""
+        ties = " with these ties" if e.least_p > 1.5 * smallest_p(e.n, method=e.method) else ""
         sentences.append(
-            f"Nothing could be shown: the smallest p of {e.n} datasets{among} is {number(min(1.0, least))}."
+            f"Nothing could be shown: the smallest p of {e.n} datasets{ties}{among} is {number(min(1.0, least))}."
         )
-    if math.isfinite(e.interval.low):
+    if alone := [left.dataset for left in e.leave_one_out if math.isnan(left.rho)]:
+        sentences.append(f"All datasets but {alone[0]} are the same on one side, so that there is no interval.")
+    elif math.isfinite(e.interval.low):
         sentences.append(f"{letter} from {signed(e.interval.low)} to {signed(e.interval.high)} could hide here.")
     elif math.isfinite(e.detectable):
         sentences.append(f"|{letter}| below {signless(e.detectable)} would mostly stay hidden.")
