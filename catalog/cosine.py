@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pwcat.errors import CatalogError
 
-__all__ = ["Close", "is_known", "most_similar", "pairs_above", "similarities", "to_units"]
+__all__ = ["Close", "is_known", "most_similar", "near_largest", "pairs_above", "similarities", "to_units"]
 
 BLOCK = 1024  # vectors on each side of a block of pairs: its similarities take 4 MB
 MARGIN = 1e-5  # of float32 sums of products of units, generously
@@ -105,20 +105,67 @@ def most_similar(
     best = np.full((len(queries_MD), k), -np.inf)
     for rows, units_nD in blocks:
         for part in _slices(len(queries_MD), BLOCK):
-            found = queries_MD[part] @ units_nD.T
-            kept = min(k, found.shape[1])
-            places = np.argpartition(-found, kept - 1, axis=1)[:, :kept] if kept < found.shape[1] else _all(found)
-            asked = np.repeat(np.arange(part.start, part.stop), kept)
-            exact = similarities(queries_MD[asked], units_nD[places.ravel()]).reshape(-1, kept)
-            both = np.concatenate([best[part], exact], axis=1)
-            names = np.concatenate([numbers[part], rows[places]], axis=1)
-            order = np.lexsort((names, -both), axis=1)[:, :k]
-            best[part], numbers[part] = (np.take_along_axis(each, order, axis=1) for each in (both, names))
+            asked, place, exact = near_largest(queries_MD[part], units_nD, k=k, best=best[part, -1])
+            query = np.concatenate([np.repeat(np.arange(part.stop - part.start), k), asked])
+            both = np.concatenate([best[part].ravel(), exact])
+            names = np.concatenate([numbers[part].ravel(), rows[place]])
+            order = np.lexsort((names, -both, query))
+            first = np.searchsorted(query[order], np.arange(part.stop - part.start))
+            taken = order[first[:, None] + np.arange(k)]
+            best[part], numbers[part] = both[taken], names[taken]
     return numbers, np.where(numbers >= 0, best, np.nan)
 
 
-def _all(found: NDArray[np.float32]) -> NDArray[np.int64]:
-    return np.broadcast_to(np.arange(found.shape[1]), found.shape)
+def near_largest(
+    a_ND: NDArray[np.float32],
+    b_MD: NDArray[np.float32],
+    *,
+    k: int,
+    best: NDArray[np.float64],
+    apart: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs that may be among the ``k`` most similar of a row of ``a``: numbers in ``a`` and in ``b``, and exact similarities.
+
+    Products in single precision say which; in a narrow cone they cannot tell some millionths apart, so that all that come so
+    near to the ``k``-th are measured.
+
+    Args:
+        a_ND: units.
+        b_MD: units.
+        k: how many are wanted of each row.
+        best: what the ``k``-th of a row has in any case, (N,); -inf where nothing is known.
+        apart: pairs that are left out, by their numbers in ``a`` and in ``b``.
+    """
+    found = a_ND @ b_MD.T
+    if apart is not None:
+        found[apart] = -np.inf
+    kept = min(k, found.shape[1])
+    least = np.partition(found, -kept, axis=1)[:, -kept] if kept > 1 else found.max(axis=1)
+    open_ = found >= (np.maximum(least, best) - MARGIN)[:, None]
+    open_ &= found > -np.inf
+    i, j = np.nonzero(open_)
+    if len(i) * APART > open_.size:
+        return i, j, _products(a_ND, b_MD)[i, j]
+    return i, j, _measured(a_ND, i, b_MD, j)
+
+
+def _measured(
+    a_ND: NDArray[np.float32], i: NDArray[np.int64], b_MD: NDArray[np.float32], j: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Similarities of some rows of ``a`` with some of ``b``, few of which are copied at once."""
+    found = np.empty(len(i))
+    for part in _slices(len(i), FEW):
+        found[part] = similarities(a_ND[i[part]], b_MD[j[part]])
+    return found
+
+
+def _products(a_ND: NDArray[np.float32], b_MD: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Similarities of all with all, (N, M)."""
+    a, b = a_ND.astype(np.float64), b_MD.astype(np.float64)
+    found = a @ b.T
+    found /= np.sqrt(np.einsum("nd,nd->n", a, a))[:, None]
+    found /= np.sqrt(np.einsum("nd,nd->n", b, b))
+    return np.clip(np.round(found, DIGITS), -1.0, 1.0)
 
 
 def pairs_above(
@@ -192,9 +239,7 @@ class _Scan:
         i, j = i + one.start, j + two.start
         if self.itself:
             i, j = i[i < j], j[i < j]
-        similarity = np.empty(len(i))
-        for part in _slices(len(i), FEW):
-            similarity[part] = similarities(self.a[i[part]], self.b[j[part]])
+        similarity = _measured(self.a, i, self.b, j)
         kept = similarity >= self.above
         return Close(first=i[kept], second=j[kept], similarity=similarity[kept])
 

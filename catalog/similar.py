@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from catalog.cosine import MOST_PAIRS, is_known, most_similar, pairs_above, to_units
-from catalog.vectors import choose_column, read_units, unit_blocks
+from catalog.vectors import choose_column, makers, read_units, unit_blocks
 from pwcat.errors import CatalogError
 from pwcat.geo.geodesy import geodesic_km
 
@@ -100,6 +100,7 @@ def _asked(
                 "all zeros and none without a value"
             )
         return to_units(vectors), np.full((len(vectors), 2), np.nan), np.empty(0, dtype=np.int64)
+    _require_one_model(subset, like, column)
     units = read_units(like, choose_column(like, column))
     if not len(units.rows):
         raise CatalogError(f"none of the {len(like):,} samples to be like has a vector in column {column!r}")
@@ -262,6 +263,8 @@ def near_duplicates(
         CatalogError: there is no such column, or the vectors are of several models, or more than ``most`` pairs are so similar.
     """
     mine = read_units(subset, choose_column(subset, column))
+    if other is not None:
+        _require_one_model(subset, other, column)
     theirs = mine if other is None else read_units(other, choose_column(other, column))
     if len(mine.rows) and len(theirs.rows):
         _require_alike(mine.vectors, theirs.vectors, column)
@@ -282,6 +285,17 @@ def near_duplicates(
         km=km,
         without=mine.without,
     )
+
+
+def _require_one_model(subset: Subset, other: Subset, column: str) -> None:
+    here, there = (one - {""} for one in (makers(subset, column), makers(other, column)))
+    if here and there and here != there:
+        models = " and ".join(
+            f"of model {', '.join(sorted(one))} {where}" for one, where in ((here, "here"), (there, "there"))
+        )
+        raise CatalogError(
+            f"column {column!r} is {models}, whose vectors cannot be compared: embed both by one model (`pwcat embed`)"
+        )
 
 
 def _require_alike(a: NDArray[np.float32], b: NDArray[np.float32], column: str) -> None:

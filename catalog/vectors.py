@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catalog.query import Collection
     from catalog.subset import Subset
 
-__all__ = ["Units", "choose_column", "read_units", "unit_blocks", "vector_blocks"]
+__all__ = ["Units", "choose_column", "makers", "read_units", "unit_blocks", "vector_blocks"]
 
 BLOCK_ROWS = 8_192
 
@@ -62,14 +62,24 @@ def choose_column(subset: Subset, name: str | None = None) -> str:
         wanted = "no column of vectors was named" if name is None else f"there is no column of vectors {name!r}"
         there = f"there are {', '.join(sorted(known))}" if known else "there is none: `pwcat embed RUN DATA` makes one"
         raise CatalogError(f"{wanted}; {there}")
-    makers = {str(column.made.get("weights_hash", ""))[:12] for _, column in known[name]}
-    if len(makers) > 1:
-        places, models = ", ".join(where for where, _ in known[name]), ", ".join(sorted(makers))
+    found_makers = {_maker(column) for _, column in known[name]}
+    if len(found_makers) > 1:
+        places, models = ", ".join(where for where, _ in known[name]), ", ".join(sorted(found_makers))
         raise CatalogError(
             f"column {name!r} of {places} is of several models ({models}), whose vectors cannot be compared: "
             "search one collection, or embed all by one model"
         )
     return name
+
+
+def makers(subset: Subset, name: str) -> set[str]:
+    """Which models made a column of a subset: the beginnings of the hashes of their weights, "" where that is not known."""
+    found = (column_at(member.place, name) for member in subset.collections)
+    return {_maker(column) for column in found if column is not None}
+
+
+def _maker(column: Column) -> str:
+    return str(column.made.get("weights_hash", ""))[:12]
 
 
 def read_units(subset: Subset, column: str) -> Units:

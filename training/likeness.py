@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.cosine import DIGITS, is_known, pairs_above, to_units
+from catalog.cosine import DIGITS, is_known, near_largest, pairs_above, to_units
 from pwcat.errors import TrainingError
 from training.footprints import Footprints
 
@@ -108,14 +108,16 @@ def choose_bound(
         asked = to_units(vectors.values[rows])
         near_of, near = _nearer(places.lonlat[rows], other_places, far_km)
         placed = np.isin(np.arange(len(others)), other_places.known)
-        for numbers, units in others.units(NULL_BLOCK):
-            similar = asked @ units.T
-            similar[:, ~placed[numbers]] = -np.inf
+        for every, all_units in others.units(NULL_BLOCK):
+            numbers, units = every[placed[every]], all_units[placed[every]]
+            if not len(numbers):
+                continue
             low, high = np.searchsorted(near, [numbers[0], numbers[-1] + 1])
             column = np.searchsorted(numbers, near[low:high])
             there = numbers[np.minimum(column, len(numbers) - 1)] == near[low:high]
-            similar[near_of[low:high][there], column[there]] = -np.inf
-            np.maximum(largest, similar.max(axis=1), out=largest)
+            apart = near_of[low:high][there], column[there]
+            row, _, similarity = near_largest(asked, units, k=1, best=largest, apart=apart)
+            np.maximum.at(largest, row, similarity)
     largest = largest[np.isfinite(largest)]
     if not len(largest):
         raise TrainingError(

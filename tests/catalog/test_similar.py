@@ -169,9 +169,17 @@ def test_vectors_of_several_models_are_not_compared(root, vectors):
     with pytest.raises(CatalogError, match=r"europe, everywhere is of several models \(aa, bb\)"):
         near_duplicates(open_catalog(root).search(), "emb:x", above=0.9)
     assert choose_column(two) == "emb:x"
-    with pytest.raises(CatalogError, match="vectors of 24 numbers here and of 3 there"):
-        near_duplicates(catalog.search(collections="europe"), "emb:x", above=0.9, other=two)
+    add_column(two, "emb:x", np.ones((48, WIDTH)), meaning="others", made={"weights_hash": "bb"}, overwrite=True)
+    one, two = (open_catalog(root).search(collections=name) for name in ("europe", "everywhere"))
+    with pytest.raises(
+        CatalogError, match=r"'emb:x' is of model aa here and of bb there, whose vectors cannot be compared"
+    ):
+        near_duplicates(one, "emb:x", above=0.9, other=two)
+    with pytest.raises(CatalogError, match=r"of model aa here and of bb there"):
+        nearest(one, "emb:x", two.select(np.array([0])))
     add_column(two, "emb:x", np.ones((48, 3)), meaning="others", made={"weights_hash": "aa"}, overwrite=True)
+    with pytest.raises(CatalogError, match="vectors of 24 numbers here and of 3 there"):
+        near_duplicates(one, "emb:x", above=0.9, other=open_catalog(root).search(collections="everywhere"))
     with pytest.raises(CatalogError, match="24 numbers in europe and of 3 in everywhere"):
         read_units(open_catalog(root).search(), "emb:x")
     add_column(two, "emb:z", np.ones((48, 3)), meaning="others")
@@ -254,9 +262,26 @@ def test_the_most_similar_over_blocks_with_ties_by_number():
     assert numbers[0].tolist() == [0, 2, 4]
     assert numbers[1, 0] == 1
     np.testing.assert_array_equal(similarity[0], [1, 1, 1])
+    many = to_units(np.concatenate([np.eye(96)[1:], np.ones((200, 96)), np.eye(96)[:1]]).astype(np.float32))
+    numbers, _ = most_similar(many[-2:-1], [(np.arange(len(many)), many)], k=5)
+    assert numbers.tolist() == [[95, 96, 97, 98, 99]]
     numbers, similarity = most_similar(units[:1], [], k=2)
     assert numbers.tolist() == [[-1, -1]]
     assert np.isnan(similarity).all()
+
+
+@pytest.mark.parametrize("spread", [1e-4, 1e-2, 1.0])
+def test_in_a_narrow_cone_too_the_most_similar_are_exact(spread):
+    """Where single precision cannot tell them apart, as after a few epochs."""
+    rng = np.random.default_rng(0)
+    units = to_units((np.ones(300) + spread * rng.normal(size=(1200, 300))).astype(np.float32))
+    numbers, similarity = most_similar(
+        units[:40], [(np.arange(500), units[:500]), (np.arange(500, 1200), units[500:])], k=7
+    )
+    exact = np.round(cosines(units)[:40], 7)
+    expected = np.lexsort((np.broadcast_to(np.arange(1200), exact.shape), -exact))[:, :7]
+    np.testing.assert_array_equal(numbers, expected)
+    np.testing.assert_array_equal(similarity, np.take_along_axis(exact, expected, axis=1))
 
 
 def test_the_command_shows_samples_like_one(root, vectors, tmp_path):

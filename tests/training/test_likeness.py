@@ -52,6 +52,22 @@ def test_the_bound_is_what_samples_far_away_reach(world):
     assert few == choose_bound(mine, here, theirs, there, quantile=0.99, most=50, seed=1)
 
 
+def test_in_a_narrow_cone_the_bound_is_what_is_reached():
+    """Single precision would add some 1e-6, which is more than there is between them and 1."""
+    rng = np.random.default_rng(0)
+    looks = (np.ones(768) + 1e-3 * rng.normal(size=(800, 768))).astype(np.float32)
+    places = points(np.column_stack([rng.uniform(-180, 180, 800), rng.uniform(-60, 70, 800)]))
+    tests, others = np.arange(300), np.arange(300, 800)
+    bound = choose_bound(
+        Vectors(values=looks[tests]), places.only(tests), Vectors(values=looks[others]), places.only(others)
+    )
+    largest = np.where(
+        far(places.lonlat[tests], places.lonlat[others], 100), cosines(looks[tests], looks[others]), -2
+    ).max()
+    assert bound.above == round(round(largest, 7) + 1e-7, 7)
+    assert bound.above <= 1
+
+
 def test_without_a_relation_to_place_a_thousandth_leaks():
     rng = np.random.default_rng(1)
     lonlat = np.column_stack([rng.uniform(-180, 180, 6000), rng.uniform(-60, 75, 6000)])
