@@ -15,7 +15,18 @@ import pandas as pd
 
 from pwcat.errors import TrainingError
 
-__all__ = ["Selection", "StudyTable", "is_long", "read_study", "study_table"]
+__all__ = [
+    "LESS_IS_BETTER",
+    "UNIT",
+    "Selection",
+    "StudyTable",
+    "is_long",
+    "long_rows",
+    "mean_scores",
+    "read_long",
+    "read_study",
+    "study_table",
+]
 
 CONTROL = "none"  # random weights: no dataset, and so no diversity
 RESULTS, DATASETS = "results.csv", "datasets.csv"
@@ -77,7 +88,7 @@ def read_study(place: Path, selection: Selection) -> StudyTable:
         raise TrainingError(f"{place} has no {RESULTS}: nothing was scored there yet, or it is not a study's folder")
     if not (datasets := results.parent / DATASETS).is_file():
         raise TrainingError(f"{datasets} is missing: it holds the diversity of each dataset, a row each, by `dataset`")
-    return study_table(_read(results), _read(datasets), selection)
+    return study_table(read_long(results), read_long(datasets), selection)
 
 
 def study_table(results: pd.DataFrame, datasets: pd.DataFrame, selection: Selection) -> StudyTable:
@@ -86,10 +97,8 @@ def study_table(results: pd.DataFrame, datasets: pd.DataFrame, selection: Select
     Raises:
         TrainingError: see :func:`read_study`.
     """
-    rows = _typed(results)
-    known = _known(datasets)
+    rows, known = long_rows(results), _known(datasets)
     told: list[str] = []
-    rows = rows[rows["primary"] & rows["value"].notna() & (rows["without"] == "") & (rows["dataset"] != CONTROL)]
     if rows.empty:
         raise TrainingError("there are no scores of a pretraining dataset yet: run the study first")
     rows = _in_group(rows, selection.group)
@@ -104,7 +113,31 @@ def study_table(results: pd.DataFrame, datasets: pd.DataFrame, selection: Select
     return StudyTable(table=table, told=tuple(told))
 
 
-def _read(path: Path) -> pd.DataFrame:
+def long_rows(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows that datasets are scored by, each column of its type: of each task's own metric, the control left out.
+
+    Raises:
+        TrainingError: columns are missing or hold no numbers.
+    """
+    rows = _typed(results)
+    return rows[rows["primary"] & rows["value"].notna() & (rows["without"] == "") & (rows["dataset"] != CONTROL)]
+
+
+def mean_scores(rows: pd.DataFrame) -> dict[str, float]:
+    """The score of each dataset, of :func:`long_rows` of one model, probe and size; NaN where it lacks a task of others."""
+    weights = _weights(rows)
+    return {
+        str(name): float(np.round(np.mean(_scores(part, weights)), DECIMALS))
+        for name, part in rows.groupby("dataset", sort=False)
+    }
+
+
+def read_long(path: Path) -> pd.DataFrame:
+    """A table as studies write them, in which a dataset may be called "None" or "NA".
+
+    Raises:
+        TrainingError: it cannot be read.
+    """
     try:
         return pd.read_csv(path, low_memory=False, keep_default_na=False, na_values=["", "nan", "NaN"])
     except (OSError, ValueError) as exc:
@@ -202,7 +235,7 @@ def _weights(rows: pd.DataFrame) -> pd.Series:
 
 def _scores(rows: pd.DataFrame, weights: pd.Series) -> list[float]:
     """The scores of a dataset, one a run, whose mean is that over the runs of each task; NaN where a task is missing."""
-    runs = rows.drop_duplicates([*UNIT, *RUN], keep="last").pivot(index=RUN, columns=UNIT, values="value")
+    runs = rows.drop_duplicates([*UNIT, *RUN], keep="first").pivot(index=RUN, columns=UNIT, values="value")
     if len(runs.columns) < len(weights):
         return [np.nan]
     runs, share = runs.sort_index(), weights.reindex(runs.columns).to_numpy()

@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from training.correlation import LEAST, Correlation, correlate_table
+from training.correlation import Correlation
+from training.relating.rungs import Beside, beside
 from training.relating.verdict import number, signed
 from training.reporting.blocks import Block, Cell, Picture, Row, Section, Sheet, Words
 from training.reporting.charts.dots import ladder_figure
 from training.reporting.charts.looks import Looks
 from training.reporting.digits import MISSING, decimal, hours
-from training.reporting.records import CONTROL, Records
-from training.reporting.standings import Standings, standings_of
-from training.reporting.views import View, foremost, views_of
+from training.reporting.records import Records
+from training.reporting.standings import Standings
+from training.reporting.views import View, foremost
 
 __all__ = ["ladder_section"]
 
 
-def ladder_section(
-    every: Sequence[Standings], *, full: Records, looks: Looks, rng: np.random.Generator
-) -> Section | None:
+def ladder_section(every: Sequence[Standings], *, full: Records, looks: Looks) -> Section | None:
     """Each rung's mean scores beside the study's, of all probes that both have; ``None`` without rungs.
 
     Args:
         every: main tables of the study itself.
         full: records with the rows of all rungs.
         looks: of the datasets.
-        rng: what intervals are drawn from.
     """
-    rungs = {rung: _standings_on(full, rung, rng) for rung in full.results["rung"].unique() if rung}
+    rungs = [str(rung) for rung in full.results["rung"].unique() if rung]
     if not rungs:
         return None
     climbed, rows, frame = [], [], []
-    for standings in every:
-        for rung, small in rungs.items():
-            if other := small.get((standings.view.model, standings.view.probe)):
-                pairs = _pairs(standings, other)
-                found = _related(pairs, rng)
-                row, record = _row(standings, full, rung, pairs, found)
+    for view in (standings.view for standings in every):
+        for rung in rungs:
+            small = _rows_of(full.results[full.results["rung"] == rung], view)
+            if len(small):
+                # the name is that of `pwcat study ladder`, so that the intervals are the same, too
+                both = beside(_rows_of(view.records.results, view), small, name=f"{rung}/{view.model}/{view.probe}")
+                row, record = _row(view, full, rung, both)
                 rows.append(row)
                 frame.append(record)
-                climbed.append((standings.view, str(rung), pairs, found))
+                climbed.append((view, rung, both.pairs, both.found))
     sheet = Sheet(
         name="ladder",
         title="Rungs of the proxy ladder",
@@ -85,36 +83,13 @@ def _pictures(climbed: Sequence[Climbed], full: Records, looks: Looks) -> list[B
     return pictures
 
 
-def _standings_on(full: Records, rung: str, rng: np.random.Generator) -> dict[tuple[str, str], Standings]:
-    """Main tables of a rung, by model and probe."""
-    results = full.results[full.results["rung"] == rung].assign(rung="")
-    views = views_of(replace(full, results=results))
-    return {(view.model, view.probe): standings_of(view, rng=rng) for view in views}
+def _rows_of(rows: pd.DataFrame, view: View) -> pd.DataFrame:
+    return rows[(rows["model"] == view.model) & (rows["probe"] == view.probe)]
 
 
-def _pairs(standings: Standings, other: Standings) -> pd.DataFrame:
-    """Mean scores of the datasets that have one on the rung and in the study, over the columns that both have."""
-    columns = [column for column in standings.averaged if column in other.columns]
-    rows = []
-    for name in standings.scores:
-        own = [standings.scores[name][c] for c in columns]
-        theirs = [other.scores[name][c] for c in columns] if name in other.scores else []
-        if name != CONTROL and columns and theirs and all(s.complete for s in (*own, *theirs)):
-            means = [round(float(np.mean([s.mean for s in scores])), 12) for scores in (theirs, own)]
-            rows.append((name, *means))
-    return pd.DataFrame(rows, columns=["dataset", "rung", "study"])
-
-
-def _related(pairs: pd.DataFrame, rng: np.random.Generator) -> Correlation | None:
-    if len(pairs) < LEAST:
-        return None
-    return correlate_table(pairs, score="study", by=["rung"], rng=rng)[0]
-
-
-def _row(
-    standings: Standings, full: Records, rung: str, pairs: pd.DataFrame, found: Correlation | None
-) -> tuple[Row, dict[str, object]]:
-    first = "" if not len(pairs) else "yes" if pairs["rung"].idxmax() == pairs["study"].idxmax() else "no"
+def _row(view: View, full: Records, rung: str, both: Beside) -> tuple[Row, dict[str, object]]:
+    pairs, found = both.pairs, both.found
+    first = {None: "", True: "yes", False: "no"}[both.same_best]
     gpu, seconds = _cost(full, rung)
     interval = (
         f"{signed(found.ci_low)} to {signed(found.ci_high)}".replace("-", "−")
@@ -122,11 +97,11 @@ def _row(
         else "none"
     )
     texts = (
-        standings.view.title, rung, str(len(pairs)), _coefficient(found), interval, number(found.p) if found else MISSING,
+        view.title, rung, str(len(pairs)), _coefficient(found), interval, number(found.p) if found else MISSING,
         first or MISSING, f"{gpu:.1f}" if np.isfinite(gpu) else MISSING, hours(seconds),
     )  # fmt: skip
     record = {
-        "model": standings.view.model, "probe": standings.view.probe, "rung": rung, "n": len(pairs),
+        "model": view.model, "probe": view.probe, "rung": rung, "n": len(pairs),
         "rho": found.rho if found else np.nan, "ci_low": found.ci_low if found else np.nan,
         "ci_high": found.ci_high if found else np.nan, "p": found.p if found else np.nan, "same_best": first,
         "gpu_hours": gpu, "seconds": seconds,

@@ -131,7 +131,7 @@ def make_report(records: Records, *, title: str | None, rng: np.random.Generator
         relations_section(relations, others, records=records, looks=looks),
         efficiency_section(first, rest, records=records, looks=looks),
         differences_section(headline, looks=looks),
-        ladder_section(list(every.values()), full=full, looks=looks, rng=rng),
+        ladder_section(list(every.values()), full=full, looks=looks),
         costs_section(records),
         rerun_section(records),
         _reading_section(records),

@@ -1,8 +1,8 @@
 """The proxy ladder: does a smaller study order the datasets as the study itself does?
 
-Each rung is the same study at a smaller model, fewer samples or fewer epochs. For each model, task and probe, datasets are
-scored by the mean over seeds and draws; the rank correlation of these scores between a rung and the study says how far the
-rung can be trusted, and the share of its costs what that saves.
+Each rung is the same study at a smaller model, fewer samples or fewer epochs. For each model, task and probe, and for the mean
+of all groups of tasks, the rank correlation of the datasets' scores between a rung and the study says how far the rung can be
+trusted, and the share of its costs what that saves. Scores are those of :mod:`training.relating.studies`, as in the report.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from zlib import crc32
 
-import numpy as np
+import pandas as pd
 
 from pwcat.errors import TrainingError
-from training.correlation import LEAST, correlate
-from training.studying.document import NONE
+from training.relating.rungs import Beside, beside
+from training.relating.studies import long_rows, read_long
 from training.studying.results import COSTS, LADDER, RESULTS, RUNGS, read_rows, write_table
 
 __all__ = ["Step", "climb", "write_ladder"]
 
-ALL_TASKS = "mean of tasks"
+ALL_TASKS = "mean score"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class Step:
     Attributes:
         rung: its name.
         model: of the study.
-        task: of the study; "mean of tasks" for the mean of all scores.
+        task: of the study; "mean score" for the mean over groups of tasks, which weigh the same.
         probe: as scores name it.
         n: datasets that both have, the control left out.
         rho: Spearman's; ``None`` where a side is constant, or there are fewer than three datasets.
@@ -57,7 +56,7 @@ class Step:
     cost_share: float | None
 
 
-Scores = Mapping[tuple[str, str, str], Mapping[str, float]]  # by model, task and probe: of each dataset
+Scored = Mapping[tuple[str, str, str], pd.DataFrame]  # rows by model, task and probe
 
 
 def climb(folder: Path, rungs: Sequence[str]) -> list[Step]:
@@ -71,12 +70,13 @@ def climb(folder: Path, rungs: Sequence[str]) -> list[Step]:
             f"{folder}: the study has no rungs. Say them in its file, such as `rungs: [{{name: short, set: {{epochs: 5}}}}]`, "
             "and run it again"
         )
-    whole, shares = _scores(read_rows(folder / RESULTS)), _cost_shares(read_rows(folder / COSTS), rungs)
+    whole, shares = _scored(folder / RESULTS), _cost_shares(read_rows(folder / COSTS), rungs)
     steps = []
     for rung in rungs:
-        small = _scores(read_rows(folder / RUNGS / f"{rung}.csv"))
+        small = _scored(folder / RUNGS / f"{rung}.csv")
         for key in [key for key in whole if key in small]:
-            steps.append(_step(rung, key, whole[key], small[key], shares.get((rung, key[0]))))
+            both = beside(whole[key], small[key], name=f"{rung}/{key[0]}/{key[2]}")
+            steps.append(_step(rung, key, both, shares.get((rung, key[0]))))
     if not steps:
         raise TrainingError(
             f"{folder}: no task was scored both by a rung and by the study yet; `pwcat study run {folder}`"
@@ -90,51 +90,35 @@ def write_ladder(folder: Path, steps: Sequence[Step]) -> Path:
     return folder / LADDER
 
 
-def _scores(rows: Iterable[Mapping[str, str]]) -> Scores:
-    """Mean score of each dataset, the control left out, by model, task and probe; and over tasks."""
-    values: dict[tuple[str, str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        whole = row["group"] == "all" or (row["drawn"] and row["group"] == row["drawn"])
-        if row["primary"] == "true" and whole and row["value"] and row["dataset"] != NONE:
-            values[row["model"], row["task"], row["probe"]][row["dataset"]].append(float(row["value"]))
-    means = {key: {name: math.fsum(found) / len(found) for name, found in of.items()} for key, of in values.items()}
-    return {**means, **_over_tasks(means)}
-
-
-def _over_tasks(means: Scores) -> dict[tuple[str, str, str], dict[str, float]]:
-    tasks: dict[tuple[str, str], list[Mapping[str, float]]] = defaultdict(list)
-    for (model, _, probe), of in means.items():
-        tasks[model, probe].append(of)
-    found = {}
-    for (model, probe), every in tasks.items():
-        if len(every) > 1:
-            names = [name for name in every[0] if all(name in of for of in every)]
-            found[model, ALL_TASKS, probe] = {name: math.fsum(of[name] for of in every) / len(every) for name in names}
+def _scored(path: Path) -> Scored:
+    """The rows of each model, task and probe, and, where there are several tasks, of all of them."""
+    if not path.is_file():
+        return {}
+    rows = long_rows(read_long(path))
+    found: dict[tuple[str, str, str], pd.DataFrame] = {}
+    for (model, probe), of in rows.groupby(["model", "probe"], sort=False):
+        every = {(str(model), str(task), str(probe)): part for task, part in of.groupby("task", sort=False)}
+        found |= every | ({(str(model), ALL_TASKS, str(probe)): of} if len(every) > 1 else {})
     return found
 
 
-def _step(
-    rung: str, key: tuple[str, str, str], whole: Mapping[str, float], small: Mapping[str, float], share: float | None
-) -> Step:
-    names = [name for name in whole if name in small]
-    x, y = np.array([small[name] for name in names]), np.array([whole[name] for name in names])
+def _step(rung: str, key: tuple[str, str, str], both: Beside, share: float | None) -> Step:
     model, task, probe = key
-    rho = ci_low = ci_high = p = None
-    if len(names) >= LEAST and np.ptp(x) > 0 and np.ptp(y) > 0:
-        rng = np.random.default_rng(crc32(repr((rung, *key)).encode()))
-        found = correlate(x, y, by=rung, rng=rng, names=names)
-        rho, ci_low, ci_high, p = (_known(v) for v in (found.rho, found.ci_low, found.ci_high, found.p))
+    found = both.found
+    rho, ci_low, ci_high, p = (
+        (_known(v) for v in (found.rho, found.ci_low, found.ci_high, found.p)) if found else [None] * 4
+    )
     return Step(
         rung=rung,
         model=model,
         task=task,
         probe=probe,
-        n=len(names),
+        n=len(both.pairs),
         rho=rho,
         ci_low=ci_low,
         ci_high=ci_high,
         p=p,
-        same_best=bool(names) and names[int(x.argmax())] == names[int(y.argmax())],
+        same_best=bool(both.same_best),
         cost_share=share,
     )
 

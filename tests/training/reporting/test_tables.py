@@ -356,8 +356,8 @@ def test_rungs_are_related_to_the_study_and_cost_what_their_jobs_did(made, tmp_p
     records = replace(full, results=full.results[full.results["rung"] == ""])
     standings = standings_of(foremost(views_of(records))[0], rng=rng())
     looks = looks_of(full.titles, control="none")
-    frame = ladder_section([standings], full=full, looks=looks, rng=rng()).blocks[-1].frame
+    frame = ladder_section([standings], full=full, looks=looks).blocks[-1].frame
     assert frame[["seconds", "gpu_hours"]].to_numpy().tolist() == [[12.0, 0.1]]
     assert frame["rho"].item() == -1.0  # the rung puts them in the reverse order
     assert frame["same_best"].item() == "no"
-    assert ladder_section([standings], full=records, looks=looks, rng=rng()) is None
+    assert ladder_section([standings], full=records, looks=looks) is None

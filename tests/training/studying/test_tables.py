@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from pwcat.errors import TrainingError
 from training.commands.study import study as command
+from training.reporting import write_report
 from training.study import Estimator, load_study, plan_jobs, schedule_seconds
 from training.studying.document import Archive
 from training.studying.estimates import Estimate
@@ -95,6 +98,55 @@ def test_a_rung_that_keeps_the_order_has_rho_1_and_one_that_turns_it_has_minus_1
     assert (same.rho, same.same_best, same.n) == (pytest.approx(1), True, 6)  # random weights are no dataset
     assert (turned.rho, turned.same_best) == (pytest.approx(-1), False)
     assert same.p == pytest.approx(2 / 720)  # of the 6! orders, one as good and one as bad
+
+
+def write_groups(path: Path, scores: dict[str, list[float]]) -> None:
+    """Scores of six datasets by task; the group of a task is what stands before its slash, its metric what follows."""
+    blank = dict.fromkeys(COLUMNS, "") | {"model": "m", "probe": "knn-5", "group": "all", "primary": True}
+    rows = []
+    for task, values in scores.items():
+        group, _, metric = task.partition("/")
+        known = {"task": task, "task_group": group, "metric": metric.rstrip("123")}
+        rows += [blank | known | {"dataset": n, "value": v} for n, v in zip(NAMES, values, strict=True)]
+    write_table(path, COLUMNS, rows)
+
+
+def test_groups_of_tasks_weigh_the_same_on_the_ladder_in_the_report_and_in_correlations(tmp_path: Path) -> None:
+    """Six tasks of one benchmark, as noisy as they are, weigh as much as one of another."""
+    rng = np.random.default_rng(1)
+    whole, small = (
+        {"FMoW/accuracy": rng.random(6), **{f"GEO/accuracy{i}": rng.random(6) for i in (1, 2, 3)}} for _ in range(2)
+    )
+    write_groups(tmp_path / "results.csv", {k: v.tolist() for k, v in whole.items()})
+    write_groups(tmp_path / "rungs" / "short.csv", {k: v.tolist() for k, v in small.items()})
+    step = climb(tmp_path, ["short"])[-1]
+    means = [
+        (of["FMoW/accuracy"] + np.mean([of[f"GEO/accuracy{i}"] for i in (1, 2, 3)], axis=0)) / 2
+        for of in (whole, small)
+    ]
+    assert (step.task, step.rho) == ("mean score", pytest.approx(stats.spearmanr(*means).statistic))
+    assert step.rho != pytest.approx(
+        stats.spearmanr(*(np.mean(list(of.values()), axis=0) for of in (whole, small))).statistic
+    )
+    write_report(tmp_path)
+    told = pd.read_csv(tmp_path / "report" / "tables" / "ladder.csv").iloc[0]
+    assert [told[name] for name in ("rho", "ci_low", "ci_high", "p")] == pytest.approx(
+        [step.rho, step.ci_low, step.ci_high, step.p]
+    )
+
+
+def test_of_errors_the_least_is_the_best_and_none_is_in_the_mean(tmp_path: Path) -> None:
+    write_groups(tmp_path / "results.csv", {"a/rmse": [1, 2, 3, 4, 5, 6], "b/r2": [6, 5, 4, 3, 2, 1]})
+    write_groups(tmp_path / "rungs" / "short.csv", {"a/rmse": [1, 2, 3, 4, 6, 5], "b/r2": [6, 5, 4, 3, 1, 2]})
+    errors, scores, mean = climb(tmp_path, ["short"])
+    assert errors.same_best
+    assert (mean.rho, mean.p) == (scores.rho, scores.p)
+
+
+def test_a_rung_of_some_tasks_is_compared_by_these(tmp_path: Path) -> None:
+    write_groups(tmp_path / "results.csv", {"a/accuracy": [1, 2, 3, 4, 5, 6], "b/accuracy": [60, 50, 40, 30, 20, 10]})
+    write_groups(tmp_path / "rungs" / "short.csv", {"a/accuracy": [1, 2, 3, 4, 5, 6]})
+    assert [(step.task, step.rho) for step in climb(tmp_path, ["short"])] == [("a/accuracy", pytest.approx(1))]
 
 
 def test_a_rung_of_equal_scores_has_no_order(tmp_path: Path) -> None:
