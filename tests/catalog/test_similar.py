@@ -172,10 +172,10 @@ def test_vectors_of_several_models_are_not_compared(root, vectors):
     add_column(two, "emb:x", np.ones((48, WIDTH)), meaning="others", made={"weights_hash": "bb"}, overwrite=True)
     one, two = (open_catalog(root).search(collections=name) for name in ("europe", "everywhere"))
     with pytest.raises(
-        CatalogError, match=r"'emb:x' is of model aa here and of bb there, whose vectors cannot be compared"
+        CatalogError, match=r"'emb:x' is of model aa here and of model bb there, whose vectors cannot be compared"
     ):
         near_duplicates(one, "emb:x", above=0.9, other=two)
-    with pytest.raises(CatalogError, match=r"of model aa here and of bb there"):
+    with pytest.raises(CatalogError, match=r"of model aa here and of model bb there"):
         nearest(one, "emb:x", two.select(np.array([0])))
     add_column(two, "emb:x", np.ones((48, 3)), meaning="others", made={"weights_hash": "aa"}, overwrite=True)
     with pytest.raises(CatalogError, match="vectors of 24 numbers here and of 3 there"):
