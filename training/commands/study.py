@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 import threading
 from dataclasses import asdict
@@ -190,17 +192,17 @@ def _print_end(states: list[Status], folder: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "done": done, "jobs": len(states), "failed": _failures(states)}))
     else:
-        console = Console()
+        console, place = Console(), shlex.quote(str(folder))
         console.print(
             f"{done:,} of {len(states):,} jobs are done: {folder}/results.csv", highlight=False, soft_wrap=True
         )
         show_failures(states, console=console)
         if failed:
-            console.print(f"Run `pwcat study run {folder}` again to try what failed once more.", highlight=False)
+            console.print(f"Run `pwcat study run {place}` again to try what failed once more.", highlight=False)
         elif done == len(states):
-            console.print(f"Next: pwcat study report {folder}", highlight=False)
+            console.print(f"Next: pwcat study report {place}", highlight=False)
         else:
-            console.print(f"Next: pwcat study run {folder}, which goes on from here", highlight=False)
+            console.print(f"Next: pwcat study run {place}, which goes on from here", highlight=False)
     if failed:
         sys.exit(1)
 
@@ -288,7 +290,11 @@ def work(folder: Path, device: str, only: tuple[str, ...], max_minutes: float | 
 
 def _print_event(event: Event) -> None:
     values: dict[str, Any] = {"what": event.what, "job": event.job.name, "words": event.words}
-    print(json.dumps({**values, "done": event.done, "total": event.total}), flush=True)  # noqa: T201
+    try:
+        print(json.dumps({**values, "done": event.done, "total": event.total}), flush=True)  # noqa: T201
+    except BrokenPipeError:  # the process that listens was killed: the job has not failed, it is given back
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise KeyboardInterrupt from None
 
 
 def _end_with_parent() -> None:

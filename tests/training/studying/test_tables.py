@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from click.testing import CliRunner
 from scipy import stats
 
 from pwcat.errors import TrainingError
+from training.commands.study import _print_event
 from training.commands.study import study as command
 from training.reporting import write_report
-from training.study import Estimator, load_study, plan_jobs, schedule_seconds
+from training.study import Estimator, Event, load_study, plan_jobs, schedule_seconds
 from training.studying.document import Archive
 from training.studying.estimates import Estimate
 from training.studying.job import ArchiveWork, Job
@@ -98,6 +101,15 @@ def test_a_rung_that_keeps_the_order_has_rho_1_and_one_that_turns_it_has_minus_1
     assert (same.rho, same.same_best, same.n) == (pytest.approx(1), True, 6)  # random weights are no dataset
     assert (turned.rho, turned.same_best) == (pytest.approx(-1), False)
     assert same.p == pytest.approx(2 / 720)  # of the 6! orders, one as good and one as bad
+
+
+def test_a_process_whose_listener_was_killed_gives_its_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(KeyboardInterrupt):
+            _print_event(Event(what="started", job=job("a")))
 
 
 def write_groups(path: Path, scores: dict[str, list[float]]) -> None:
