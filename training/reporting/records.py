@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +13,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from pwcat.errors import TrainingError
+from pwcat.errors import PwcatError, TrainingError
+from training.study import status_of
+from training.studying.status import Status
 
 __all__ = ["CONTROL", "LOWER_IS_BETTER", "MEASURES", "Records", "listed", "metric_words", "read_records"]
+
+log = logging.getLogger(__name__)
 
 CONTROL = "none"  # random weights
 LOWER_IS_BETTER = frozenset({"rmse", "mae"})
@@ -50,6 +55,7 @@ class Records:
         datasets: a row a dataset, by name; may be empty.
         costs: a row a job; may be empty.
         remarks: what was not there, or left out, a sentence each.
+        jobs: of the study that the folder holds, and how far they are; empty where it holds none.
     """
 
     folder: Path
@@ -59,6 +65,7 @@ class Records:
     datasets: pd.DataFrame
     costs: pd.DataFrame
     remarks: tuple[str, ...]
+    jobs: tuple[Status, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -135,6 +142,7 @@ def read_records(folder: Path) -> Records:
         datasets=datasets,
         costs=_optional(folder / "costs.csv", "what it cost", remarks),
         remarks=tuple(remarks),
+        jobs=_jobs(folder),
     )
 
 
@@ -204,6 +212,16 @@ def _columns(table: pd.DataFrame) -> pd.Series:
     mixed = lower.groupby(primary["task_group"]).nunique() > 1
     groups = set(mixed.index[mixed])
     return table["task_group"].where(~table["task_group"].isin(groups), table["task"])
+
+
+def _jobs(folder: Path) -> tuple[Status, ...]:
+    if not (folder / "jobs").is_dir():  # tables alone, such as those of another program
+        return ()
+    try:
+        return tuple(status_of(folder))
+    except PwcatError as exc:
+        log.warning("why jobs failed cannot be told: %s", exc)
+        return ()
 
 
 def _optional(path: Path, without: str, remarks: list[str]) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from training.reporting.findings import findings_of
 from training.reporting.inline import png_bytes, svg_text
 from training.reporting.ladder import ladder_section
 from training.reporting.latex import latex_table
+from training.reporting.leaking import LeftOut, leaks_caveat, leaks_section, left_out_of
 from training.reporting.markdown import markdown_report
 from training.reporting.page import page_of
 from training.reporting.places import places_frame, places_section
@@ -122,10 +123,11 @@ def make_report(records: Records, *, title: str | None, rng: np.random.Generator
     headline, rest = [every[v.key] for v in first], [v for v in views if v not in first]
     relations = [relations_of(standings, rng=rng) for standings in headline]
     others = [relations_of(every[view.key], rng=rng) for view in rest]
-    completeness = completeness_of(records)
+    completeness, leaking = completeness_of(records), left_out_of(records)
     sections = [
         _scores_section(list(every.values()), headline, looks),
         missing_section(completeness, records),
+        leaks_section(leaking, headline, [every[view.key] for view in rest]),
         places_section(first, rest, records=records, looks=looks),
         datasets_section(records, looks),
         relations_section(relations, others, records=records, looks=looks),
@@ -134,14 +136,14 @@ def make_report(records: Records, *, title: str | None, rng: np.random.Generator
         ladder_section(list(every.values()), full=full, looks=looks),
         costs_section(records),
         rerun_section(records),
-        _reading_section(records),
+        _reading_section(records, leaking),
     ]
     return Report(
         title=title
         or str(records.document.get("title") or records.document.get("name") or records.folder.name or "Study"),
         lead=_lead(records, views),
         findings=findings_of(headline, relations),
-        caveats=[text for text in (completeness.sentence, *records.remarks) if text],
+        caveats=[text for text in (completeness.sentence, leaks_caveat(leaking), *records.remarks) if text],
         facts=_facts(records),
         sections=[section for section in sections if section],
         frames={"places": places_frame(views), "efficiency": efficiency_frame(views)},
@@ -225,25 +227,26 @@ def _facts(records: Records) -> dict[str, str]:
     return facts
 
 
-def _reading_section(records: Records) -> Section:
+def _reading_section(records: Records, leaking: Sequence[LeftOut]) -> Section:
     notes = [str(note) for note in records.document.get("notes") or ()]
-    blocks = [Words(text, soft=True) for text in (INTERVAL, *_leaks(records), *notes, *LIMITS)]
+    blocks = [Words(text, soft=True) for text in (INTERVAL, *_leaks(records, bool(leaking)), *notes, *LIMITS)]
     return Section(key="reading", title="How to read it, and what it cannot say", blocks=blocks)
 
 
-def _leaks(records: Records) -> list[str]:
-    """What the study left out of its tests because it leaks from pretraining."""
+def _leaks(records: Records, scored: bool) -> list[str]:
+    """What is done about test samples that leak from pretraining."""
     leaks = records.document.get("leaks")
-    if not isinstance(leaks, dict) or not leaks:
+    near = f" ({leaks['km']:g} km)" if isinstance(leaks, dict) and leaks.get("km") else ""
+    if scored:
         return [
-            "Test samples that lie near pretraining samples were not left out; `pwcat audit` tells which these are."
+            f"Test samples near a pretraining sample of any dataset{near} count in all scores, but for those of the section "
+            "on leaks, which are also given without them."
         ]
-    ways = [f"within {leaks['km']:g} km of its footprint"] if leaks.get("km") else []
-    ways += [f"with embeddings of a cosine of {leaks['similarity']:g} or more"] if leaks.get("similarity") else []
-    told = " or ".join(ways)
+    if near:
+        return [f"Scores without the test samples near a pretraining sample{near} are not there yet."]
     return [
-        f"Test samples that are near a pretraining sample of any dataset ({told}) are left out of all scores, the same "
-        "ones for all datasets."
+        "Test samples that lie near pretraining samples were not looked for; `pwcat audit` tells which these are, and "
+        "`leaks` in the study's file gives all scores without them too."
     ]
 
 

@@ -201,7 +201,7 @@ class Workshop:
         data = self._opened(work.task)
         subsets = {self.jobs[dataset].dataset: self._subset(dataset, None) for dataset in work.datasets}
         found = find_leaks(subsets, data, km=work.limits.km, path=self.records.of(job) / LEAKS)
-        return Outcome(facts={"leaks": found}, units=len(data))
+        return Outcome(facts=dict(found), units=len(data))
 
     def _embed(self, work: EmbedWork, tell: Tell) -> Outcome:
         data = self._opened(work.task)

@@ -24,8 +24,10 @@ __all__ = ["find_leaks", "read_leaks"]
 COLUMNS = ("task", "task_hash", "id", "dataset", "km", "nearest")
 
 
-def find_leaks(datasets: Mapping[str, Subset], data: TaskData, *, km: float, path: Path) -> int:
-    """Write the samples of a task that lie near to, or on, one of a dataset's chips; how many samples that are.
+def find_leaks(datasets: Mapping[str, Subset], data: TaskData, *, km: float, path: Path) -> dict[str, int]:
+    """Write the samples of a task that lie near to, or on, one of a dataset's chips.
+
+    Counted are ``leaks``, those samples, and ``unknown``, those whose place is not known, which are taken not to leak.
 
     Args:
         datasets: that are pretrained on, by name.
@@ -44,7 +46,7 @@ def find_leaks(datasets: Mapping[str, Subset], data: TaskData, *, km: float, pat
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
-    return len({row["id"] for row in rows})
+    return {"leaks": len({row["id"] for row in rows}), "unknown": len(samples) - len(samples.known)}
 
 
 def read_leaks(path: Path) -> frozenset[str]:

@@ -14,11 +14,13 @@ from training.reporting.charts.looks import looks_of
 from training.reporting.completeness import completeness_of
 from training.reporting.findings import findings_of
 from training.reporting.ladder import ladder_section
+from training.reporting.leaking import leaks_caveat, leaks_section, left_out_of
 from training.reporting.places import places_of
 from training.reporting.records import read_records
 from training.reporting.relations import relations_of
 from training.reporting.standings import combined_sheet, sheet_of, standings_of
 from training.reporting.views import foremost, views_of
+from training.reporting.writing import write_report
 
 PAPER = {  # main table of Kaur et al. (2026): FMoW, MOSAIKS, ForTy, GEO-Bench
     "europe": (0.33, 0.23, 0.37, 0.51),
@@ -361,3 +363,59 @@ def test_rungs_are_related_to_the_study_and_cost_what_their_jobs_did(made, tmp_p
     assert frame["rho"].item() == -1.0  # the rung puts them in the reverse order
     assert frame["same_best"].item() == "no"
     assert ladder_section([standings], full=records, looks=looks) is None
+
+
+def leaking_rows(scores, *, without, tests, clean):
+    """Scores of one task, over all test samples and over those that do not leak."""
+    rows = plain({name: {"t": value} for name, value in scores.items()}).assign(num_test=tests)
+    return pd.concat(
+        [rows, rows.assign(group="leaks=none", value=rows["dataset"].map(without), num_test=clean)], ignore_index=True
+    )
+
+
+def test_scores_without_leaks_stand_beside_those_with_them(made, tmp_path):
+    table = leaking_rows(
+        {"a": 0.6, "b": 0.5, "none": 0.3}, without={"a": 0.4, "b": 0.5, "none": 0.3}, tests=100, clean=80
+    )
+    records = opened(made, tmp_path, table, document={"name": "x", "leaks": {"km": 1}})
+    (held,) = left_out_of(records)
+    assert (held.task, held.tests, held.leaking) == ("t", 100, 20)
+    assert leaks_caveat([held]).startswith(
+        "Test samples lie near a pretraining sample: 20 of 100 of t. They count in all"
+    )
+    sheet = leaks_section([held], [only_standings(records)], []).blocks[-1]
+    assert [[cell.text + cell.spread for cell in row.cells] for row in sheet.rows] == [
+        ["a", ".60", ".40 (−.200)", "0.00", "1.00"],  # the first rank rested on leaks
+        ["b", ".50", ".50 (.000)", "1.00", "0.00"],
+        ["None", ".30", ".30 (.000)", "2.00", "2.00"],
+    ]
+    write_report(tmp_path)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Test samples near a pretraining sample of any dataset (1 km) count in all scores, but for" in text
+
+
+def test_leaks_of_draws_within_continents_are_added_up(made, tmp_path):
+    whole = plain({"a": {"t": 0.6}, "b": {"t": 0.5}})
+    parts = [
+        whole.assign(drawn=place, group=group, num_test=number, value=whole["value"] - (group == "leaks=none") / 10)
+        for place, of in {"continent=Asia": (50, 40), "continent=Africa": (30, 30)}.items()
+        for group, number in ((place, of[0]), ("leaks=none", of[1]))
+    ]
+    records = opened(made, tmp_path, pd.concat(parts, ignore_index=True))
+    (held,) = left_out_of(records)
+    assert (held.tests, held.leaking) == (80, 10)
+    sheet = leaks_section([held], [only_standings(records)], []).blocks[-1]
+    assert [cell.text for cell in sheet.rows[0].cells] == ["a", ".60", ".50", "0.00", "0.00"]
+
+
+def test_a_task_all_of_whose_samples_leak_has_no_score_without(made, tmp_path):
+    table = leaking_rows({"a": 0.6, "b": 0.5}, without={"a": 0.4, "b": 0.5}, tests=100, clean=80)
+    other = plain({"a": {"u": 0.6}, "b": {"u": 0.5}}).assign(num_test=10, task_group="t")
+    records = opened(made, tmp_path, pd.concat([table.assign(task_group="t"), other], ignore_index=True))
+    sheet = leaks_section(left_out_of(records), [only_standings(records)], []).blocks[-1]
+    assert [cell.text + cell.spread for cell in sheet.rows[0].cells][1:3] == [".60", "– 1 of 2"]
+
+
+def test_without_a_search_for_leaks_there_is_no_section(made, tmp_path):
+    records = opened(made, tmp_path, plain({"a": {"t": 0.6}, "b": {"t": 0.5}}))
+    assert leaks_section(left_out_of(records), [only_standings(records)], []) is None
