@@ -22,6 +22,7 @@ from training.probes import (
     MLPProbe,
     RidgeProbe,
     make_probes,
+    predict_with_all,
 )
 from training.probing import strengths
 from training.probing.descent import Recipe
@@ -405,6 +406,38 @@ def test_large_training_sets_are_searched_as_small_ones_are(samples, monkeypatch
     for before, kind in zip(few, ("classification", "regression"), strict=True):
         for one, other in zip(before, predict(KNNProbe(5), samples, kind), strict=True):
             np.testing.assert_allclose(one.values, other.values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
+def test_heads_that_search_at_once_answer_as_each_does_alone(kind, monkeypatch):
+    monkeypatch.setattr("training.probes.FEW", 10)
+    monkeypatch.setattr("training.probing.votes.FEW", 10)
+    rng = np.random.default_rng(0)
+    of = np.repeat(
+        np.arange(40), 25
+    )  # alike within each of forty, so that leaving one out takes all neighbours at once
+    features = (rng.normal(size=(40, 16))[of] + 0.05 * rng.normal(size=(1000, 16))).astype(np.float32)
+    codes = rng.integers(3, size=1000)
+    targets = {"classification": codes, "multilabel": rng.random((1000, 3)) < 0.5, "regression": codes + 0.5}[kind]
+    kept = [of >= 4, of < 30, of % 2 == 0, of < 6, np.ones(1000, bool), np.isin(np.arange(1000), [1, 2, 3, 500])]
+    draws = [
+        Draw(train=rows, test=np.empty(0, np.int64), validation=np.zeros(len(rows), bool))
+        for rows in map(np.flatnonzero, kept)
+    ]
+    heads = [
+        head
+        for k in (5, 20)
+        for head in KNNProbe(k).fit_many(
+            features, targets, draws, kind=kind, num_classes=0 if kind == "regression" else 3
+        )
+    ]
+    asked = (features[rng.permutation(1000)[:200]] + 0.02 * rng.normal(size=(200, 16))).astype(np.float32)
+    for head, found in zip(heads, predict_with_all(heads, asked), strict=True):
+        alone = head.predict(asked)
+        assert found.chosen == alone.chosen
+        np.testing.assert_allclose(found.values, alone.values, rtol=1e-6)
+        if alone.scores is not None:
+            np.testing.assert_allclose(found.scores, alone.scores, atol=1e-6)
 
 
 # --- stacks, and what is refused

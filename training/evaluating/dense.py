@@ -21,7 +21,7 @@ from pwcat.errors import TrainingError
 from training.embed import check_data
 from training.fitting import fitted
 from training.models import Model
-from training.probes import Probe
+from training.probes import Probe, predict_with_all
 from training.resampling import Draw
 from training.tasks.base import TaskData
 
@@ -150,12 +150,18 @@ def score_pixels(
     places = [{int(row): i for i, row in enumerate(draw.test)} for draw in draws]
     counts = [[np.zeros((len(draw.test), 3, data.num_classes), dtype=np.int64) for draw in draws] for _ in probes]
     for done, chip in enumerate(embed_pixels(model, data, tested, device=device)):
+        asked = [
+            (counted[i][places[i][chip.row]], of_probe[i])
+            for counted, of_probe in zip(counts, heads, strict=True)
+            for i in range(len(draws))
+            if chip.row in places[i]
+        ]
         for part in np.array_split(np.arange(len(chip.classes)), max(1, -(-len(chip.classes) // PIXELS))):
-            for counted, of_probe in zip(counts, heads, strict=True):
-                for into, place, head in zip(counted, places, of_probe, strict=True):
-                    if chip.row in place and len(part):
-                        predicted = head.predict(chip.features[part]).values
-                        into[place[chip.row]] += count_pixels(chip.classes[part], predicted, data.num_classes)
+            if not len(part):
+                continue
+            predicted = predict_with_all([head for _, head in asked], chip.features[part])
+            for (into, _), each in zip(asked, predicted, strict=True):
+                into += count_pixels(chip.classes[part], each.values, data.num_classes)
         progress(done + 1, len(tested))
     return [(counted, [head.chosen for head in of_probe]) for counted, of_probe in zip(counts, heads, strict=True)]
 
