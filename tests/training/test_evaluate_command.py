@@ -1,6 +1,7 @@
 import csv
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -113,3 +114,16 @@ def test_options_that_do_not_go_together_say_so(asked, options, said):
     result = invoke(*asked, *options)
     assert result.exit_code == 2
     assert said in result.stderr.replace("\n", " ")
+
+
+def test_released_sides_stay_however_often_they_are_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, samples in {"train": 60, "val": 30}.items():
+        places = rng.uniform(-60, 60, (samples, 2))
+        lines = [f"{x:.3f},{y:.3f},{'Tundra' if y > 0 else 'Mangroves'}" for x, y in places]
+        (tmp_path / f"ecoregion_{name}.csv").write_text("\n".join(["X,Y,BIOME_NAME", *lines]) + "\n", encoding="utf-8")
+    asked = ["none", tmp_path, "--task", "ecoregions", "--control", "satclip-tiny", "--probe", "knn", "--out", tmp_path]
+    for more in ([], ["--repeats", 2], ["--block-km", 50]):
+        assert invoke(*asked, *more).exit_code == 0
+        (scores,) = load_scores(tmp_path)
+        assert (scores.sampling["how"], scores.num_train, scores.num_test) == ("official", 60, 30)

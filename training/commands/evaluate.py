@@ -117,12 +117,12 @@ def evaluate(
     from training.evaluate import evaluate as evaluate_run
     from training.evaluating.rows import write_rows
     from training.recipe import load_train_recipe
-    from training.tasks import open_task
+    from training.tasks import BENCHMARKS, open_task
     from training.tasks.regions import grouped, layers_of
 
     if (run == "none") != bool(control):
         raise click.UsageError("RUN none and --control RECIPE go together")
-    sampling = _sampling(seed=seed, **drawing)
+    sampling = _sampling(released=task in BENCHMARKS, seed=seed, **drawing)
     with layers_of(regions) if regions else nullcontext() as layers:
         opened = grouped(open_task(task, data, min_samples=min_samples), layers)
     with _showing() as progress:
@@ -148,6 +148,7 @@ def evaluate(
 
 def _sampling(
     *,
+    released: bool,
     split: str | None,
     repeats: int | None,
     block_km: float,
@@ -157,16 +158,16 @@ def _sampling(
     seeds: int | None,
     seed: int,
 ) -> Sampling | None:
-    """What the options say; ``None`` where the task's own way is meant."""
+    """What the options say, of a task with released sides or without; ``None`` where the task's own way is meant."""
     from training.resampling import FewShot, Official, Resampling
 
     if sizes is None:
         if alone := [name for name, value in (("--per", per), ("--within", within), ("--seeds", seeds)) if value]:
             raise click.UsageError(f"{', '.join(alone)} go with --few-shot: how many samples are to be learnt from?")
-        if split == "official":
-            return Official(repeats=repeats or 1, seed=seed, block_km=block_km)
         if split is None and repeats is None and block_km == Resampling.block_km:
             return None
+        if (split or ("official" if released else "column")) == "official":
+            return Official(repeats=repeats or 1, seed=seed, block_km=block_km)
         return Resampling(split=split or "column", repeats=repeats or 5, seed=seed, block_km=block_km)  # type: ignore[arg-type]
     if split in {"blocks", "column"} or repeats:
         raise click.UsageError(
