@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, product
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -187,6 +188,11 @@ class SamplingEntry(Document):
     per: Literal["class", "group", "total"] = Field("class", description="few-shot: what so many are taken of")
     within: Groups | None = Field(None, description="few-shot: drawn and tested within each of these apart")
 
+    @property
+    def trained_on(self) -> frozenset[int | None]:
+        """Sizes of its draws, as results tell them; ``None`` is all samples."""
+        return frozenset(self.sizes) if self.kind == "few-shot" else frozenset([None])
+
 
 class Leaks(Document):
     """Test samples too near to any dataset of the study: group ``leaks=none`` has all scores without them."""
@@ -306,7 +312,7 @@ def _is_sound(key: str, entry: Any) -> bool:
 
 def _faults(study: StudyDocument) -> list[str]:
     """What contradicts itself across parts, or is not known."""
-    return [*_twice(study), *_unknown(study), *_recipes(study), *_tasks(study)]
+    return [*_twice(study), *_unknown(study), *_same_rows(study), *_recipes(study), *_tasks(study)]
 
 
 def _twice(study: StudyDocument) -> Iterator[str]:
@@ -340,6 +346,26 @@ def _unknown(study: StudyDocument) -> Iterator[str]:
     for rung in study.rungs:
         yield from _strangers(f"rungs.{rung.name}.probes", rung.probes or (), probes)
         yield from _strangers(f"rungs.{rung.name}.samplings", rung.samplings or (), samplings)
+
+
+def _same_rows(study: StudyDocument) -> Iterator[str]:
+    """Two samplings of one probe and task that tables could not tell apart: results have no column for a sampling's name."""
+    told = set()
+    for task, probe in product(study.tasks, study.probes):
+        for one, other in combinations(study.samplings, 2):
+            crossed = all(
+                names is None or {one.name, other.name} <= set(names) for names in (task.samplings, probe.samplings)
+            ) and (task.probes is None or probe.probe in task.probes)
+            shared = one.trained_on & other.trained_on
+            alike = bool(shared) and (one.within is None) == (other.within is None)
+            if crossed and alike and (probe.probe, one.name, other.name) not in told:
+                told.add((probe.probe, one.name, other.name))
+                sizes = ", ".join("all" if size is None else str(size) for size in sorted(shared, key=lambda n: n or 0))
+                yield (
+                    f"samplings: {one.name} and {other.name} both give {probe.probe} scores of {sizes} training samples, "
+                    "which results cannot tell apart; name one of them in `samplings` of the probe or the task, or give "
+                    "them other sizes"
+                )
 
 
 def _strangers(where: str, names: Iterable[str | None], known: Iterable[str]) -> Iterator[str]:

@@ -185,3 +185,28 @@ def test_a_study_in_a_file_is_the_same_as_its_resolved_copy(write_study, tmp_pat
     assert study_in(tmp_path / "out").hash == study.hash
     assert yaml.safe_load((tmp_path / "out" / "study.yaml").read_text())["hash"] == study.hash
     assert [job.key for job in plan_jobs(study_in(tmp_path / "out"))] == [job.key for job in plan_jobs(study)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sizes"),
+    [
+        ({"kind": "official"}, {"kind": "resampling"}, "all"),
+        ({"kind": "few-shot", "sizes": [5, 20]}, {"kind": "few-shot", "sizes": [20, 100], "per": "total"}, "20"),
+        ({"kind": "few-shot", "sizes": [5, None]}, {"kind": "resampling", "seed": 1}, "all"),
+    ],
+)
+def test_samplings_whose_scores_could_not_be_told_apart_are_refused(small_document, first, second, sizes) -> None:
+    document = small_document(samplings=[{"name": "one", **first}, {"name": "two", **second}])
+    fault = f"samplings: one and two both give knn scores of {sizes} training samples, which results cannot tell apart"
+    with pytest.raises(RecipeError, match=fault):
+        parse_study(document, origin="mine.yaml")
+    document["probes"] = [{"probe": "knn", "samplings": ["one"]}, {"probe": "linear", "samplings": ["two"]}]
+    parse_study(document, origin="mine.yaml")
+
+
+def test_samplings_within_continents_and_of_other_sizes_are_told_apart(small_document) -> None:
+    few = {"kind": "few-shot", "sizes": [5]}
+    samplings = [
+        {"name": "all", "kind": "resampling"}, {"name": "few", **few}, {"name": "within", **few, "within": "continent"},
+    ]  # fmt: skip
+    assert len(parse_study(small_document(samplings=samplings), origin="mine.yaml").samplings) == 3
