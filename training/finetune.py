@@ -46,8 +46,8 @@ def finetune(
 
     Returns:
         The prediction. Of a segmentation its values are classes of pixels, (M, H, W) int16 of the masks' size, -1 where the
-        chip was cut away. ``chosen`` tells the ``epoch`` that predicts, how many ``epochs`` there were, and its score on
-        the ``validation`` samples, if there were any.
+        chip was cut away. ``chosen`` tells the ``epoch`` that predicts, how many ``epochs`` there were, its score on the
+        ``validation`` samples, if there were any, and the ``num_train`` samples that were learnt from: those never are.
 
     Raises:
         TrainingError: the model cannot read the samples, there is nothing to learn from, the loss became no number, or
@@ -62,7 +62,7 @@ def finetune(
     on = torch.device(device)
     with _seeded(draw.seed, on), explained(recipe, on):
         tuning = Tuning.of(model, data, draw, recipe=recipe, device=on, other_units=other_units)
-        return tuning.predict(tuning.train(progress))
+        return tuning.predict({**tuning.train(progress), "num_train": len(draw.rest)})
 
 
 @contextmanager

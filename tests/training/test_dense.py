@@ -206,3 +206,20 @@ def test_fine_tuning_of_chips_that_are_cut_is_scored_where_it_sees(run, fields):
     data = fields(size=48, fit="crop")
     scores = evaluate(run.path, data, probes=["finetune"], finetuning=recipe, out_dir=None)
     assert 0 <= scores.summary("finetune", "accuracy").measure.mean <= 1
+
+
+def test_samples_that_choose_the_epoch_are_not_told_as_learnt_from(run, fields):
+    recipe = load_finetune_recipe("tiny").model_copy(update={"epochs": 1, "least_steps": 0})
+    sampling = FewShot(sizes=(20,), per="total", seeds=2)
+    scores = evaluate(
+        run.path, fields(samples=36), probes=["knn", "finetune"], finetuning=recipe, sampling=sampling, out_dir=None
+    )
+    chosen_on = [trial.num_validation for trial in scores.trials]
+    assert all(chosen_on)
+    learnt = {row["probe"]: [] for row in scores.rows()}
+    for row in scores.rows():
+        if (row["group"], row["metric"]) == ("all", "miou"):
+            learnt[row["probe"]].append(row["n_train"])
+    assert learnt["knn-5"] == [20, 20]
+    assert learnt["finetune"] == [20 - number for number in chosen_on]
+    assert scores.summary("finetune", size=20).num_train == np.mean(learnt["finetune"])

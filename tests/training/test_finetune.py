@@ -121,7 +121,7 @@ def test_a_small_set_is_learnt_by_heart(made_up):
     )
     assert (found.values == data.targets).mean() == 1.0
     assert found.scores.shape == (12, 3)
-    assert found.chosen == {"epoch": 60, "epochs": 60}
+    assert found.chosen == {"epoch": 60, "epochs": 60, "num_train": 12}
     assert steps == [(done, 60) for done in range(1, 61)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Trial:
         size: training samples asked for, of a class, group or in total; ``None`` for all there are.
         seed: of the draw.
         drawn: the group within which it was drawn and tested, such as "continent=Africa"; empty where it is of all samples.
-        num_train: samples that were learnt from.
+        num_train: samples that probes learn from in the end; see :meth:`ProbeScores.num_train`.
         num_validation: samples that settings were chosen on.
     """
 
@@ -93,6 +93,11 @@ class ProbeScores:
     probe: str
     chosen: list[dict[str, Any]]
     figures: list[Figures]
+
+    def num_train(self, trials: Sequence[Trial]) -> list[int]:
+        """Samples that it learnt from in each trial: fine-tuning never learns from those that choose its epoch."""
+        told = [each.get("num_train") for each in self.chosen]
+        return [trial.num_train if own is None else int(own) for trial, own in zip(trials, told, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +194,9 @@ class Scores:
         if metric not in self.metrics:
             raise TrainingError(f"no {metric!r} in scores of {self.task}; there are {', '.join(self.metrics)}")
         kinds = dict.fromkeys((trial.drawn, trial.size) for trial in self.trials)
-        figures = [each for each in self.result(probe).figures if each.metric == metric]
-        found = (self._summary(each, drawn, size) for each in figures for drawn, size in kinds)
+        result = self.result(probe)
+        figures, num_train = [each for each in result.figures if each.metric == metric], result.num_train(self.trials)
+        found = (self._summary(each, num_train, drawn, size) for each in figures for drawn, size in kinds)
         return [summary for summary in found if summary is not None]
 
     def summary(
@@ -234,7 +240,7 @@ class Scores:
         ]
         return cls(**{**values, "trials": [Trial(**trial) for trial in values["trials"]], "results": results})
 
-    def _summary(self, figures: Figures, drawn: str, size: int | None) -> Summary | None:
+    def _summary(self, figures: Figures, num_train: Sequence[int], drawn: str, size: int | None) -> Summary | None:
         """``None`` where the group has no test samples in any of the trials."""
         here = [
             i
@@ -249,7 +255,7 @@ class Scores:
             size=size,
             drawn=drawn,
             measure=_measure(figures, here),
-            num_train=float(np.mean([self.trials[i].num_train for i in here])),
+            num_train=float(np.mean([num_train[i] for i in here])),
             num_test=float(np.mean([figures.num_test[i] for i in here])),
         )
 

@@ -40,7 +40,7 @@ def rows_of(scores: Scores) -> list[dict[str, Any]]:
         common
         | {
             "probe": result.probe,
-            "n_train": trial.num_train,
+            "n_train": num_train,
             "size": trial.size,
             "seed": trial.seed,
             "group": each.group,
@@ -53,7 +53,7 @@ def rows_of(scores: Scores) -> list[dict[str, Any]]:
             "drawn": trial.drawn,
         }
         for result in scores.results
-        for i, trial in enumerate(scores.trials)
+        for i, (trial, num_train) in enumerate(zip(scores.trials, result.num_train(scores.trials), strict=True))
         for each in result.figures
         if each.num_test[i]
     ]
