@@ -68,7 +68,7 @@ INFO = TaskInfo(
     unit="%",
     fit="crop",
     source="https://github.com/nasaharvest/presto/tree/main/data/fuel_moisture",
-    licence="MIT",
+    licence="MIT (Presto's files); CC-BY-NC-ND-4.0 (the labels, as torchgeo tells of their release)",
     citation=(
         "Rao et al. (2020), SAR-enhanced mapping of live fuel moisture content; as in Tseng et al. (2023), Lightweight, "
         "Pre-trained Transformers for Remote Sensing Timeseries"

@@ -239,7 +239,8 @@ RELEASED = {
         room="segmentation_v1.0",
     ),
 }
-# Title, metric of the benchmark's own tables, licence of the data (section A of its paper), what it was made of.
+# Title, metric of the benchmark's own tables, licence of the data, what it was made of. The release as a whole is CC-BY-SA-4.0
+# on its Hub; licences of what it was made of are as torchgeo's tables of datasets tell them, where they name the set.
 TOLD: dict[str, tuple[str, str, str, str]] = {
     "m-eurosat": ("land use in Europe", "accuracy", "MIT", "EuroSAT, Helber et al. (2019)"),
     "m-bigearthnet": (
@@ -257,7 +258,7 @@ TOLD: dict[str, tuple[str, str, str, str]] = {
     "m-brick-kiln": (
         "brick kilns in Bangladesh",
         "accuracy",
-        "CC-BY-SA-4.0",
+        "CC-BY-SA-4.0 (the release's; its source tells none)",
         "SustainBench, Yeh et al. (2021); Lee et al. (2021)",
     ),
     "m-cashew-plant": (
