@@ -111,6 +111,22 @@ def test_every_pixel_of_presto_is_a_series_of_its_own(fields):
         np.testing.assert_allclose(chip.features[5], presto.encode(alone)[0].numpy(), atol=1e-5)
 
 
+def test_of_presto_no_pixels_are_encoded_but_those_that_are_drawn(fields, monkeypatch):
+    data, presto = fields(), build_model("presto", {"months": 1}).eval()
+    rows, asked = np.array([2, 0, 5]), []
+    monkeypatch.setattr(dense, "SERIES", 7)
+    presto.encoder.register_forward_hook(lambda module, inputs, embedded: asked.append(len(embedded)))
+    few = list(embed_pixels(presto, data, rows, per_chip=5, seed=3))
+    assert asked == [7, 7, 1]
+    monkeypatch.setattr(dense, "SERIES", 1024)
+    every = list(embed_pixels(presto, data, rows))
+    for some, all_, mask in zip(few, every, data.masks(rows), strict=True):
+        labelled = np.flatnonzero(mask.ravel() >= 0)
+        drawn = np.sort(np.random.default_rng([3, some.row]).permutation(labelled)[:5])
+        np.testing.assert_array_equal(some.classes, mask.ravel()[drawn])
+        np.testing.assert_allclose(some.features, all_.features[np.searchsorted(labelled, drawn)], atol=1e-5)
+
+
 @pytest.mark.parametrize("names", [("knn", "logistic", "forest"), ("mlp",)])
 def test_all_pixels_of_test_chips_are_scored_as_scikit_learn_scores_them(run, model, fields, names):
     data = fields()

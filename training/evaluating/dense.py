@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pwcat.errors import TrainingError
+from training.batch import Batch
 from training.embed import check_data
 from training.fitting import fitted
 from training.models import Model
 from training.probes import Probe, predict_with_all
 from training.resampling import Draw
-from training.tasks.base import TaskData
+from training.tasks.base import Fit, TaskData
 
 __all__ = ["ChipPixels", "Counts", "count_pixels", "embed_pixels", "pixels_at", "score_pixels"]
 
 PIXELS_A_CHIP = 32
 CHIPS = 16  # encoded at once
 PIXELS = 1 << 15  # predicted at once
+SERIES = 1024  # pixels encoded at once by a model of single ones: about 0.7 GB of Presto as released
 UNLABELLED = -1
 
 Progress = Callable[[int, int], None]
@@ -63,7 +65,7 @@ def embed_pixels(
 ) -> Iterator[ChipPixels]:
     """Labelled pixels of chips with the embeddings of their places, chip by chip in the order of ``rows``.
 
-    Embeddings are interpolated bilinearly between the centres of the places.
+    Embeddings are interpolated bilinearly between the centres of the places; a model of single pixels encodes those alone.
 
     Args:
         model: with dense embeddings; it is left on ``device``, in eval mode.
@@ -83,21 +85,60 @@ def embed_pixels(
     model.eval()
     bands = model.choose_bands(data.chips.bands.names)
     for batch in data.batches(rows, bands=bands, times=model.times, block=CHIPS):
-        masks_BYX = data.masks(batch.rows)
-        masks_BYX = _seen(masks_BYX, model, data)
-        whole = batch.to(device) if model.image_size == 1 else fitted(batch.to(device), model.image_size, data.info.fit)
+        masks_BYX = _seen(data.masks(batch.rows), model, data)
+        drawn = [
+            _drawn(mask_YX, per_chip=per_chip, seed=seed, row=row)
+            for mask_YX, row in zip(masks_BYX, batch.rows.tolist(), strict=True)
+        ]
+        found = _encoded(model, batch, drawn, masks_BYX.shape[1:], device=device, fit=data.info.fit)
+        for row, mask_YX, at_P, features_PD in zip(batch.rows.tolist(), masks_BYX, drawn, found, strict=True):
+            yield ChipPixels(row=row, features=features_PD, classes=mask_YX.ravel()[at_P].astype(np.int64))
+
+
+def _drawn(mask_YX: NDArray[np.int16], *, per_chip: int | None, seed: int, row: int) -> NDArray[np.int64]:
+    """Places of labelled pixels within a mask, ascending."""
+    at_P = np.flatnonzero(mask_YX.ravel() != UNLABELLED)
+    if per_chip is not None and len(at_P) > per_chip:
+        at_P = np.sort(np.random.default_rng([seed, row]).permutation(at_P)[:per_chip])
+    return at_P
+
+
+def _encoded(
+    model: Model, batch: Batch, drawn: Sequence[NDArray[np.int64]], shape: tuple[int, ...], *, device: str, fit: Fit
+) -> Iterator[NDArray[np.float32]]:
+    """Embeddings (P, D) of pixels of each chip, of masks of this shape; of single pixels no others are encoded."""
+    if model.image_size == 1 and batch.chips is not None and tuple(batch.chips.shape[-2:]) == tuple(shape):
+        yield from _encoded_alone(model, batch, drawn, device=device)
+        return
+    whole = batch.to(device) if model.image_size == 1 else fitted(batch.to(device), model.image_size, fit)
+    with torch.inference_mode():
+        dense_BhwD = model.encode_dense(whole).float()
+    for dense_hwD, at_P in zip(dense_BhwD, drawn, strict=True):
+        places_2P = np.stack(np.unravel_index(at_P, shape))
+        yield pixels_at(dense_hwD, places_2P, shape=shape).cpu().numpy()
+
+
+def _encoded_alone(
+    model: Model, batch: Batch, drawn: Sequence[NDArray[np.int64]], *, device: str
+) -> Iterator[NDArray[np.float32]]:
+    """As :func:`_encoded`, by a model of single pixels: each is a sample of one, where its chip is."""
+    assert batch.chips is not None
+    chip_P = np.repeat(np.arange(len(drawn)), [len(at_P) for at_P in drawn])
+    at_P = np.concatenate([np.empty(0, dtype=np.int64), *drawn])
+    words = batch.chips.view(torch.int16).flatten(3)  # torch has not all of its kernels for unsigned words
+    found = [np.empty((0, model.embedding_dim), dtype=np.float32)]
+    for start in range(0, len(at_P), SERIES):
+        chips, places = (torch.from_numpy(each[start : start + SERIES]) for each in (chip_P, at_P))
+        pixels = replace(
+            batch,
+            chips=words[chips, :, :, places][..., None, None].contiguous().view(torch.uint16),
+            lonlat=batch.lonlat[chips],
+            times=batch.times[chips],
+            rows=batch.rows[chips.numpy()],
+        )
         with torch.inference_mode():
-            dense_BhwD = model.encode_dense(whole).float()
-        for row, mask_YX, dense_hwD in zip(batch.rows.tolist(), masks_BYX, dense_BhwD, strict=True):
-            at = np.flatnonzero(mask_YX.ravel() != UNLABELLED)
-            if per_chip is not None and len(at) > per_chip:
-                at = np.sort(np.random.default_rng([seed, row]).permutation(at)[:per_chip])
-            places = np.stack(np.unravel_index(at, mask_YX.shape))
-            yield ChipPixels(
-                row=row,
-                features=pixels_at(dense_hwD, places, shape=mask_YX.shape).cpu().numpy(),
-                classes=mask_YX.ravel()[at].astype(np.int64),
-            )
+            found.append(model.encode(pixels.to(device)).float().cpu().numpy())
+    yield from np.split(np.concatenate(found), np.cumsum([len(each) for each in drawn])[:-1])
 
 
 def pixels_at(dense_hwD: Tensor, places_2P: NDArray[np.int64], *, shape: tuple[int, ...]) -> Tensor:
