@@ -21,6 +21,7 @@ from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
 from training.checkpoint import load_model_folder
 from training.embeddings import embed_run
+from training.evaluating.leaks import AUDIT
 from training.footprints import Footprints, Nearness, compare_places, footprints_of
 from training.likeness import Bound, Likeness, Vectors, choose_bound, compare_vectors
 from training.models.folder import weights_hash
@@ -116,7 +117,7 @@ class Audit:
         import pyarrow.parquet as pq
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        notes = {b"pwcat:audit": json.dumps(self.to_json(), default=str).encode()}
+        notes = {AUDIT: json.dumps(self.to_json(), default=str).encode()}
         with replacing(path) as temporary:
             pq.write_table(self.leaks.replace_schema_metadata(notes), temporary, compression="zstd")
         return path
@@ -228,6 +229,9 @@ def _require_sense(
         raise TrainingError("nothing to audit: give tasks, and a pretraining subset or `within`, or both")
     if subset is not None and not len(subset):
         raise TrainingError("the pretraining subset holds no samples, so that nothing can leak from it")
+    named = [(data.info.name, data.hash) for data in tasks]
+    if twice := sorted({name for name, one in named if named.count((name, one)) > 1}):
+        raise TrainingError(f"task {', '.join(twice)}: given twice with the same samples; once is enough")
     if untested := [data.info.name for data in tasks if not (data.splits == "test").any()]:
         raise TrainingError(f"task {', '.join(untested)}: no sample is to be tested on, so that none can leak")
     if not 0 <= km < float("inf"):

@@ -100,6 +100,7 @@ class Embeddings:
             raise TrainingError(f"{path}: embeddings are written to FILE.parquet or FILE.npy")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".npy":
+            _require_own_rows(path.with_suffix(".csv"))
             return self._save_matrix(path)
         if isinstance(self.data, TaskData):
             return [self._save_table(path, self.data)]
@@ -205,6 +206,14 @@ def embed_run(
 def embedding_name(run: str | Path) -> str:
     """The name of a run's column of embeddings, ``emb:`` and the name of its folder in lower case."""
     return f"emb:{column_name(run).partition(':')[2]}"
+
+
+def _require_own_rows(path: Path) -> None:
+    """That the table of rows takes no other table's place, which nobody named."""
+    if path.is_file() and not path.read_bytes()[:4].startswith(b"row,"):
+        raise TrainingError(
+            f"{path}: is there already and is no table of rows, which lies beside a matrix; take another name"
+        )
 
 
 def _samples_of(data: Subset | TaskData) -> dict[str, pa.Array]:

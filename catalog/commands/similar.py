@@ -11,6 +11,7 @@ import numpy as np
 
 from catalog.commands.asking import GroupedCommand, asked, filter_options, shown_place
 from pwcat.errors import CatalogError
+from pwcat.outputs import require_same_kind
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["duplicates", "similar"]
 
+NOTES = b"pwcat:duplicates"  # that a file of pairs has
 ID_WIDTH, BIOME_WIDTH, LANDCOVER_WIDTH = 22, 20, 14
 
 
@@ -211,6 +213,7 @@ def duplicates(
     from catalog.vectors import choose_column
     from pwcat.progress import show_counts
 
+    require_same_kind(pairs, NOTES, "--pairs")
     subset = load_subset(data)
     name = choose_column(subset, column)
     with show_counts(Console(stderr=True), "blocks of pairs") as tell:
@@ -228,7 +231,11 @@ def duplicates(
     _show_pairs(found, summary, show)
     if out is not None:
         kept = len(subset) - len(found.left_out)
-        click.echo(f"{kept:,} samples without them saved to {out}" if kept else f"No sample is left to save to {out}")
+        click.echo(
+            f"{kept:,} sample{'s'[: kept != 1]} without them saved to {out}"
+            if kept
+            else f"No sample is left to save to {out}"
+        )
 
 
 def _write_pairs(found: Duplicates, path: Path) -> None:
@@ -236,9 +243,9 @@ def _write_pairs(found: Duplicates, path: Path) -> None:
 
     from pwcat.atomic import replacing
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    notes = {NOTES: json.dumps({"column": found.column, "above": found.above}).encode()}
     with replacing(path) as temporary:
-        pq.write_table(found.table(), temporary, compression="zstd")
+        pq.write_table(found.table().replace_schema_metadata(notes), temporary, compression="zstd")
 
 
 def _summary(found: Duplicates) -> dict[str, Any]:

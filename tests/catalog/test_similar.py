@@ -334,6 +334,12 @@ def test_the_command_finds_duplicates_and_saves_the_rest(root, vectors, tmp_path
     assert "3 samples have to go" in result.output
     assert "77 samples without them saved to" in result.output
     assert pq.read_table(tmp_path / "pairs.parquet").num_rows == 4
+    assert CliRunner().invoke(cli, ["duplicates", str(root), *options]).exit_code == 0  # and in its own place
+    items = root / "europe" / "items.parquet"
+    before = items.read_bytes()
+    slip = CliRunner().invoke(cli, ["duplicates", str(root), "--above", ".98", "--pairs", str(items)])
+    assert f"--pairs {items}: is there already and is something else" in str(slip.exception)
+    assert items.read_bytes() == before
     told = json.loads(CliRunner().invoke(cli, ["duplicates", str(root), "--above", ".98", "--json"]).stdout)
     assert told["group_sizes"] == {"2": 2, "3": 1}
     none = CliRunner().invoke(cli, ["duplicates", str(root / "lean.parquet"), "--above", ".98"])

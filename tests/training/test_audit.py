@@ -174,6 +174,11 @@ def test_within_a_task(run, task):
         found.remaining()
 
 
+def test_a_task_is_counted_once(subset, task):
+    with pytest.raises(TrainingError, match="given twice with the same samples; once is enough"):
+        audit(subset, [task, task])
+
+
 def test_both_at_once(subset, task):
     found = audit(subset, [task], within=True)
     assert found.leaks["against"].to_pylist() == ["pretraining", "pretraining", "train"]
@@ -247,6 +252,11 @@ def test_the_command_tells_it_in_a_table(run, root, tmp_path):
     assert 0 < len(load_subset(save)) < 48
     alike = CliRunner().invoke(cli, [*arguments, "--model", str(run.path), "--above", ".9999999", "--device", "cpu"])
     assert "Alike: cosine of at least 0.9999999" in alike.output
+    items = root / "europe" / "items.parquet"
+    before = items.read_bytes()
+    slip = CliRunner().invoke(cli, ["audit", str(root / "everywhere"), "--tasks", tasks, "-o", str(items)])
+    assert f"-o {items}: is there already and is something else" in str(slip.exception)
+    assert items.read_bytes() == before
     refused = CliRunner().invoke(cli, ["audit", str(root / "everywhere"), "--tasks", "biome"])
     assert "NAME=DIR is wanted, as in eurosat=" in str(refused.exception)
     unsaved = CliRunner().invoke(cli, ["audit", "--within", "--tasks", tasks, "--save", str(save)])

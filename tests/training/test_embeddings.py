@@ -119,6 +119,10 @@ def test_a_matrix_and_a_table_of_its_rows(folder, root, tmp_path):
     everything = load_subset(root)
     assert [row["id"] for row in rows] == everything.column("id").tolist()
     assert rows[40] == {"row": "40", "collection": "everywhere", "id": everything.column("id")[40]}
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    slip = CliRunner().invoke(cli, ["embed", str(folder), str(root), "-o", str(tmp_path / "mine.npy")])
+    assert "mine.csv: is there already and is no table of rows" in str(slip.exception)
+    assert (tmp_path / "mine.csv").read_text() == "a,b\n1,2\n"
 
 
 def test_a_benchmark_has_ids_splits_places_and_targets(folder, root, tmp_path):

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pwcat.errors import TrainingError
+from pwcat.outputs import require_same_kind
 from training.audit import Audit, Overlap
 from training.audit import audit as audit_tasks
+from training.evaluating.leaks import AUDIT
 from training.likeness import FAR_KM
 from training.tasks import open_task
 
@@ -73,6 +75,7 @@ def audit(
 
     if save is not None and subset is None:
         raise click.UsageError("--save needs the SUBSET whose samples are to be left out")
+    require_same_kind(out, AUDIT, "-o")
     opened = [_opened(text) for text in tasks]
     with Console(stderr=True).status("reading") as status:
         found = audit_tasks(
