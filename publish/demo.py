@@ -67,7 +67,12 @@ NOTES = (
 
 @click.command()
 @click.option(
-    "--out", type=click.Path(path_type=Path), default="pwcat-demo", show_default=True, help="Folder; a rerun goes on."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default="pwcat-demo",
+    show_default=True,
+    help="Folder; a rerun goes on.",
 )
 @click.option("--chips", default=DemoOptions.chips, show_default=True, type=SIZE, help="Samples a dataset.")
 @click.option(

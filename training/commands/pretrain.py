@@ -28,7 +28,7 @@ __all__ = ["pretrain"]
 @click.command()
 @click.argument("data", type=click.Path(exists=True))
 @click.option("--recipe", "name", required=True, help="Name of a shipped training recipe, or path of a YAML file.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Replace a value, such as model.depth=2.")
 @click.option("--seed", type=int, help="Replace the recipe's seed.")
 @click.option("--device", help="Torch device, such as cuda or cpu; the fastest there is by default.")
