@@ -73,6 +73,7 @@ def evaluate(
     without: Leaks | None = None,
     metric: str | None = None,
     pixels_a_chip: int = PIXELS_A_CHIP,
+    test_pixels_a_chip: int | None = None,
     resamples: int = RESAMPLES,
     finetuning: FinetuneRecipe | None = None,
     out_dir: str | Path | None = None,
@@ -100,6 +101,7 @@ def evaluate(
             beside those with them, as group "leaks=none".
         metric: the one that tables show; the task's by default.
         pixels_a_chip: labelled pixels of a training chip that probes of a segmentation learn from.
+        test_pixels_a_chip: of a test chip that they predict; all of them by default.
         resamples: bootstrap resamples of an interval.
         finetuning: recipe of "finetune"; as published for the architecture by default (:mod:`training.finetune`).
         out_dir: where scores and embeddings are written; the run's folder by default, nowhere for a control without it.
@@ -123,6 +125,9 @@ def evaluate(
     model = model_of(run_dir, data, control)
     check_data(model, data, other_units=other_units)
     digest = weights_hash(model)
+    pixels = {"pixels_a_chip": pixels_a_chip, "test_pixels_a_chip": test_pixels_a_chip}
+    if wrong := {name: number for name, number in pixels.items() if number is not None and number < 1}:
+        raise TrainingError(f"{wrong}: at least one pixel of a chip is learnt from, and predicted")
     folder = Path(out_dir) if out_dir else Path(run_dir) if run_dir else None
     work = Work(
         model=model,
@@ -131,6 +136,7 @@ def evaluate(
         device=device,
         other_units=other_units,
         pixels_a_chip=pixels_a_chip,
+        test_pixels_a_chip=test_pixels_a_chip,
         finetuning=finetuning,
         progress=progress,
     )
@@ -148,7 +154,7 @@ def evaluate(
         num_samples=len(data),
         classes=_class_counts(data),
         left_out=dict(data.left_out),
-        sampling=described(sampling),
+        sampling=described(sampling) | (pixels if data.info.kind == "segmentation" else {}),
         without=_name_of(without),
         num_leaks=sum(str(each) in leaking for each in data.ids[np.unique(np.concatenate([d.test for d in draws]))]),
         trials=bench.trials,

@@ -239,3 +239,19 @@ def test_samples_that_choose_the_epoch_are_not_told_as_learnt_from(run, fields):
     assert learnt["knn-5"] == [20, 20]
     assert learnt["finetune"] == [20 - number for number in chosen_on]
     assert scores.summary("finetune", size=20).num_train == np.mean(learnt["finetune"])
+
+
+def test_some_pixels_of_test_chips_stand_for_all_where_that_is_asked_for(run, fields):
+    whole = evaluate(run.path, fields(), probes=["logistic"], out_dir=None)
+    assert whole.sampling["test_pixels_a_chip"] is None
+    some = evaluate(run.path, fields(), probes=["logistic"], pixels_a_chip=20, test_pixels_a_chip=50, out_dir=None)
+    assert (some.sampling["pixels_a_chip"], some.sampling["test_pixels_a_chip"]) == (20, 50)
+    assert some.summary("logistic", "accuracy").measure.mean == pytest.approx(
+        whole.summary("logistic", "accuracy").measure.mean, abs=0.15
+    )
+    data = fields()
+    (draw,) = draws_of(data, Official())
+    ((counts, _),) = score_pixels([LogisticProbe()], run.load_model(), data, [draw], per_chip=20, per_test_chip=50)
+    assert counts[0][:, 1].sum(axis=1).tolist() == [50] * len(draw.test)
+    with pytest.raises(TrainingError, match="'test_pixels_a_chip': 0}: at least one pixel of a chip"):
+        evaluate(run.path, data, probes=["knn"], test_pixels_a_chip=0, out_dir=None)

@@ -69,6 +69,12 @@ def read_sizes(context: click.Context, option: click.Parameter, text: str | None
 @click.option("--within", metavar="GROUPING", help="Draw and test within each continent, biome or landcover apart.")
 @click.option("--seeds", type=click.IntRange(1), help="Draws of each size of --few-shot; 50 by default.")
 @click.option(
+    "--pixels", type=click.IntRange(1), help="Of a segmentation: of each training chip, for probes; 32 by default."
+)
+@click.option(
+    "--test-pixels", type=click.IntRange(1), help="Likewise of each test chip; by default all that have a class."
+)
+@click.option(
     "--regions", metavar="RECIPE|CATALOG", help="Layers by which test samples are grouped; those fetched by default."
 )
 @click.option(
@@ -79,7 +85,7 @@ def read_sizes(context: click.Context, option: click.Parameter, text: str | None
 @click.option("--seed", default=0, show_default=True, type=int, help="Fixes every draw.")
 @click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")
 @click.option(
-    "--out", "out_dir", type=click.Path(file_okay=False), help="Folder for the scores; that of the run by default."
+    "-o", "--out", "out_dir", type=click.Path(file_okay=False), help="Folder for the scores; that of the run by default."
 )
 @click.option("--finetuning", metavar="RECIPE", help="Of --probe finetune: a recipe by name or file.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a row a figure here.")
@@ -96,6 +102,8 @@ def evaluate(
     regions: str | None,
     csv_file: Path | None,
     as_json: bool,
+    pixels: int | None,
+    test_pixels: int | None,
     metric: str | None,
     without: str | None,
     seed: int,
@@ -115,6 +123,7 @@ def evaluate(
     pwcat evaluate runs/presto data/cropharvest --task cropharvest-blocks --few-shot 100 --per total --within continent
     """
     from training.evaluate import evaluate as evaluate_run
+    from training.evaluating.dense import PIXELS_A_CHIP
     from training.evaluating.rows import write_rows
     from training.recipe import load_train_recipe
     from training.tasks import BENCHMARKS, open_task
@@ -135,6 +144,8 @@ def evaluate(
             control=load_train_recipe(control) if control else None,
             without=without,
             metric=metric,
+            pixels_a_chip=pixels or PIXELS_A_CHIP,
+            test_pixels_a_chip=test_pixels,
             finetuning=_finetune_recipe(finetuning),
             out_dir=out_dir,
             device=device,

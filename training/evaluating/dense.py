@@ -163,11 +163,12 @@ def score_pixels(
     draws: Sequence[Draw],
     *,
     per_chip: int = PIXELS_A_CHIP,
+    per_test_chip: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress = lambda done, total: None,
 ) -> list[Counts]:
-    """Of each probe what its heads predict for all labelled pixels of the test chips.
+    """Of each probe what its heads predict for the labelled pixels of the test chips.
 
     Args:
         probes: fitted on the pixels of each draw's training chips.
@@ -175,6 +176,7 @@ def score_pixels(
         data: a segmentation.
         draws: of chips.
         per_chip: labelled pixels of each training chip that are learnt from.
+        per_test_chip: of each test chip that are predicted; all of them where ``None``.
         seed: fixes which.
         device: torch device.
         progress: told of test chips done, and of all.
@@ -190,7 +192,7 @@ def score_pixels(
     tested = np.unique(np.concatenate([draw.test for draw in draws]))
     places = [{int(row): i for i, row in enumerate(draw.test)} for draw in draws]
     counts = [[np.zeros((len(draw.test), 3, data.num_classes), dtype=np.int64) for draw in draws] for _ in probes]
-    for done, chip in enumerate(embed_pixels(model, data, tested, device=device)):
+    for done, chip in enumerate(embed_pixels(model, data, tested, per_chip=per_test_chip, seed=seed, device=device)):
         asked = [
             (counted[i][places[i][chip.row]], of_probe[i])
             for counted, of_probe in zip(counts, heads, strict=True)

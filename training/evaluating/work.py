@@ -50,6 +50,7 @@ class Work:
         device: torch device.
         other_units: let values of another unit than in pretraining pass.
         pixels_a_chip: labelled pixels of a training chip that probes of a segmentation learn from.
+        test_pixels_a_chip: of a test chip that they predict; all of them where ``None``.
         finetuning: recipe of "finetune"; as published for the architecture where ``None``.
         progress: told what is being done, and how far it is.
     """
@@ -60,6 +61,7 @@ class Work:
     device: str
     other_units: bool
     pixels_a_chip: int
+    test_pixels_a_chip: int | None
     finetuning: FinetuneRecipe | None
     progress: Progress
 
@@ -106,6 +108,7 @@ class Work:
             self.bench.data,
             self.bench.draws,
             per_chip=self.pixels_a_chip,
+            per_test_chip=self.test_pixels_a_chip,
             seed=self.bench.seed,
             device=self.device,
             progress=lambda done, total: self.progress("pixels of test chips", done, total),
