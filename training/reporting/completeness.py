@@ -12,6 +12,7 @@ import pandas as pd
 from training.reporting.blocks import Cell, Row, Section, Sheet, Words
 from training.reporting.digits import amount
 from training.reporting.records import CONTROL, Records
+from training.studying.job import EvaluateWork
 
 __all__ = ["Completeness", "completeness_of", "missing_section"]
 
@@ -39,7 +40,7 @@ class Completeness:
         if self.missing:
             parts.append(
                 f"{amount(len(self.missing))} of {amount(self.expected)} evaluations have no scores: their jobs failed "
-                "or have not run"
+                "or have not run, see below"
             )
         if self.short:
             parts.append(f"{amount(len(self.short))} lack draws that others have")
@@ -64,31 +65,57 @@ def missing_section(held: Completeness, records: Records) -> Section | None:
     """A table of what is missing; ``None`` where nothing is."""
     if not held.missing and not held.short:
         return None
-    heads = ("Pretrained on", "Model", "Pretraining seed", "Task", "Probe", "Draws")
-    entries = [(key, "none") for key in held.missing] + [(key, f"{n} of {of}") for key, n, of in held.short]
+    reasons = _reasons(records)
+    heads = ("Pretrained on", "Model", "Pretraining seed", "Task", "Probe", "Draws", *(["Why"] if reasons else []))
+    entries = [(key, "none", _why(key, reasons)) for key in held.missing]
+    entries += [(key, f"{n} of {of}", _why(key, reasons)) for key, n, of in held.short]
     rows = [
         Row(
-            cells=tuple(Cell(text=str(text)) for text in (records.titles.get(key[0], key[0]), *key[1:], told)),
+            cells=tuple(
+                Cell(text=str(text))
+                for text in (records.titles.get(key[0], key[0]), *key[1:], told, *([why] if reasons else []))
+            ),
             dataset=key[0],
         )
-        for key, told in entries[:MOST]
+        for key, told, why in entries[:MOST]
     ]
     frame = pd.DataFrame(
-        [(*key, told) for key, told in entries], columns=["dataset", "model", "pretrain_seed", "task", "probe", "draws"]
+        [(*key, told, why) for key, told, why in entries],
+        columns=["dataset", "model", "pretrain_seed", "task", "probe", "draws", "why"],
     )
+    frame = frame if reasons else frame.drop(columns="why")
     more = f" The first {MOST} of {amount(len(entries))}; all are in tables/missing.csv." if len(entries) > MOST else ""
     return Section(
         key="missing",
         title="What is missing",
         blocks=[
-            Words(f"`pwcat study status` says why, and `pwcat study run` makes up for it.{more}"),
+            Words(f"{'' if reasons else '`pwcat study status` says why. '}`pwcat study run` makes up for it.{more}"),
             Sheet(name="missing", title="Evaluations without scores, or with too few draws", heads=heads, rows=tuple(rows),
-                  frame=frame, words=(0, 1, 3, 4)),
+                  frame=frame, words=(0, 1, 3, 4, 6)),
         ],
     )  # fmt: skip
 
 
 MOST = 60  # rows shown
+
+
+def _reasons(records: Records) -> dict[Key, str]:
+    """Why jobs of scores are not done; probes as the study calls them."""
+    failures = {status.job.name: status.why for status in records.jobs if status.state == "failed"}
+    found: dict[Key, str] = {}
+    for status in records.jobs:
+        job, work = status.job, status.job.work
+        if isinstance(work, EvaluateWork) and not job.rung and status.state != "done":
+            key = (job.dataset, job.model, job.seed or 0, job.task, work.probe.probe)
+            told = f"needs {status.why}, which failed: {failures.get(status.why, '')}"
+            found[key] = {"failed": status.why, "blocked": told, "running": "under way"}.get(
+                status.state, "not run yet"
+            )
+    return found
+
+
+def _why(key: Key, reasons: Mapping[Key, str]) -> str:
+    return reasons.get((*key[:4], key[4].partition("-")[0]), "")
 
 
 def _key(values: Any) -> Key:

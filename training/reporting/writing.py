@@ -163,7 +163,7 @@ def _scores_section(every: Sequence[Standings], headline: Sequence[Standings], l
     figure = forest_figure(models, columns=columns, heads=heads, order=order, looks=looks)
     blocks: list[Block] = [
         Picture(name="scores", title="Scores of every dataset, model and probe", figure=figure,
-                caption="Means with 95 % intervals over seeds and test samples; a marker a probe."),
+                caption="Means with 95 % intervals over seeds and test samples, cut at the panel's edge; a marker a probe."),
         *(sheet_of(standings) for standings in headline),
     ]  # fmt: skip
     folded = [sheet_of(standings) for standings in every if standings not in headline]
@@ -236,7 +236,7 @@ def _reading_section(records: Records, leaking: Sequence[LeftOut]) -> Section:
 def _leaks(records: Records, scored: bool) -> list[str]:
     """What is done about test samples that leak from pretraining."""
     leaks = records.document.get("leaks")
-    near = f" ({leaks['km']:g} km)" if isinstance(leaks, dict) and leaks.get("km") else ""
+    near = f" (within {leaks['km']:g} km)" if isinstance(leaks, dict) and leaks.get("km") else ""
     if scored:
         return [
             f"Test samples near a pretraining sample of any dataset{near} count in all scores, but for those of the section "

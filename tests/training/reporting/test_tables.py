@@ -391,7 +391,7 @@ def test_scores_without_leaks_stand_beside_those_with_them(made, tmp_path):
     ]
     write_report(tmp_path)
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "Test samples near a pretraining sample of any dataset (1 km) count in all scores, but for" in text
+    assert "Test samples near a pretraining sample of any dataset (within 1 km) count in all scores, but for" in text
 
 
 def test_leaks_of_draws_within_continents_are_added_up(made, tmp_path):

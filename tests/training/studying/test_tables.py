@@ -200,4 +200,8 @@ def test_the_command_runs_tells_and_fails_by_its_exit_code(write_study, tmp_path
     table = call("status", out).stdout
     assert "failed" in table
     assert "3 more jobs need what failed" in table
+    assert call("report", out).exit_code == 0
+    missing = pd.read_csv(tmp_path / "out" / "report" / "tables" / "missing.csv")
+    assert missing[["dataset", "probe"]].to_numpy().tolist() == [["gone", "knn-5"], ["gone", "knn-20"]]
+    assert missing["why"].str.contains(r"^needs dataset/gone, which failed: .*nowhere").all()
     assert "say in which folder" in call("run", str(path)).output

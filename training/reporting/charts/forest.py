@@ -45,6 +45,7 @@ def forest_figure(
             panel = axes[start[model] + j // per_row, j % per_row]
             panel.set_visible(True)
             _draw_panel(panel, scores, probes, column, order, looks)
+            _keep_points_apart(panel, scores, column)
             titled(panel, heads[column], width=26 if per_row > 2 else 50)
             if len(models) > 1 and j % per_row == 0:
                 panel.set_ylabel(model, fontsize=10.5, fontweight="bold")
@@ -135,6 +136,17 @@ def _draw_panel(
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
     light_grid(panel)
+
+
+def _keep_points_apart(panel: Axes, scores: Scores, column: str) -> None:
+    """End the axis where intervals of few seeds would press all points together: they are cut, and the tables have them."""
+    held = [row[column] for of in scores.values() for row in of.values() if column in row and row[column].complete]
+    if not held:
+        return
+    means = np.array([score.mean for score in held])
+    span = max(float(np.ptp(means)), 0.05 * float(np.abs(means).max()))
+    low, high = panel.get_xlim()
+    panel.set_xlim(max(low, means.min() - 2 * span), min(high, means.max() + 2 * span))
 
 
 def _probe_legend(figure: Figure, probes: Sequence[str]) -> None:
