@@ -89,3 +89,15 @@ def test_what_has_no_repeats_is_refused():
         rank_stability({"a": np.ones((2, 1))}, rng=rng)
     with pytest.raises(TrainingError, match="the same tasks of every dataset"):
         rank_stability({"a": np.ones((2, 1)), "b": np.ones((2, 3))}, rng=rng)
+
+
+def test_what_a_draw_does_to_all_datasets_alike_changes_no_rank():
+    draws = np.random.default_rng(1).normal(0.5, 0.1, size=(20, 1))
+    runs = {"better": draws + 0.02, "a": draws, "same as a": draws}
+    apart, paired = (rank_stability(runs, rng=np.random.default_rng(0), paired=p) for p in (False, True))
+    assert apart.first[0] < 0.8
+    assert paired.first.tolist() == [1, 0, 0]
+    assert (paired.above[0, 1], paired.above[1, 2]) == (1, 0.5)
+    assert paired.low.tolist() == paired.high.tolist() == [0, 1, 1]
+    with pytest.raises(TrainingError, match="paired seeds are the same of every dataset"):
+        rank_stability({"a": np.ones((2, 1)), "b": np.ones((3, 1))}, rng=np.random.default_rng(0), paired=True)

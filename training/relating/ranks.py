@@ -66,29 +66,36 @@ class Stability:
 
 
 def rank_stability(
-    runs: Mapping[str, np.ndarray], *, rng: np.random.Generator, decimals: int = DECIMALS, resamples: int = RESAMPLES
+    runs: Mapping[str, np.ndarray],
+    *,
+    rng: np.random.Generator,
+    decimals: int = DECIMALS,
+    resamples: int = RESAMPLES,
+    paired: bool = False,
 ) -> Stability:
     """How ranks would come out if everything were run again with as many other seeds.
 
-    The seeds of each dataset are drawn with replacement, on their own for each dataset, and averaged; the tasks of one
-    seed stay together. The probability says what seeds alone could change: not other tasks, and not other datasets of
-    the same kind.
+    The seeds of each dataset are drawn with replacement, on their own for each dataset unless they are ``paired``, and
+    averaged; the tasks of one seed stay together. The probability says what seeds alone could change: not other tasks, and
+    not other datasets of the same kind.
 
     Args:
         runs: the scores of each dataset, (S, T); the number of seeds may differ.
         rng: what seeds are drawn from.
         decimals: scores that are equal to so many decimals share a rank.
         resamples: how often.
+        paired: whether a seed is the same for all datasets, such as a draw of training and test samples that all are scored
+            by: what such a seed does to all of them alike changes no rank.
 
     Raises:
-        TrainingError: fewer than two datasets, one with a single seed, or tasks that differ.
+        TrainingError: fewer than two datasets, one with a single seed, tasks that differ, or of paired datasets the numbers
+            of seeds.
     """
     scores = {name: np.atleast_2d(np.asarray(table, dtype=np.float64)) for name, table in runs.items()}
-    _check(scores)
-    drawn_RDT = np.stack(
-        [table[rng.integers(len(table), size=(resamples, len(table)))].mean(axis=1) for table in scores.values()],
-        axis=1,
-    )
+    _check(scores, paired=paired)
+    seeds = len(next(iter(scores.values())))
+    shared = rng.integers(seeds, size=(resamples, seeds)) if paired else None
+    drawn_RDT = np.stack([_drawn(table, shared, rng=rng, resamples=resamples) for table in scores.values()], axis=1)
     ranks_RD = dense_ranks(np.round(drawn_RDT, decimals)).mean(axis=-1)
     above = (np.sign(ranks_RD[:, None, :] - ranks_RD[:, :, None]).mean(axis=0) + 1) / 2
     np.fill_diagonal(above, np.nan)
@@ -105,7 +112,17 @@ def rank_stability(
     )
 
 
-def _check(scores: Mapping[str, np.ndarray]) -> None:
+def _drawn(
+    table_ST: np.ndarray, shared_RS: np.ndarray | None, *, rng: np.random.Generator, resamples: int
+) -> np.ndarray:
+    rows_RS = rng.integers(len(table_ST), size=(resamples, len(table_ST))) if shared_RS is None else shared_RS
+    return np.asarray(table_ST[rows_RS].mean(axis=1))
+
+
+def _check(scores: Mapping[str, np.ndarray], *, paired: bool) -> None:
+    counts = {name: len(table) for name, table in scores.items()}
+    if paired and len(set(counts.values())) > 1:
+        raise TrainingError(f"paired seeds are the same of every dataset, and there are so many: {counts}")
     single = [name for name, table in scores.items() if len(table) < 2]
     if len(scores) < 2 or single:
         raise TrainingError(

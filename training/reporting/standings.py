@@ -19,9 +19,9 @@ __all__ = ["RANKS", "Standings", "combined_sheet", "sheet_of", "standings_of"]
 
 RANKS = (
     "Rank: the mean over columns of the dense rank, 0 the best; scores equal to two decimals share one, and rows that "
-    "lack a score have none. With it, its 95 % interval when seeds are drawn anew, and how often the row is then "
-    "first. As in Kaur et al. (2026); from the cells of that paper's own main table the row of no pretraining has "
-    "4.75, where it prints 5.25."
+    "lack a score have none. With it, its 95 % interval when seeds are drawn anew (draws together for all "
+    "rows, which share them; pretraining seeds apart), and how often the row is then first. As in Kaur et al. (2026); from "
+    "the cells of that paper's own main table the row of no pretraining has 4.75, where it prints 5.25."
 )
 
 
@@ -246,7 +246,13 @@ def _stability(
     runs = {n: side_by_side(row) * [_sign(view, c) for c in ranked] for n, row in scores.items()} if ranked else {}
     if len(runs) < 2 or min(len(table) for table in runs.values()) < 2:
         return None
-    return rank_stability(runs, rng=rng, decimals=DECIMALS)
+    return rank_stability(runs, rng=rng, decimals=DECIMALS, paired=_are_paired(list(scores.values())))
+
+
+def _are_paired(rows: Sequence[Sequence[Score]]) -> bool:
+    """Whether seeds are those of draws, the same for all datasets, and not of pretrainings, of which each has its own."""
+    drawn = all(len(np.unique(score.pretrain_seeds)) <= 1 for row in rows for score in row)
+    return drawn and all(len({tuple(score.seeds) for score in column}) == 1 for column in zip(*rows, strict=True))
 
 
 def _note(standings: Standings) -> str:
