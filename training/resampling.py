@@ -104,7 +104,9 @@ class Resampling:
         if self.repeats > 1:
             train = np.sort(rng.permutation(train)[: round(TRAIN_SHARE * len(train))])
         self._check(labels_N, train, test)
-        validation = _validation(lonlat[train], block_km=self.block_km, seed=self.seed + repeat, rng=rng)
+        validation = np.zeros(len(train), dtype=bool)
+        if len(train) >= FEWEST_TO_VALIDATE:
+            validation = _validation(lonlat[train], block_km=self.block_km, seed=self.seed + repeat, rng=rng)
         return Draw(train=train, test=test, validation=validation, seed=self.seed + repeat)
 
     def _check(self, labels_N: np.ndarray, train: np.ndarray, test: np.ndarray) -> None:
@@ -266,7 +268,7 @@ class FewShot:
                 )
             return  # a continent without test samples has no score
         strata_N = self._strata(targets_N, groups_N)[pool]
-        for size in self.sizes:
+        for size in dict.fromkeys(self.sizes):  # twice the same is not twice as many draws
             for repeat in range(self.seeds):
                 rng = np.random.default_rng([self.seed, repeat])  # of the seed alone: sizes are nested
                 train = np.sort(pool[_first_of_each(strata_N, rng.permutation(len(pool)), size)])

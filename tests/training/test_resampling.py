@@ -155,3 +155,23 @@ def test_numbers_and_labels_are_resampled_too():
     lonlat[:2] = np.nan
     with pytest.raises(TrainingError, match="split='blocks' divides places, and 2 of 60 samples have none"):
         Resampling(split="blocks").draws(np.zeros(60, dtype=int), lonlat=lonlat, sides_N=sides)
+
+
+def test_of_few_training_samples_none_are_kept_to_choose_on():
+    rng = np.random.default_rng(0)
+    sides = np.repeat(np.array(["train", "val"], dtype=object), [40, 10])
+    for left, kept in ((19, 0), (24, 1)):
+        here = np.r_[0:left, 40:50]
+        (draw,) = Resampling(repeats=1).draws(
+            np.arange(50)[here] % 3, lonlat=rng.uniform(-60, 60, (50, 2))[here], sides_N=sides[here]
+        )
+        assert bool(draw.validation.any()) == bool(kept)
+
+
+def test_a_size_that_is_asked_for_twice_is_drawn_once():
+    rng = np.random.default_rng(0)
+    sides = np.repeat(np.array(["train", "test"], dtype=object), [40, 10])
+    draws = FewShot(sizes=(5, 5, 2), seeds=3).draws(
+        np.arange(50) % 3, lonlat=rng.uniform(-60, 60, (50, 2)), sides_N=sides
+    )
+    assert [draw.size for draw in draws] == [5, 5, 5, 2, 2, 2]
