@@ -487,6 +487,7 @@ class ForestProbe(_OneDraw):
         targets = check_targets(
             self.name, self.kinds, targets_N, kind=kind, num_classes=num_classes, num_samples=len(features_ND)
         )
+        _check_features(features_ND)
         return fit_predict_forest(features_ND, targets, draws, kind=kind, num_classes=num_classes, trees=self.trees)
 
     def fit_many(
@@ -496,10 +497,25 @@ class ForestProbe(_OneDraw):
         targets = check_targets(
             self.name, self.kinds, targets_N, kind=kind, num_classes=num_classes, num_samples=len(features_ND)
         )
+        _check_features(features_ND)
         return fit_forests(features_ND, targets, draws, kind=kind, num_classes=num_classes, trees=self.trees)
 
 
 Train = Callable[[Tensor, Tensor, Sequence[np.ndarray], Sequence[int], Tensor], Fitted]
+
+
+def _check_features(features_ND: np.ndarray) -> None:
+    """Refuse embeddings that are no numbers: a head would answer all the same.
+
+    Raises:
+        TrainingError: some are not finite.
+    """
+    if not np.isfinite(np.sum(features_ND, dtype=np.float64)):
+        wrong = int((~np.isfinite(features_ND).all(axis=1)).sum())
+        raise TrainingError(
+            f"{wrong} of {len(features_ND)} embeddings hold numbers that are NaN or infinite, and nothing can be learnt of "
+            "them; look at the model that gave them"
+        )
 
 
 def _tensors(
@@ -508,6 +524,7 @@ def _tensors(
     targets = check_targets(
         probe.name, probe.kinds, targets_N, kind=kind, num_classes=num_classes, num_samples=len(features_ND)
     )
+    _check_features(features_ND)
     features = torch.from_numpy(np.ascontiguousarray(features_ND, dtype=np.float32))
     return features.to(probe.device), torch.from_numpy(targets).to(probe.device)
 

@@ -503,3 +503,12 @@ def test_a_validation_part_that_is_not_learnt_from_again(samples):
         features, changed, [strict], kind="classification", num_classes=4
     )
     np.testing.assert_array_equal(one.values, other.values)
+
+
+@pytest.mark.parametrize("probe", CLASSIFIERS, ids=lambda probe: probe.name)
+def test_embeddings_that_are_no_numbers_are_refused(samples, probe):
+    features, codes, _ = samples["classification"]
+    broken = features.copy()
+    broken[[3, 7], 0] = np.nan, np.inf
+    with pytest.raises(TrainingError, match="2 of 300 embeddings hold numbers that are NaN or infinite"):
+        probe.fit_predict_many(broken, codes, samples["draws"][:1], kind="classification", num_classes=4)

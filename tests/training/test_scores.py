@@ -254,3 +254,16 @@ def test_groups_of_chips_have_scores_of_their_own():
 def test_chips_without_labels_have_no_score():
     nothing = pixel_estimates(np.zeros((3, 3, 2), dtype=np.int64), rng=np.random.default_rng(0))
     assert all(np.isnan(each.value) for each in nothing.values())
+
+
+def test_what_is_no_number_has_no_score():
+    rng, numbers = np.random.default_rng(0), np.array([0.0, 1.0, 2.0, 3.0])
+    gap = np.array([0.0, np.nan, 2.0, 3.0])
+    for true, predicted in ((gap, numbers), (numbers, gap)):
+        found = estimates(true, predicted, kind="regression", rng=rng)
+        assert all(np.isnan(each.value) for each in found.values())
+    labels = np.eye(4, 2, dtype=bool)
+    scores = np.where(labels, np.nan, 0.5)
+    found = estimates(labels, labels, kind="multilabel", rng=rng, scores_NK=scores)
+    assert np.isnan(found["map"].value)
+    assert found["micro_f1"].value == 1.0

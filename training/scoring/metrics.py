@@ -55,7 +55,9 @@ def _r2(sums_RX: np.ndarray) -> np.ndarray:
     spread = centred_squares - centred**2 / count
     enough = spread > 1e-12 * np.maximum(centred_squares, 1e-300)
     # Of values that do not differ: 1 where all are predicted, else 0, as in scikit-learn.
-    return np.asarray(np.where(enough, 1 - squared / np.where(enough, spread, 1), squared == 0), dtype=np.float64)
+    found = np.asarray(np.where(enough, 1 - squared / np.where(enough, spread, 1), squared == 0), dtype=np.float64)
+    found[np.isnan(squared + spread)] = np.nan  # of targets or predictions that are no numbers
+    return found
 
 
 CLASSIFICATION: dict[str, Callable[[Totals], np.ndarray]] = {

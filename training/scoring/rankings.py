@@ -11,7 +11,8 @@ def average_precisions(true_NK: np.ndarray, scores_NK: np.ndarray, counts_RN: np
     """The average precision of each label in each resample, (R, K), within 0..1.
 
     ``sum_t (recall_t - recall_{t-1}) precision_t`` over the thresholds that the scores give, tied samples entering together, as
-    scikit-learn's ``average_precision_score``; 0 of a label that no sample of the resample has.
+    scikit-learn's ``average_precision_score``; 0 of a label that no sample of the resample has, NaN of one with scores that are
+    no numbers.
 
     Args:
         true_NK: which labels each sample has.
@@ -30,4 +31,5 @@ def average_precisions(true_NK: np.ndarray, scores_NK: np.ndarray, counts_RN: np
         precision_RT = np.divide(hits_RT, reached_RT, out=np.zeros_like(hits_RT), where=reached_RT > 0)
         all_R, sums_R = hits_RT[:, -1], (gained_RT * precision_RT).sum(axis=1)
         found_RK[:, label] = np.divide(sums_R, all_R, out=np.zeros_like(sums_R), where=all_R > 0)
+    found_RK[:, np.isnan(scores_NK).any(axis=0)] = np.nan
     return found_RK
