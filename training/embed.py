@@ -34,6 +34,7 @@ Progress = Callable[[int, int], None]
 
 PLACES = 8192  # encoded at once
 CHIPS = 256
+GLANCED = 16  # chips by which it is seen whether pixels are still the same
 
 
 def check_data(model: Model, data: TaskData | Subset, *, other_units: bool = False) -> None:
@@ -78,8 +79,8 @@ def embed_task(
     Args:
         model: a model with its normalisation; it is left on ``device``, in eval mode.
         data: the samples; chips of another size come to that of the model as the task says.
-        cache_dir: where embeddings are kept, by hashes of weights, normalisation, samples, fit and preprocessing. They are
-            written while they are made, gone on with after a kill, and read as they are used.
+        cache_dir: where embeddings are kept, by hashes of weights, normalisation, samples, a few of their chips, fit and
+            preprocessing. They are written while they are made, gone on with after a kill, and read as they are used.
         device: torch device.
         other_units: let values of another unit than in pretraining pass.
         progress: told how many samples are done, and of how many.
@@ -137,6 +138,18 @@ class _Samples:
         rows, bands = np.arange(start, len(self.lonlat)), model.choose_bands(self.chips.bands.names)
         for batch in self.chips.batches(rows, bands=bands, times=model.times, block=CHIPS):
             yield fitted(batch.to(device), model.image_size, self.fit)
+
+    def glance(self, model: Model) -> str:
+        """What a few chips look like: a dataset built anew from other scenes has the same recipe, and the same ids."""
+        digest = hashlib.sha256()
+        if model.encodes != "places" and len(self.lonlat):
+            rows = np.unique(np.linspace(0, len(self.lonlat) - 1, GLANCED).astype(np.int64))
+            bands = model.choose_bands(self.chips.bands.names)
+            for batch in self.chips.batches(rows, bands=bands, times=model.times, block=GLANCED):
+                if batch.chips is not None:
+                    digest.update(batch.chips.numpy().tobytes())
+                digest.update(batch.times.numpy().tobytes())
+        return digest.hexdigest()
 
     def _places(self, device: str, start: int) -> Iterator[Batch]:
         """Samples from a row on, in their order, without their chips."""
@@ -196,5 +209,12 @@ def _compute(model: Model, samples: _Samples, start: int, *, device: str) -> Ite
 def _key(model: Model, samples: _Samples) -> str:
     normalization = model.normalization.to_json() if model.normalization else None
     reads = "places" if model.encodes == "places" else [model.times, samples.fit]
-    parts = [weights_hash(model), samples.hash, repr(normalization), json.dumps(reads), PREPROCESSING]
+    parts = [
+        weights_hash(model),
+        samples.hash,
+        samples.glance(model),
+        repr(normalization),
+        json.dumps(reads),
+        PREPROCESSING,
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from click.testing import CliRunner
 
 from catalog.query import open_catalog
@@ -74,6 +75,19 @@ def test_it_is_computed_once_and_evaluation_reads_the_same(folder, root):
     np.testing.assert_array_equal(embed_run(folder, subset, device="cpu").values, changed)
     direct = embed_run(folder, subset, device="cpu", cache=False)
     np.testing.assert_array_equal(direct.values, first)
+
+
+def test_other_pixels_of_the_same_recipe_are_embedded_anew(folder, tiny_catalog, tmp_path):
+    """A dataset that was built again from other scenes has the ids and the recipe that it had."""
+    place = shutil.copytree(tiny_catalog / "europe", tmp_path / "again" / "europe")
+    write_catalog(place.parent)
+    first = embed_run(folder, load_subset(place), device="cpu").values.copy()
+    chips = zarr.open_group(place / "cube.zarr", mode="r+")["chips"]
+    chips[:] = chips[:] // 2 + 1
+    subset = load_subset(place)
+    found = embed_run(folder, subset, device="cpu").values
+    np.testing.assert_array_equal(found, embed_run(folder, subset, device="cpu", cache=False).values)
+    assert np.abs(found - first).max() > 0
 
 
 def test_a_stopped_one_goes_on_where_it_was(folder, root, run):
