@@ -513,3 +513,16 @@ def test_a_task_that_cannot_be_set_says_why(everything):
         ColumnTask(name="crop", column="crop").open(everything)
     with pytest.raises(TrainingError, match="column 'div:landcover' holds no numbers"):
         replace(FEW, kind="regression").open(everything)
+
+
+def test_draws_without_a_value_do_not_hide_the_others(run, made):
+    scores = evaluate(
+        run.path, made("regression"), probes=["knn"], sampling=FewShot(sizes=(8,), per="total", seeds=3), out_dir=None
+    )
+    (first, *others) = scores.results
+    r2 = next(each for each in first.figures if (each.group, each.metric) == ("all", "r2"))
+    gap = {name: [None, *getattr(r2, name)[1:]] for name in ("values", "ci_low", "ci_high")}
+    lacking = replace(scores, results=[replace(first, figures=[replace(r2, **gap)]), *others])
+    measure = lacking.summary("knn-5", size=8).measure
+    assert measure.values == r2.values[1:]
+    assert measure.mean == np.mean(r2.values[1:])

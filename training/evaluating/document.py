@@ -249,6 +249,7 @@ class Scores:
         ]
         if not here:
             return None
+        here = [i for i in here if figures.values[i] is not None] or here  # R² of a single sample says nothing
         return Summary(
             metric=figures.metric,
             group=figures.group,

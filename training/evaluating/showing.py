@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -119,8 +120,12 @@ def _size(size: int | None) -> str:
 
 def _spread(summary: Summary) -> str:
     measure = summary.measure
+    if math.isnan(measure.mean):
+        return ""
     return f"{measure.mean:.3f}" + (f" ±{measure.sd:.3f}" if measure.sd is not None else "")
 
 
 def _interval(summary: Summary) -> str:
+    if math.isnan(summary.measure.mean):
+        return ""
     return f"{summary.measure.ci_low:.3f}–{summary.measure.ci_high:.3f}"
