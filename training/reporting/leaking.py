@@ -41,9 +41,12 @@ def left_out_of(records: Records) -> list[LeftOut]:
     """How many test samples of each task leak; none where scores without them were not made."""
     rows = records.results
     rows = rows[rows["primary"] & (rows["rung"] == "") & rows["num_test"].notna()]
+    looked_at = set(rows.loc[rows["group"].astype(str).str.startswith("leaks="), "task"])
     clean = rows["group"] == CLEAN
     rows = rows[clean | ((rows["group"] == "all") & (rows["drawn"] == "")) | rows["own"]].assign(clean=clean)
-    rows = rows[rows["task"].isin(set(rows.loc[rows["clean"], "task"]))]
+    rows = rows[rows["task"].isin(looked_at)]
+    if rows.empty:
+        return []
     draw = ["task", "probe", "size", "seed", "drawn"]
     tests = rows.pivot_table(index=draw, columns="clean", values="num_test", aggfunc="max", observed=True, dropna=False)
     tests = tests.reindex(columns=[False, True]).dropna(subset=[False]).fillna(0)  # no row: all of them leak
@@ -163,6 +166,8 @@ def _clean(standings: Standings) -> dict[str, dict[str, Score]]:
         & (results["size"].isna() if np.isnan(view.size) else results["size"] == view.size)
     ]  # fmt: skip
     rows = rows[(rows["drawn"] != "") if view.within else (rows["drawn"] == "")]
+    if rows.empty:
+        return {name: dict.fromkeys(row, mean_of([])) for name, row in standings.scores.items()}
     grid = grid_of(rows.assign(group=rows["drawn"].astype(str) if view.within else "all"))
     return {name: {c: grid.score(name, view.units(c)) for c in row} for name, row in standings.scores.items()}
 

@@ -419,3 +419,12 @@ def test_a_task_all_of_whose_samples_leak_has_no_score_without(made, tmp_path):
 def test_without_a_search_for_leaks_there_is_no_section(made, tmp_path):
     records = opened(made, tmp_path, plain({"a": {"t": 0.6}, "b": {"t": 0.5}}))
     assert leaks_section(left_out_of(records), [only_standings(records)], []) is None
+
+
+def test_where_every_test_sample_leaks_that_is_told(made, tmp_path):
+    rows = plain({"a": {"t": 0.6}, "b": {"t": 0.5}}).assign(num_test=30)
+    records = opened(made, tmp_path, pd.concat([rows, rows.assign(group="leaks=some")], ignore_index=True))
+    (held,) = left_out_of(records)
+    assert (held.tests, held.leaking) == (30, 30)
+    sheet = leaks_section([held], [only_standings(records)], []).blocks[-1]
+    assert [cell.text for cell in sheet.rows[0].cells] == ["a", ".60", "–", "0.00", "–"]
