@@ -1,10 +1,13 @@
-"""What documents from outside have in common: unknown keys are faults, and what was read does not change."""
+"""What documents from outside have in common: unknown keys are faults, no key stands twice, what was read does not change."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import yaml
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Document"]
+__all__ = ["Document", "read_yaml"]
 
 
 class Document(BaseModel):
@@ -15,3 +18,25 @@ class Document(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML document says.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or a key of it stands twice.
+    """
+    return yaml.load(text, Loader=_Loader)

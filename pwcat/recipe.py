@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pwcat.constraints import Constraints
-from pwcat.document import Document
+from pwcat.document import Document, read_yaml
 from pwcat.errors import RecipeError
 from pwcat.faults import describe_faults
 from pwcat.layers import RegionLayers
@@ -244,19 +244,6 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "")
     return keys
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key stands twice: the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def load_recipe(path: str | Path, *, planned: bool = False) -> Recipe:
     """The recipe in a YAML file.
 
@@ -269,7 +256,7 @@ def load_recipe(path: str | Path, *, planned: bool = False) -> Recipe:
     """
     path = Path(path)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        document = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as exc:

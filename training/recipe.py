@@ -15,6 +15,7 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from pwcat.document import read_yaml
 from pwcat.errors import RecipeError
 from training.augment import Crop, Flip
 from training.loading.placement import Asked
@@ -226,7 +227,7 @@ def load_train_recipe(name_or_path: str | Path, *, overrides: Mapping[str, str] 
             + ", ".join(list_train_recipes())
         )
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(document, dict):

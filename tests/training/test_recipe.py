@@ -5,7 +5,9 @@ import yaml
 from pydantic import BaseModel
 
 from pwcat.errors import RecipeError
+from training.finetuning.recipe import load_finetune_recipe
 from training.recipe import FOLDER, TrainRecipe, list_train_recipes, load_train_recipe, parse_train_recipe
+from training.studying.shelf import load_study
 
 
 def test_shipped_recipes_load_and_say_how_to_run_them():
@@ -144,3 +146,12 @@ def _fields(model, prefix=""):
             yield from _fields(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name, field
+
+
+@pytest.mark.parametrize("load", [load_train_recipe, load_finetune_recipe, load_study])
+def test_no_key_stands_twice(load, tmp_path):
+    """The first would be lost without a word: of a study, a dataset."""
+    path = tmp_path / "twice.yaml"
+    path.write_text("seed: 0\nepochs: 3\nepochs: 5\n")
+    with pytest.raises(RecipeError, match="'epochs' stands twice"):
+        load(path)

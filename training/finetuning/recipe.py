@@ -16,6 +16,7 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from pwcat.document import read_yaml
 from pwcat.errors import RecipeError
 from training.augment import Flip
 from training.looping.schedule import Schedule
@@ -188,7 +189,7 @@ def load_finetune_recipe(name_or_path: str | Path) -> FinetuneRecipe:
             + ", ".join(list_finetune_recipes())
         )
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(document, dict):

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from pwcat.atomic import replacing
+from pwcat.document import read_yaml
 from pwcat.errors import RecipeError
 from training.studying.document import StudyDocument, parse_study
 from training.studying.job import hash_of
@@ -144,6 +145,6 @@ def _shipped(name: str) -> Path:
 
 def _read(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as exc:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(exc).split())}") from exc
