@@ -74,7 +74,9 @@ def test_means_of_a_dataset_are_over_all_runs_of_each_task():
 
 
 def test_what_was_scored_twice_counts_once():
-    assert scores(table([row("Asia", "fmow", 0.2), row("Asia", "fmow", 0.4)])) == {"Asia": [0.2]}  # the first, as in the report
+    assert scores(table([row("Asia", "fmow", 0.2), row("Asia", "fmow", 0.4)])) == {
+        "Asia": [0.2]
+    }  # the first, as in the report
 
 
 def test_control_other_metrics_and_scores_without_leaks_are_no_rows():

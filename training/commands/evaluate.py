@@ -85,7 +85,11 @@ def read_sizes(context: click.Context, option: click.Parameter, text: str | None
 @click.option("--seed", default=0, show_default=True, type=int, help="Fixes every draw.")
 @click.option("--control", metavar="RECIPE", help="With RUN none: the training recipe whose model is left untrained.")
 @click.option(
-    "-o", "--out", "out_dir", type=click.Path(file_okay=False), help="Folder for the scores; that of the run by default."
+    "-o",
+    "--out",
+    "out_dir",
+    type=click.Path(file_okay=False),
+    help="Folder for the scores; that of the run by default.",
 )
 @click.option("--finetuning", metavar="RECIPE", help="Of --probe finetune: a recipe by name or file.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a row a figure here.")
