@@ -17,21 +17,21 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from pwcat.errors import TrainingError
 from training.probing.descent import Recipe, steps_per_epoch
 from training.probing.forest import fit_forests, fit_predict_forest
-from training.probing.heads import Affine, Fitted, Head, decode
-from training.probing.kinds import Kind, Predicted, check_targets, num_outputs
+from training.probing.given import check_features, tensors_of
+from training.probing.heads import Affine, Fitted, Head
+from training.probing.kinds import EVERY, Kind, Predicted, check_targets, num_outputs
+from training.probing.knn import KNNProbe, predict_with_all
 from training.probing.linear import fit_linear
 from training.probing.logistic import fit_labels, fit_logistic, precision_for
 from training.probing.mlp import MLP, fit_mlp
-from training.probing.neighbours import Precision
+from training.probing.one_draw import OneDraw
 from training.probing.ridge import fit_ridge
 from training.probing.stacks import stacked
 from training.probing.strengths import Choice, Plan, choose_and_fit, choose_and_predict
-from training.probing.votes import FEW, votes, votes_of_many
 from training.resampling import Draw
 
 __all__ = [
@@ -55,7 +55,6 @@ PENALTIES = (1e4, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2)
 RATES = tuple(digit * 10.0**power for power in (-4, -3, -2, -1) for digit in (1, 3, 5, 8))
 LINEAR = Recipe(epochs=50, batch=256)
 NETWORK = Recipe(epochs=200, batch=200)
-ALL: tuple[Kind, ...] = ("classification", "multilabel", "regression")
 
 
 class Probe(Protocol):
@@ -95,34 +94,7 @@ class Probe(Protocol):
         """
 
 
-class _OneDraw:
-    """One draw of samples that lie apart, with labels of any type."""
-
-    def fit_predict(
-        self, train_ND: np.ndarray, labels_N: np.ndarray, test_MD: np.ndarray, *, validation_N: np.ndarray
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Predicted labels (M,), and what was chosen on the way.
-
-        Args:
-            train_ND: embeddings of the training samples.
-            labels_N: their labels.
-            test_MD: embeddings of the samples to predict.
-            validation_N: mask of the training samples that choices are made on; far in space from the others.
-        """
-        classes, codes_N = np.unique(labels_N, return_inverse=True)
-        train, test = np.arange(len(train_ND)), np.arange(len(test_MD)) + len(train_ND)
-        targets_N = np.concatenate([codes_N, np.zeros(len(test_MD), dtype=np.int64)])
-        (predicted,) = self.fit_predict_many(  # type: ignore[attr-defined]
-            np.concatenate([train_ND, test_MD]),
-            targets_N,
-            [Draw(train=train, test=test, validation=validation_N)],
-            kind="classification",
-            num_classes=len(classes),
-        )
-        return classes[predicted.values], predicted.chosen
-
-
-class _Planned(_OneDraw, ABC):
+class _Planned(OneDraw, ABC):
     """Heads whose settings are chosen on validation."""
 
     @abstractmethod
@@ -144,145 +116,6 @@ class _Planned(_OneDraw, ABC):
         """See :meth:`Probe.fit_many`."""
         plan, features, targets = self._plan(features_ND, targets_N, kind=kind, num_classes=num_classes)
         return choose_and_fit(plan, features, targets, draws, kind=kind)
-
-
-@dataclass(frozen=True)
-class KNNProbe(_OneDraw):
-    """Vote of the ``k`` nearest training samples by cosine similarity, each vote weighing ``exp(similarity / 0.07)``.
-
-    Of numbers, the mean of the neighbours' with the same weights; a label is predicted where it has over half of the votes.
-
-    Attributes:
-        k: neighbours; with fewer training samples all of them vote.
-        device: torch device.
-        precision: what candidates are found by on a CPU, of more than 4,096 samples; the answer is the same. See
-            :func:`training.probing.neighbours.nearest`.
-    """
-
-    k: int
-    device: str = "cpu"
-    precision: Precision = "auto"
-    kinds: tuple[Kind, ...] = ALL
-
-    @property
-    def name(self) -> str:
-        """``knn-`` and the number of neighbours."""
-        return f"knn-{self.k}"
-
-    def fit_predict_many(
-        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
-    ) -> list[Predicted]:
-        """See :meth:`Probe.fit_predict_many`."""
-        features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
-        targets_NK = _voted_on(targets, kind, num_classes)
-        predicted: dict[int, Predicted] = {}
-        for i, means_MK in votes(features, targets_NK, draws, k=self.k, precision=self.precision):
-            predicted[i] = _elected(means_MK, kind, min(self.k, len(draws[i].learnt)))
-        return [predicted[i] for i in range(len(draws))]
-
-    def fit_many(
-        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
-    ) -> list[Head]:
-        """See :meth:`Probe.fit_many`: its training samples are kept."""
-        known = _Known(features_ND=features_ND, targets_N=targets_N, kind=kind, num_classes=num_classes)
-        return [_Neighbours(probe=self, known=known, rows=np.sort(draw.learnt)) for draw in draws]
-
-
-def _voted_on(targets_N: Tensor, kind: Kind, num_classes: int) -> Tensor:
-    """What neighbours are asked for, (N, K)."""
-    if kind == "classification":
-        return functional.one_hot(targets_N, num_classes).float()
-    return targets_N.float() if kind == "multilabel" else targets_N[:, None]
-
-
-def _elected(means_MK: Tensor, kind: Kind, neighbours: int) -> Predicted:
-    return decode(means_MK - 0.5 if kind == "multilabel" else means_MK, kind, {"k": neighbours})
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Known:
-    """Samples of which draws are made, and what they vote on."""
-
-    features_ND: np.ndarray
-    targets_N: np.ndarray
-    kind: Kind
-    num_classes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Neighbours:
-    """The training samples of one draw: rows of what is known."""
-
-    probe: KNNProbe
-    known: _Known
-    rows: np.ndarray
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """See :attr:`training.probing.heads.Head.chosen`."""
-        return {"k": min(self.probe.k, len(self.rows))}
-
-    def predict(self, features_MD: np.ndarray) -> Predicted:
-        """See :meth:`training.probing.heads.Head.predict`."""
-        known, learnt = self.known, len(self.rows)
-        unknown = np.zeros((len(features_MD), *known.targets_N.shape[1:]), dtype=known.targets_N.dtype)
-        draw = Draw(
-            train=np.arange(learnt),
-            test=np.arange(learnt, learnt + len(features_MD)),
-            validation=np.zeros(learnt, bool),
-        )
-        (predicted,) = self.probe.fit_predict_many(
-            np.concatenate([known.features_ND[self.rows], features_MD]),
-            np.concatenate([known.targets_N[self.rows], unknown]),
-            [draw],
-            kind=known.kind,
-            num_classes=known.num_classes,
-        )
-        return predicted
-
-
-def predict_with_all(heads: Sequence[Head], features_MD: np.ndarray) -> list[Predicted]:
-    """What each of these heads predicts for the same samples; those of neighbours search for them once."""
-    found: dict[int, Predicted] = {}
-    for members in _of_one_search(heads):
-        found |= _searched_once(members, features_MD)
-    return [found[i] if i in found else head.predict(features_MD) for i, head in enumerate(heads)]
-
-
-def _of_one_search(heads: Sequence[Head]) -> list[dict[int, _Neighbours]]:
-    """Heads of neighbours by place that draw on the same samples, and on many of them."""
-    groups: dict[Any, dict[int, _Neighbours]] = {}
-    for i, head in enumerate(heads):
-        if isinstance(head, _Neighbours) and len(head.rows) > FEW:
-            key = _data_of(head.known), head.probe.device, head.probe.precision
-            groups.setdefault(key, {})[i] = head
-    return [members for members in groups.values() if len(members) > 1]
-
-
-def _data_of(known: _Known) -> tuple[Any, ...]:
-    return id(known.features_ND), id(known.targets_N), known.kind, known.num_classes
-
-
-def _searched_once(heads: dict[int, _Neighbours], features_MD: np.ndarray) -> dict[int, Predicted]:
-    first = next(iter(heads.values()))
-    known, probe = first.known, first.probe
-    features, targets = _tensors(probe, known.features_ND, known.targets_N, known.kind, known.num_classes)
-    rows = {head.rows.tobytes(): head.rows for head in heads.values()}
-    ks = sorted({head.probe.k for head in heads.values()})
-    told = votes_of_many(
-        torch.from_numpy(np.ascontiguousarray(features_MD, dtype=np.float32)).to(probe.device),
-        features,
-        _voted_on(targets, known.kind, known.num_classes),
-        list(rows.values()),
-        ks=ks,
-        precision=probe.precision,
-    )
-    means = {
-        (draw, k): each for draw, of_draw in zip(rows, told, strict=True) for k, each in zip(ks, of_draw, strict=True)
-    }
-    return {
-        i: _elected(means[head.rows.tobytes(), head.probe.k], known.kind, head.chosen["k"]) for i, head in heads.items()
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +145,7 @@ class LogisticProbe(_Planned):
         self, features_ND: np.ndarray, targets_N: np.ndarray, *, kind: Kind, num_classes: int
     ) -> tuple[Plan, Tensor, Tensor]:
         """How heads are fitted, with embeddings and targets as tensors."""
-        features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
+        features, targets = tensors_of(self, features_ND, targets_N, kind, num_classes)
 
         def fit(rows: Sequence[np.ndarray], settings_SQ: Tensor, seeds: Sequence[int]) -> Fitted:
             stack = stacked(rows, dtype=precision_for(max(map(len, rows))), device=self.device)
@@ -355,7 +188,7 @@ class RidgeProbe(_Planned):
         self, features_ND: np.ndarray, targets_N: np.ndarray, *, kind: Kind, num_classes: int
     ) -> tuple[Plan, Tensor, Tensor]:
         """How heads are fitted, with embeddings and targets as tensors."""
-        features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
+        features, targets = tensors_of(self, features_ND, targets_N, kind, num_classes)
 
         def fit(rows: Sequence[np.ndarray], settings_SQ: Tensor, seeds: Sequence[int]) -> Fitted:
             stack = stacked(rows, dtype=torch.float64, device=self.device)
@@ -378,14 +211,14 @@ class _DescentProbe(_Planned, ABC):
     name: str
     refit: bool = True
     device: str = "cpu"
-    kinds: tuple[Kind, ...] = ALL
+    kinds: tuple[Kind, ...] = EVERY
 
     def _plan(
         self, features_ND: np.ndarray, targets_N: np.ndarray, *, kind: Kind, num_classes: int
     ) -> tuple[Plan, Tensor, Tensor]:
         """How heads are fitted, with embeddings and targets as tensors."""
         outputs, length = num_outputs(kind, num_classes), int(features_ND.shape[1])
-        features, targets = _tensors(self, features_ND, targets_N, kind, num_classes)
+        features, targets = tensors_of(self, features_ND, targets_N, kind, num_classes)
 
         def fit(rows: Sequence[np.ndarray], rates_SQ: Tensor, seeds: Sequence[int]) -> Fitted:
             return self._train(features, targets, rows, seeds, kind=kind, outputs=outputs, rates_SQ=rates_SQ)
@@ -468,7 +301,7 @@ class MLPProbe(_DescentProbe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForestProbe(_OneDraw):
+class ForestProbe(OneDraw):
     """A random forest of scikit-learn, with its defaults; a draw's seed grows its trees.
 
     Attributes:
@@ -478,7 +311,7 @@ class ForestProbe(_OneDraw):
 
     trees: int = 100
     name: str = "forest"
-    kinds: tuple[Kind, ...] = ALL
+    kinds: tuple[Kind, ...] = EVERY
 
     def fit_predict_many(
         self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
@@ -487,7 +320,7 @@ class ForestProbe(_OneDraw):
         targets = check_targets(
             self.name, self.kinds, targets_N, kind=kind, num_classes=num_classes, num_samples=len(features_ND)
         )
-        _check_features(features_ND)
+        check_features(features_ND)
         return fit_predict_forest(features_ND, targets, draws, kind=kind, num_classes=num_classes, trees=self.trees)
 
     def fit_many(
@@ -497,36 +330,8 @@ class ForestProbe(_OneDraw):
         targets = check_targets(
             self.name, self.kinds, targets_N, kind=kind, num_classes=num_classes, num_samples=len(features_ND)
         )
-        _check_features(features_ND)
+        check_features(features_ND)
         return fit_forests(features_ND, targets, draws, kind=kind, num_classes=num_classes, trees=self.trees)
-
-
-Train = Callable[[Tensor, Tensor, Sequence[np.ndarray], Sequence[int], Tensor], Fitted]
-
-
-def _check_features(features_ND: np.ndarray) -> None:
-    """Refuse embeddings that are no numbers: a head would answer all the same.
-
-    Raises:
-        TrainingError: some are not finite.
-    """
-    if not np.isfinite(np.sum(features_ND, dtype=np.float64)):
-        wrong = int((~np.isfinite(features_ND).all(axis=1)).sum())
-        raise TrainingError(
-            f"{wrong} of {len(features_ND)} embeddings hold numbers that are NaN or infinite, and nothing can be learnt of "
-            "them; look at the model that gave them"
-        )
-
-
-def _tensors(
-    probe: Any, features_ND: np.ndarray, targets_N: np.ndarray, kind: Kind, num_classes: int
-) -> tuple[Tensor, Tensor]:
-    targets = check_targets(
-        probe.name, probe.kinds, targets_N, kind=kind, num_classes=num_classes, num_samples=len(features_ND)
-    )
-    _check_features(features_ND)
-    features = torch.from_numpy(np.ascontiguousarray(features_ND, dtype=np.float32))
-    return features.to(probe.device), torch.from_numpy(targets).to(probe.device)
 
 
 PROBES: dict[str, Callable[[str], Sequence[Probe]]] = {

@@ -410,7 +410,7 @@ def test_large_training_sets_are_searched_as_small_ones_are(samples, monkeypatch
 
 @pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
 def test_heads_that_search_at_once_answer_as_each_does_alone(kind, monkeypatch):
-    monkeypatch.setattr("training.probes.FEW", 10)
+    monkeypatch.setattr("training.probing.knn.FEW", 10)
     monkeypatch.setattr("training.probing.votes.FEW", 10)
     rng = np.random.default_rng(0)
     of = np.repeat(

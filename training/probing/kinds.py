@@ -10,9 +10,10 @@ import numpy as np
 
 from pwcat.errors import TrainingError
 
-__all__ = ["Kind", "Predicted", "check_targets", "num_outputs"]
+__all__ = ["EVERY", "Kind", "Predicted", "check_targets", "num_outputs"]
 
 Kind = Literal["classification", "multilabel", "regression", "segmentation"]
+EVERY: tuple[Kind, ...] = ("classification", "multilabel", "regression")  # of samples; pixels are classes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,38 @@
+"""A probe asked for one draw of samples that lie apart, with labels of any type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from training.resampling import Draw
+
+__all__ = ["OneDraw"]
+
+
+class OneDraw:
+    """One draw of samples that lie apart, with labels of any type."""
+
+    def fit_predict(
+        self, train_ND: np.ndarray, labels_N: np.ndarray, test_MD: np.ndarray, *, validation_N: np.ndarray
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Predicted labels (M,), and what was chosen on the way.
+
+        Args:
+            train_ND: embeddings of the training samples.
+            labels_N: their labels.
+            test_MD: embeddings of the samples to predict.
+            validation_N: mask of the training samples that choices are made on; far in space from the others.
+        """
+        classes, codes_N = np.unique(labels_N, return_inverse=True)
+        train, test = np.arange(len(train_ND)), np.arange(len(test_MD)) + len(train_ND)
+        targets_N = np.concatenate([codes_N, np.zeros(len(test_MD), dtype=np.int64)])
+        (predicted,) = self.fit_predict_many(  # type: ignore[attr-defined]
+            np.concatenate([train_ND, test_MD]),
+            targets_N,
+            [Draw(train=train, test=test, validation=validation_N)],
+            kind="classification",
+            num_classes=len(classes),
+        )
+        return classes[predicted.values], predicted.chosen
