@@ -30,6 +30,7 @@ from training.studying.shelf import (
     STUDY,
     OpenedStudy,
     hash_in,
+    holds_others,
     list_studies,
     load_study,
     study_in,
@@ -89,7 +90,7 @@ def begin_study(
     if tasks is not None:
         place = os.path.relpath(tasks.resolve(), opened.base)
         opened = replace(opened, document=opened.document.model_copy(update={"tasks_folder": place}))
-    if before is None and folder.is_dir() and any(folder.iterdir()):
+    if before is None and holds_others(folder):
         raise TrainingError(f"{folder} holds other files and no study: give a folder of its own")
     return opened, before not in (None, opened.hash)
 

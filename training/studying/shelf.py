@@ -18,7 +18,17 @@ from pwcat.errors import RecipeError
 from training.studying.document import StudyDocument, parse_study
 from training.studying.job import hash_of
 
-__all__ = ["STUDY", "OpenedStudy", "hash_in", "list_studies", "load_study", "study_in", "study_text", "write_study"]
+__all__ = [
+    "STUDY",
+    "OpenedStudy",
+    "hash_in",
+    "holds_others",
+    "list_studies",
+    "load_study",
+    "study_in",
+    "study_text",
+    "write_study",
+]
 
 FOLDER = Path(__file__).parent.parent / "studies"
 STUDY = "study.yaml"
@@ -126,6 +136,12 @@ def hash_in(folder: Path) -> str | None:
     except (OSError, yaml.YAMLError):
         return None
     return str(document.get("hash")) if isinstance(document, Mapping) else None
+
+
+def holds_others(folder: Path) -> bool:
+    """Whether a folder has files and is no study's, nor about to be one by another process, or by one that was killed."""
+    others = folder.is_dir() and any(not path.name.startswith(f".{STUDY}.") for path in folder.iterdir())
+    return others and not (folder / STUDY).is_file()  # looked for last: it is there before anything else is
 
 
 def _with_mini() -> list[str]:

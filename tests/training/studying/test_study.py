@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pwcat.errors import TrainingError
-from training.study import Event, plan_jobs, run_study, status_of, study_in
+from training.study import Event, begin_study, plan_jobs, run_study, status_of, study_in
 from training.studying.leases import holder_in
 
 KILLS = 20
@@ -230,3 +230,11 @@ def test_a_folder_of_something_else_is_left_alone(write_study, tmp_path: Path) -
     (tmp_path / "mine" / "thesis.txt").write_text("all my work")
     with pytest.raises(TrainingError, match="holds other files and no study"):
         run_study(write_study(), tmp_path / "mine")
+
+
+def test_what_another_process_was_about_to_write_is_no_other_file(write_study, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".study.yaml.elsewhere-1.0123abcd.part").write_text("hash: ")
+    opened, changed = begin_study(write_study(), tmp_path / "out")
+    assert opened.document.name
+    assert not changed
