@@ -18,6 +18,7 @@ from pwcat.errors import TrainingError
 if TYPE_CHECKING:
     from catalog.subset import Subset
     from pwcat.cube import Cube
+    from training.osm.entities import Entities
 
 __all__ = ["UNKNOWN_TIME", "Bands", "Batch"]
 
@@ -86,6 +87,7 @@ class Batch:
         times: (B, T) int64, seconds since 1970-01-01 UTC; ``UNKNOWN_TIME`` where unknown.
         rows: (B,) int64, rows of the subset.
         features: (B, V, D), what a frozen image tower makes of V views.
+        entities: what lies on the map there, where the samples are tiles of one and the model asks for it.
     """
 
     chips: Tensor | None
@@ -94,6 +96,7 @@ class Batch:
     times: Tensor
     rows: np.ndarray
     features: Tensor | None = None
+    entities: Entities | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -111,6 +114,8 @@ class Batch:
             for name in ("chips", "lonlat", "times", "features")
             if (tensor := getattr(self, name)) is not None
         }
+        if self.entities is not None:
+            moved["entities"] = self.entities.to(device, non_blocking=non_blocking)
         return replace(self, **moved)
 
     @property

@@ -87,6 +87,7 @@ class Model(nn.Module, ABC):
         "chips"  # what an embedding is made of; of places, no chips are read
     )
     compares_samples: ClassVar[bool] = False  # the loss of a sample hangs on the others of its batch
+    reads_entities: ClassVar[bool] = False  # of map tiles: `Batch.entities` is there; without bands, no chips are
     scales_itself: ClassVar[bool] = (
         False  # by fixed numbers, from any unit that it can convert; not by its data's statistics
     )

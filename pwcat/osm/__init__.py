@@ -1,0 +1,1 @@
+"""Map data: OpenStreetMap's entities with their tags and shapes, cut into tiles."""
