@@ -150,13 +150,13 @@ def _spread(xy: NDArray[np.float64], k: int) -> NDArray[np.int64]:  # pragma: no
     x, y = xy[:, 0].mean(), xy[:, 1].mean()
     far = -((xy[:, 0] - x) ** 2 + (xy[:, 1] - y) ** 2)  # less itself: the farthest is taken first
     chosen = np.empty(k, dtype=np.int64)
-    place = np.argmin(far)
+    place = int(np.argmin(far))
     far[:] = np.inf
     for i in range(k):
         chosen[i] = place
         far[place] = -1.0
         farthest = -1.0
-        following = place
+        following = 0
         for v in range(n):
             if far[v] < 0:
                 continue
