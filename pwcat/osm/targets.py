@@ -4,8 +4,8 @@ The five targets of GeoJEPA's tasks. A tag can *tell* a target (``building=yes``
 with bridges): both are dropped from masked inputs. Only what tells counts for the label, and of that neither ``building=no``
 nor what is not there any more, or not yet (``demolished:building=yes``).
 
-Source: the task generator of GeoJEPA (data/task_generator/generator.cpp at 675ce0b), which matches substrings. What is otherwise
-here: see ``docs/map-tasks.md``.
+Source: the task generator of GeoJEPA (data/task_generator/generator.cpp at 675ce0b), which matches substrings. What is
+otherwise here: see ``docs/map-tasks.md``.
 """
 
 from __future__ import annotations
