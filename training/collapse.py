@@ -101,7 +101,7 @@ def _factor(blocks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     """A triangle (D, D) of the same singular values as all rows together: no squares, which would lose the small ones."""
     triangle = blocks[0][:0]
     for rows in blocks:
-        triangle = np.linalg.qr(np.concatenate([triangle, rows]), mode="r")
+        triangle = np.asarray(np.linalg.qr(np.concatenate([triangle, rows]), mode="r"))
     return triangle
 
 
