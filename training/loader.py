@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,8 @@ from torch import Tensor
 
 from pwcat.errors import TrainingError
 from training.batch import Batch
-from training.loading.ahead import num_threads, read_ahead
-from training.loading.blocks import block_jobs, chip_bytes, how_far_ahead
+from training.loading.ahead import Job, num_threads, read_ahead
+from training.loading.blocks import block_jobs, chip_bytes, how_far_ahead, pieces_of, sample_bytes
 from training.loading.buffers import Buffers
 from training.loading.order import Epoch, Part, own_rows, shards_of
 from training.loading.placement import Asked, Choice, Placement, choose_placement, room_on
@@ -32,6 +33,7 @@ from training.loading.source import Source, Times, band_indices
 from training.loading.streaming import streamed
 from training.loading.transfer import Transfer
 from training.normalize import Normalization, measured
+from training.osm.reading import EntityReader
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
@@ -63,13 +65,43 @@ def read_blocks(subset: Subset, *, bands: Sequence[str], block: int = DEFAULT_BL
 
 
 def in_order(
-    subset: Subset, *, bands: Sequence[str], times: Times = "first", block: int = DEFAULT_BLOCK
+    subset: Subset,
+    *,
+    bands: Sequence[str],
+    times: Times = "first",
+    block: int = DEFAULT_BLOCK,
+    entities: bool | EntityReader = False,
 ) -> Iterator[Batch]:
-    """The samples of a subset in its own order, at most ``block`` at a time, with these bands in this order."""
-    samples = Samples(subset, bands=bands, times=times)
-    with closing(_blocks(Source(subset, bands=bands, times=times), block)) as blocks:
-        for rows, chips in blocks:
-            yield samples.batch(chips, np.arange(rows.start, rows.stop))
+    """The samples of a subset in its own order, at most ``block`` at a time, with these bands in this order.
+
+    Args:
+        subset: the samples.
+        bands: to be read; without any, no chips are.
+        times: the first of each sample, or all.
+        block: samples at a time.
+        entities: of maps, whether to read what lies on their tiles; or what reads it.
+    """
+    samples = Samples(subset, bands=bands, times=times, reader=_reader(subset, entities))
+    source = Source(subset, bands=bands, times=times)
+    threads, ahead = num_threads(), how_far_ahead(block * sample_bytes(source, samples))
+    samples.load()
+    with closing(read_ahead(_in_order(source, samples, block), threads=threads, ahead=ahead)) as batches:
+        yield from batches
+
+
+def _reader(subset: Subset, entities: bool | EntityReader) -> EntityReader | None:
+    if isinstance(entities, EntityReader):
+        return entities.of(subset)
+    return EntityReader(subset) if entities else None
+
+
+def _in_order(source: Source, samples: Samples, block: int) -> Iterator[Job[Batch]]:
+    threads, buffers = num_threads(), Buffers()
+    for start in range(0, len(source.subset), block):
+        rows = np.arange(start, min(start + block, len(source.subset)))
+        chips, making = buffers.empty((len(rows), *source.chip_shape)), samples.making(rows)
+        pieces = making.pieces(pieces_of(source, rows, chips, threads=threads))
+        yield Job(pieces, partial(making.batch, chips))
 
 
 def _blocks(source: Source, block: int) -> Generator[tuple[slice, Tensor]]:
@@ -91,7 +123,7 @@ class Loader:
 
     Args:
         subset: the samples.
-        bands: names of the bands to hand over, in order.
+        bands: names of the bands to hand over, in order; without any, no chips are read.
         batch_size: samples of a global batch, on all devices at once; the last batch of an epoch may be smaller.
         seed: with the number of the epoch, fixes the order.
         times: the first of each sample, or all.
@@ -105,6 +137,7 @@ class Loader:
             each. While streaming, the files of two windows are wanted in memory: 5 GB each, of 12 bands and 96 px. It is
             part of the order; one as large as the data shuffles all of them, which costs nothing where they are held.
         card_reserve: bytes of a card that are left to the model; 16 GiB where ``None``, or half of a small card.
+        entities: of maps, whether to hand over what lies on their tiles too.
 
     Attributes:
         waited: seconds that the consumer has waited for data so far; filling a device is waiting too.
@@ -128,6 +161,7 @@ class Loader:
         memory_budget_mb: float = MEMORY_BUDGET_MB,
         window_chips: int = WINDOW_CHIPS,
         card_reserve: int | None = None,
+        entities: bool = False,
     ) -> None:
         if not len(subset):
             raise TrainingError("the subset holds no samples, so there is nothing to train on")
@@ -145,13 +179,14 @@ class Loader:
         self._threads = num_threads(shared_by=self._ranks_here)
         self._shards = shards_of(subset)
         self._source = Source(subset, bands=bands, times=times)
-        self._samples = Samples(subset, bands=bands, times=times)
+        self._samples = Samples(subset, bands=bands, times=times, reader=_reader(subset, entities))
         self._choice = self._choose(placement, memory_budget_mb, card_reserve)
         self._source.reads_ahead = self.placement == "stream"
         self._source.gives_up = self.placement == "stream" and not self._choice.stays
         self._held: Held | None = None
         self._transfer = Transfer(self.device)
-        log.info("%s chips, placement %s: %s", f"{len(subset):,}", self.placement, self.placement_reason)
+        what = "chips" if self.bands else "samples"
+        log.info("%s %s, placement %s: %s", f"{len(subset):,}", what, self.placement, self.placement_reason)
 
     @property
     def placement(self) -> Placement:
@@ -241,6 +276,8 @@ class Loader:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     def _choose(self, asked: Asked, budget_mb: float, reserve: int | None) -> Choice:
+        if not self.bands:
+            return Choice(placement="stream", reason="the model reads no bands, so that there are no chips to keep")
         needs = needs_of(self.subset, self._shards, chip_shape=self._source.chip_shape, window_chips=self.window_chips)
         room = room_on(self.device, budget_mb=budget_mb, reserve=reserve, ranks=self._ranks_here)
         return choose_placement(needs, room, asked=asked, window_chips=self.window_chips)
@@ -265,7 +302,7 @@ class Loader:
     def _hold(self, progress: Progress = lambda done, total: None) -> Held:
         if self._held is None:
             chips = fill(self._source, device=self.device, threads=self._threads, progress=progress)
-            self._held = Held(chips, self._samples)
+            self._held = Held(chips, self._samples, threads=self._threads)
         return self._held
 
     def _timed(self, begin: Callable[[], Generator[Batch]]) -> Generator[Batch]:

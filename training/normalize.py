@@ -229,6 +229,10 @@ def measured(
     """
     from training.loading.kept import kept_path
 
+    if not bands:
+        return summarise(
+            np.zeros((0, 1), dtype=np.int64), bands=(), unit="", num_samples=len(subset), data_hash=subset.hash
+        )
     unit = unit_of(subset, bands)
     path = kept_path(keep_in, subset, bands=bands, times=times) if keep_in else None
     kept = _find(path) if path else None

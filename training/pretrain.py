@@ -25,8 +25,8 @@ from pwcat.errors import TrainingError
 from pwcat.lock import locked
 from training.augment import check_size
 from training.checkpoint import latest_checkpoint, load_state, load_trained, prune_checkpoints, save_checkpoint
-from training.looping.batches import Batches, Preparing, in_silence
-from training.looping.distributed import RankEndedError, from_main, global_sum, is_main, joined, world_size
+from training.looping.batches import Batches
+from training.looping.distributed import RankEndedError, barrier, from_main, global_sum, is_main, joined, world_size
 from training.looping.engine import Engine, Share
 from training.looping.faults import building_explained, diverged, step_explained, writing_explained
 from training.looping.folder import LOCK, clear, earlier_run, require_own_folder
@@ -39,6 +39,7 @@ from training.looping.throughput import Meter, measure_peak, peak_memory_mb
 from training.models import Model, build_model
 from training.models.folder import WEIGHTS, load_weights
 from training.normalize import Normalization
+from training.preparing import Preparing, in_silence
 from training.recipe import TrainRecipe, load_train_recipe
 from training.run import Run, describe_hardware, device_name, software_versions
 
@@ -151,7 +152,8 @@ class Trainer:
         self.subset, self.recipe, self.run_dir, self.device = subset, recipe, run_dir, device
         with building_explained(device):
             self.model = _fresh_model(recipe)
-        if self.model.times == "first" and recipe.augment.crop != "resized":
+        bands = self.model.choose_bands(subset.bands)
+        if bands and self.model.times == "first" and recipe.augment.crop != "resized":
             check_size(*subset.chip_shape[-2:], size=self.model.image_size)
         self.batches = Batches(subset, self.model, recipe, device=device, run_dir=run_dir)
         self.due = Due(recipe.checkpoint, steps_per_epoch=self.batches.steps_per_epoch)
@@ -188,6 +190,7 @@ class Trainer:
             Normalization.from_json(before.normalization) if before else self.batches.measure(preparing)
         )
         self.model.require_normalization()
+        self._fit(preparing)
         checkpoint = from_main(latest_checkpoint(self.run_dir) if before and is_main() else None)
         if checkpoint:
             load_trained(checkpoint, self.model)
@@ -200,6 +203,13 @@ class Trainer:
         with step_explained(self.recipe, self.run_dir, device=self.device):
             self.batches.get_ready(preparing)
         self.run = self._so_far() if checkpoint else self._describe()
+
+    def _fit(self, preparing: Preparing) -> None:
+        """Let the model take from the data what it takes: on the first process, then on the others, who find what is kept."""
+        for turn in (is_main(), not is_main()):
+            if turn:
+                self.model.fit(self.subset, device=self.device, folder=self.run_dir, preparing=preparing)
+            barrier()
 
     def train(
         self,

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.loading.ahead import Job
+from training.loading.samples import Samples
 from training.loading.source import Source
 
-__all__ = ["AHEAD_BYTES", "MOST_AHEAD", "block_jobs", "chip_bytes", "how_far_ahead", "pieces_of"]
+__all__ = ["AHEAD_BYTES", "MOST_AHEAD", "block_jobs", "chip_bytes", "how_far_ahead", "pieces_of", "sample_bytes"]
 
 T = TypeVar("T")
 Chips = NDArray[np.uint16]
@@ -35,13 +36,20 @@ def chip_bytes(source: Source) -> int:
     return 2 * int(np.prod(source.chip_shape))
 
 
+def sample_bytes(source: Source, samples: Samples) -> int:
+    """Bytes of a sample in a batch: of its chip, and about of what lies on its tile, where that is read."""
+    return chip_bytes(source) + (samples.reader.tile_bytes if samples.reader else 0)
+
+
 def how_far_ahead(batch_bytes: int) -> int:
     """Batches of this size to have in the making."""
     return max(2, min(MOST_AHEAD, AHEAD_BYTES // max(1, batch_bytes)))
 
 
 def pieces_of(source: Source, rows: Rows, out: Tensor, *, threads: int) -> list[Callable[[], None]]:
-    """The work of decoding some rows, in pieces for several threads; ``out`` is (n, T, C, H, W)."""
+    """The work of decoding some rows, in pieces for several threads; ``out`` is (n, T, C, H, W). No piece without bands."""
+    if not source.chip_shape[1]:
+        return []
     fewest, most = PIECE_CHIPS
     chips: Chips = out.numpy()
     size = max(fewest, min(most, -(-len(rows) // (PIECES_A_THREAD * threads))))

@@ -6,6 +6,8 @@ Shapes: N samples, T times, C bands, H W pixels, B batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,13 +16,13 @@ from torch import Tensor
 
 from pwcat.errors import TrainingError
 from training.batch import Batch
-from training.loading.ahead import read_ahead
+from training.loading.ahead import Job, read_ahead
 from training.loading.blocks import block_jobs
 from training.loading.buffers import Buffers
 from training.loading.order import Part
 from training.loading.samples import Samples
 from training.loading.source import Source
-from training.loading.transfer import Transfer
+from training.loading.transfer import Sent, Transfer
 
 __all__ = ["Held", "fill"]
 
@@ -34,20 +36,36 @@ class Held:
     Args:
         chips: (N, T, C, H, W) uint16, in the subset's order.
         samples: what is known beside them.
+        threads: that read what lies on the samples' tiles, where that is wanted.
 
     Attributes:
         chips: see above.
     """
 
-    def __init__(self, chips: Tensor, samples: Samples) -> None:
-        self.chips, self._samples = chips, samples
+    def __init__(self, chips: Tensor, samples: Samples, *, threads: int = 1) -> None:
+        self.chips, self._samples, self._threads = chips, samples, threads
         self._buffers = Buffers()
         self._lonlat, self._times = samples.lonlat.to(chips.device), samples.times.to(chips.device)
 
     def batches(self, parts: Iterator[Part]) -> Generator[Batch]:
         """The batches of these parts of an epoch, in their order."""
-        for part in parts:
-            yield self._gather(part.rows)
+        if self._samples.reader is None:
+            for part in parts:
+                yield self._gather(part.rows)
+            return
+        transfer = Transfer(self.chips.device)
+        with closing(self._entities(parts, transfer)) as coming:
+            for sent in coming:
+                beside = transfer.receive(sent)
+                yield replace(self._gather(beside.rows), entities=beside.entities)
+
+    def _entities(self, parts: Iterator[Part], transfer: Transfer) -> Generator[Sent]:
+        """What lies on the tiles of each part, on its way to the device; the next ones are read meanwhile."""
+        samples, making = self._samples, map(self._samples.making, (part.rows for part in parts))
+        assert samples.reader is not None
+        samples.load()
+        jobs = (Job(each.pieces(), lambda each=each: transfer.send(each.batch())) for each in making)  # type: ignore[misc]
+        return read_ahead(jobs, threads=self._threads, ahead=AHEAD)
 
     def _gather(self, rows: NDArray[np.int64]) -> Batch:
         wanted = torch.from_numpy(rows)

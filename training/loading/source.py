@@ -117,17 +117,21 @@ class Source:
             reader.read_into(out, index[mine], rows=mine, parts=self._parts)
 
     def expect(self, rows: Index, *, own: NDArray[np.bool_]) -> None:
-        """Read ahead what a window will ask for: as a hint to the system, or into memory.
+        """Read ahead what a window will ask for: as a hint to the system, or into memory; nothing, where no band is read.
 
         Args:
             rows: of the window.
             own: (n,) which of them this process will read; other ranks read the others.
         """
+        if not self.chip_shape[1]:
+            return
         for reader, mine in self._shared_out(rows):
             reader.expect(self.subset.index[rows[mine]], own=own[mine], hints=self.reads_ahead)
 
     def release(self, rows: Index) -> None:
         """Give up what was read ahead for these rows."""
+        if not self.chip_shape[1]:
+            return
         for reader, mine in self._shared_out(rows):
             reader.release(self.subset.index[rows[mine]], hints=self.gives_up)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from training.batch import Batch
 from training.loading.ahead import Job, read_ahead
-from training.loading.blocks import chip_bytes, how_far_ahead, pieces_of
+from training.loading.blocks import how_far_ahead, pieces_of, sample_bytes
 from training.loading.order import Epoch, Part
 from training.loading.samples import Samples
 from training.loading.source import Source
@@ -45,7 +45,7 @@ def streamed(
     windows = _Windows(source, order, batch_size=batch_size, share=share)
     own = -(-batch_size // share[1])
     jobs = (_job(part, windows, source=source, samples=samples, transfer=transfer, threads=threads) for part in parts)
-    coming = read_ahead(jobs, threads=threads, ahead=how_far_ahead(own * chip_bytes(source)))
+    coming = read_ahead(jobs, threads=threads, ahead=how_far_ahead(own * sample_bytes(source, samples)))
     try:
         for stop, sent in coming:
             windows.leave(stop)
@@ -61,12 +61,12 @@ def _job(
     part: Part, windows: _Windows, *, source: Source, samples: Samples, transfer: Transfer, threads: int
 ) -> Job[tuple[int, Sent]]:
     windows.enter(part)
-    chips = transfer.empty((len(part.rows), *source.chip_shape))
+    chips, making = transfer.empty((len(part.rows), *source.chip_shape)), samples.making(part.rows)
 
     def finish() -> tuple[int, Sent]:
-        return part.stop, transfer.send(samples.batch(chips, part.rows))
+        return part.stop, transfer.send(making.batch(chips))
 
-    return Job(pieces_of(source, part.rows, chips, threads=threads), finish)
+    return Job(making.pieces(pieces_of(source, part.rows, chips, threads=threads)), finish)
 
 
 class _Windows:

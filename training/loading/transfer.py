@@ -9,13 +9,16 @@ left an event with its allocator; and a tensor on the card only after the model'
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from training.batch import Batch
 from training.loading.buffers import Buffers
+from training.osm.entities import Entities
 
 __all__ = ["Sent", "Transfer"]
 
@@ -63,12 +66,31 @@ class Transfer:
             return sent.batch
         current = torch.cuda.current_stream(self._device)
         current.wait_event(sent.arrived)
-        for tensor in (sent.batch.chips, sent.batch.lonlat, sent.batch.times, sent.batch.features):
-            if tensor is not None:
-                tensor.record_stream(current)
+        for tensor in _tensors(sent.batch):
+            tensor.record_stream(current)
         return sent.batch
 
 
 def _pinned(batch: Batch) -> Batch:
-    """With what is small page-locked too: a copy from other memory would hold up the thread."""
-    return replace(batch, lonlat=batch.lonlat.pin_memory(), times=batch.times.pin_memory())
+    """With what is beside chips page-locked too: a copy from other memory would hold up the thread."""
+    pinned = replace(batch, lonlat=batch.lonlat.pin_memory(), times=batch.times.pin_memory())
+    if batch.entities is None:
+        return pinned
+    moved: dict[str, Any] = {name: tensor.pin_memory() for name, tensor in _moving(batch.entities)}
+    return replace(pinned, entities=replace(batch.entities, **moved))
+
+
+def _moving(entities: Entities) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of entities that go to a device; the rows stay in memory."""
+    for each in fields(entities):
+        if each.name not in ("tag_list", "rows"):
+            yield each.name, getattr(entities, each.name)
+
+
+def _tensors(batch: Batch) -> Iterator[Tensor]:
+    """Those that are on the device."""
+    for tensor in (batch.chips, batch.lonlat, batch.times, batch.features):
+        if tensor is not None:
+            yield tensor
+    if batch.entities is not None:
+        yield from (tensor for _, tensor in _moving(batch.entities))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,19 +20,13 @@ from training.looping.distributed import global_sum, own_rows, rank, world_size
 from training.looping.engine import Share
 from training.models import Model
 from training.normalize import Normalization
+from training.preparing import Preparing, in_silence
 from training.recipe import TrainRecipe
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["Batches", "Preparing", "in_silence"]
-
-# Told what is done before the first step, and how many samples of how many.
-Preparing = Callable[[str, int, int], None]
-
-
-def in_silence(what: str, done: int, total: int) -> None:
-    """Told nothing."""
+__all__ = ["Batches"]
 
 
 class Batches:
@@ -65,6 +59,7 @@ class Batches:
             placement="stream" if recipe.cached_views else recipe.placement,  # chips that are seen once are not held
             memory_budget_mb=recipe.memory_budget_mb,
             window_chips=recipe.window_chips,
+            entities=model.reads_entities,
         )
         if not self._loader.num_batches:
             raise TrainingError(

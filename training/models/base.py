@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from pwcat.errors import TrainingError
 from training.batch import Batch
 from training.chance import Chance
+from training.preparing import Preparing, in_silence
 
 if TYPE_CHECKING:
+    from catalog.subset import Subset
     from training.models.blocks import Block
     from training.normalize import Normalization
     from training.recipe import Augment
@@ -88,6 +90,8 @@ class Model(nn.Module, ABC):
     )
     compares_samples: ClassVar[bool] = False  # the loss of a sample hangs on the others of its batch
     reads_entities: ClassVar[bool] = False  # of map tiles: `Batch.entities` is there; without bands, no chips are
+    drops_out: ClassVar[bool] = False  # in training, by torch's generator; the loop seeds it for every batch
+    is_watched: ClassVar[bool] = False  # `watch` has something to say
     scales_itself: ClassVar[bool] = (
         False  # by fixed numbers, from any unit that it can convert; not by its data's statistics
     )
@@ -126,6 +130,25 @@ class Model(nn.Module, ABC):
             )
         return self.bands
 
+    def fit(
+        self, subset: Subset, *, device: torch.device, folder: Path | None, preparing: Preparing = in_silence
+    ) -> None:
+        """Take from the data what is no weight that a step trains, such as a vocabulary; nothing by default.
+
+        Called each time that a training begins or goes on, before weights are loaded, and of a model with random weights before
+        it is scored: it must give the same of the same data. Of several processes the first is through before the others begin.
+
+        Args:
+            subset: the samples that it learns from.
+            device: that trains; the model itself is still on the CPU.
+            folder: of the run, where what takes long may be kept, named by all that bears on it; it may not be there yet.
+                ``None`` where there is none.
+            preparing: told what is done, and how many samples of how many.
+
+        Raises:
+            TrainingError: the data do not fit the model.
+        """
+
     @abstractmethod
     def prepare(self, batch: Batch, *, chance: Chance, augment: Augment | None = None) -> dict[str, Tensor]:
         """Arguments of ``forward`` on the batch's device: chips scaled, cut and flipped, masks drawn.
@@ -143,6 +166,24 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def sample_losses(self, **inputs: Tensor) -> Tensor:
         """The loss of each sample, (B,) float32, of the same arguments as ``forward``."""
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Follow a step of the optimiser, as the teacher of a student does; nothing by default.
+
+        Args:
+            step: its number, from 1.
+            total_steps: of the whole training.
+        """
+
+    def watch(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """What to keep an eye on while it trains, by name, such as the effective rank of embeddings; nothing by default.
+
+        Asked after the last step of each epoch, in eval mode without gradients, on all ranks at once.
+
+        Args:
+            batches: what this rank had of the step's batches, on the device.
+        """
+        return {}
 
     @abstractmethod
     def encode(self, batch: Batch) -> Tensor:
@@ -167,6 +208,9 @@ class Model(nn.Module, ABC):
         Fine-tuning trains the first layers least. One layer of everything, where an architecture does not say.
         """
         return [list(self.parameters())]
+
+    def unfreeze_encoder(self) -> None:
+        """Let what :meth:`encode` uses train, for fine-tuning, where pretraining makes it otherwise; nothing by default."""
 
     def encoder_blocks(self) -> Sequence[Block]:
         """Blocks of the encoder in their order, whose branches fine-tuning may leave out at random; none by default."""

@@ -5,6 +5,7 @@ Shapes: B tiles, E entities, A tags of entities, P vertices, R edges.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -19,10 +20,10 @@ class TagList:
     """The tags that numbers of a batch stand for; one object for all batches of a loader: a model looks it up once.
 
     Attributes:
-        pairs: key and value of each.
+        pairs: key and value of each; of many, read from where they lie.
     """
 
-    pairs: tuple[tuple[str, str], ...]
+    pairs: Sequence[tuple[str, str]]
 
     def __len__(self) -> int:
         return len(self.pairs)

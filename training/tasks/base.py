@@ -42,6 +42,7 @@ class TaskInfo:
         metric: the one that tables show, of ``METRICS[kind]`` (:mod:`training.scores`).
         classes: names of the classes or labels, in the order of their codes; empty of a regression, or until it is opened.
         unit: of numbers.
+        small_error: of numbers; the loss of a probe that takes account of it is squared below, and grows straight above.
         fit: how chips of another size come to that of a model: benchmarks of whole images are resized.
         pixel_m: side of a pixel on the ground, metres, where all chips have the same; 0 where it is not known.
         source: address of the official files.
@@ -56,6 +57,7 @@ class TaskInfo:
     metric: str
     classes: tuple[str, ...] = ()
     unit: str = ""
+    small_error: float = 1.0
     fit: Fit = "resize"
     pixel_m: float = 0.0
     source: str = ""
@@ -75,8 +77,21 @@ class Chips(Protocol):
     def shape(self) -> tuple[int, int, int, int]:
         """(T, C, H, W) of a sample; zeros where there are places alone."""
 
-    def batches(self, rows: NDArray[np.int64], *, bands: Sequence[str], times: Times, block: int) -> Iterator[Batch]:
-        """These samples in this order, at most ``block`` at a time, with these bands in this order."""
+    def batches(
+        self, rows: NDArray[np.int64], *, bands: Sequence[str], times: Times, block: int, entities: bool = False
+    ) -> Iterator[Batch]:
+        """These samples in this order, at most ``block`` at a time, with these bands in this order.
+
+        Args:
+            rows: which samples.
+            bands: names of the bands; without any, no chips are read.
+            times: the first of each sample, or all.
+            block: samples at a time.
+            entities: of maps, whether to read what lies on their tiles too.
+
+        Raises:
+            TrainingError: they cannot be read, or are no tiles of maps.
+        """
 
     def masks(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
         """Class of each pixel, (n, H, W), -1 where there is none.
@@ -129,11 +144,17 @@ class TaskData:
         return len(self.info.classes)
 
     def batches(
-        self, rows: NDArray[np.int64] | None = None, *, bands: Sequence[str], times: Times = "first", block: int = 256
+        self,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        bands: Sequence[str],
+        times: Times = "first",
+        block: int = 256,
+        entities: bool = False,
     ) -> Iterator[Batch]:
         """Samples in the order of ``rows`` (all by default), at most ``block`` at a time; a batch's ``rows`` are those."""
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
-        return self.chips.batches(wanted, bands=bands, times=times, block=block)
+        return self.chips.batches(wanted, bands=bands, times=times, block=block, entities=entities)
 
     def masks(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
         """Class of each pixel of a segmentation, (n, H, W), -1 where there is none."""

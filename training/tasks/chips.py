@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from pwcat.errors import TrainingError
 from training.batch import UNKNOWN_TIME, Bands, Batch
 from training.loader import in_order
+from training.osm.reading import EntityReader
+from training.osm.rules import TagRule
 from training.tasks.base import Times
 
 if TYPE_CHECKING:
@@ -27,6 +30,14 @@ ReadMasks = Callable[[NDArray[np.int64]], NDArray[np.int16]]
 def no_masks(rows: NDArray[np.int64]) -> NDArray[np.int16]:
     """Says that there are none."""
     raise TrainingError("these samples have one target each, and no masks of their pixels")
+
+
+def _require_no_entities(asked: bool) -> None:
+    if asked:
+        raise TrainingError(
+            "these samples are no tiles of maps, whose entities this model reads: take a task of a map collection, or a model "
+            "of chips alone"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +60,11 @@ class FileChips:
     read: Read
     read_masks: ReadMasks = field(default=no_masks)
 
-    def batches(self, rows: NDArray[np.int64], *, bands: Sequence[str], times: Times, block: int) -> Iterator[Batch]:
+    def batches(
+        self, rows: NDArray[np.int64], *, bands: Sequence[str], times: Times, block: int, entities: bool = False
+    ) -> Iterator[Batch]:
         """See :meth:`training.tasks.base.Chips.batches`."""
+        _require_no_entities(entities)
         places, chosen = [self.bands.names.index(name) for name in bands], self.bands.select(bands)
         last = 1 if times == "first" else self.shape[0]
         for start in range(0, len(rows), block):
@@ -81,8 +95,11 @@ class PlaceChips:
     bands: Bands = field(default_factory=lambda: Bands.reflectance(()))
     shape: tuple[int, int, int, int] = (0, 0, 0, 0)
 
-    def batches(self, rows: NDArray[np.int64], *, bands: Sequence[str], times: Times, block: int) -> Iterator[Batch]:
+    def batches(
+        self, rows: NDArray[np.int64], *, bands: Sequence[str], times: Times, block: int, entities: bool = False
+    ) -> Iterator[Batch]:
         """See :meth:`training.tasks.base.Chips.batches`; these have no pixels."""
+        _require_no_entities(entities)
         if bands:
             raise TrainingError(f"these samples are places without pixels: bands {', '.join(bands)} cannot be read")
         for start in range(0, len(rows), block):
@@ -107,10 +124,21 @@ class SubsetChips:
     Attributes:
         subset: the samples; a task's rows are rows of it.
         read_masks: class of each pixel, where there are any.
+        removing: of maps, the tags that are taken away from what lies on the tiles.
     """
 
     subset: Subset
     read_masks: ReadMasks = field(default=no_masks)
+    removing: TagRule | None = None
+
+    @cached_property
+    def entities(self) -> EntityReader:
+        """Reads what lies on the tiles.
+
+        Raises:
+            TrainingError: these are no tiles of maps.
+        """
+        return EntityReader(self.subset, self.removing)
 
     @property
     def bands(self) -> Bands:
@@ -122,13 +150,18 @@ class SubsetChips:
         """See :attr:`training.tasks.base.Chips.shape`."""
         return self.subset.chip_shape
 
-    def batches(self, rows: NDArray[np.int64], *, bands: Sequence[str], times: Times, block: int) -> Iterator[Batch]:
+    def batches(
+        self, rows: NDArray[np.int64], *, bands: Sequence[str], times: Times, block: int, entities: bool = False
+    ) -> Iterator[Batch]:
         """See :meth:`training.tasks.base.Chips.batches`."""
+        reader = self.entities if entities else None
         if np.array_equal(rows, np.arange(len(self.subset))):
-            yield from in_order(self.subset, bands=bands, times=times, block=block)
+            yield from in_order(self.subset, bands=bands, times=times, block=block, entities=reader or False)
             return
         if len(rows) and (np.diff(rows) > 0).all():
-            for batch in in_order(self.subset.only(rows), bands=bands, times=times, block=block):
+            for batch in in_order(
+                self.subset.only(rows), bands=bands, times=times, block=block, entities=reader or False
+            ):
                 yield replace(batch, rows=rows[batch.rows])
             return
         for start in range(0, len(rows), block):
@@ -141,6 +174,7 @@ class SubsetChips:
                 lonlat=batch.lonlat[back],
                 times=batch.times[back],
                 rows=part,
+                entities=reader.batch(part) if reader else None,
             )
 
     def masks(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
