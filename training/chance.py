@@ -25,6 +25,7 @@ class Chance:
         self.total = total
         self.rows = slice(0, total) if rows is None else rows
         self.world_size = world_size
+        self.seed = seed
         self._generator = torch.Generator().manual_seed(seed)
 
     @property
@@ -40,6 +41,10 @@ class Chance:
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, (own rows, \\*shape) float32."""
         return torch.randn(self.total, *shape, generator=self._generator)[self.rows]
+
+    def common(self, *shape: int) -> Tensor:
+        """Numbers of [0, 1) that all rows of the global batch share, (\\*shape) float32; the same on every rank."""
+        return torch.rand(shape, generator=self._generator)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Integers of 0 to ``high`` - 1, (own rows, \\*shape) int64."""

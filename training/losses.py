@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from hashlib import sha256
+from operator import xor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +50,7 @@ class SampleChance(Chance):
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
-        super().__init__(0, total=len(seeds))
+        super().__init__(reduce(xor, seeds, 0), total=len(seeds))  # what a batch draws as one hangs on who is in it
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def uniform(self, *shape: int) -> Tensor:

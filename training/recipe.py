@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import yaml
@@ -38,9 +38,20 @@ FOLDER = Path(__file__).parent / "recipes"
 WITHOUT_BEARING = {"title", "checkpoint", "placement", "memory_budget_mb"}
 
 
+# Parts of models that may start from a folder's weights, their ``origin``.
+ORIGINS = ("tower", "image", "geometry")
+
 MAX_SEED = 2**63 - 1  # of what torch takes
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_nought(value: float) -> bool:
+    return value == 0
 
 
 class _Section(BaseModel):
@@ -80,7 +91,28 @@ class Optimizer(_Section):
     schedule: Schedule = Field(default="cosine", description="after the warm-up: cosine to zero, or constant")
     betas: tuple[Beta, Beta] = Field(default=(0.9, 0.95), description="AdamW's two decay rates")
     weight_decay: float = Field(default=0.05, ge=0, allow_inf_nan=False, description="none is put on biases and norms")
-    warmup_epochs: float = Field(default=5, ge=0, description="epochs of linear warm-up from zero")
+    weight_decay_end: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        exclude_if=_is_none,
+        description="weight decay after the last step, in a line from weight_decay; null: it stays",
+    )
+    warmup_epochs: float = Field(default=5, ge=0, description="epochs of linear warm-up from zero, or from warmup_from")
+    warmup_from: float = Field(
+        default=0,
+        ge=0,
+        le=1,
+        exclude_if=_is_nought,
+        description="share of the learning rate that the warm-up begins with",
+    )
+    final_lr: float = Field(
+        default=0,
+        ge=0,
+        allow_inf_nan=False,
+        exclude_if=_is_nought,
+        description="learning rate that the cosine ends with; of a constant schedule, it must be 0",
+    )
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest norm of all gradients together; null: no limit"
     )
@@ -91,6 +123,16 @@ class Optimizer(_Section):
         description="share of the average of weights that stays at a step; evaluation loads the average; null: none, but where "
         "the model needs one",
     )
+
+    @model_validator(mode="after")
+    def _ends_below_its_peak(self) -> Self:
+        if self.final_lr and self.schedule == "constant":
+            raise ValueError(
+                f"final_lr {self.final_lr:g} is where a cosine ends: schedule constant has no such end, leave it out"
+            )
+        if self.lr is not None and self.final_lr > self.lr:
+            raise ValueError(f"final_lr {self.final_lr:g} must not be above lr {self.lr:g}")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -189,11 +231,12 @@ class TrainRecipe(_Section):
         return self.optimizer.base_lr * self.effective_batch / 256
 
     def told(self) -> dict[str, Any]:
-        """As JSON values, for others to read: of the folder that an image tower started from there is its name alone."""
+        """As JSON values, for others to read: of a folder that a part of the model started from there is its name alone."""
         values = self.model_dump(mode="json")
-        tower = values["model"].get("tower")
-        if isinstance(tower, dict) and tower.get("origin"):
-            values["model"]["tower"] = {**tower, "origin": Path(tower["origin"]).resolve().name}
+        for key in ORIGINS:
+            part = values["model"].get(key)
+            if isinstance(part, dict) and part.get("origin"):
+                values["model"][key] = {**part, "origin": Path(part["origin"]).resolve().name}
         return values
 
     @property

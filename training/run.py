@@ -53,6 +53,7 @@ class Run:
         hardware: of the machine of the first process: system, processor, cores, memory, GPUs.
         num_parameters: weights that train.
         versions: of Python, CUDA and the packages that bear on the result.
+        watched: what the model said of itself last, as in ``metrics.jsonl``, and the step; empty where it says nothing.
         reused: whether this call found the run finished and did nothing.
     """
 
@@ -80,6 +81,7 @@ class Run:
     num_parameters: int
     versions: dict[str, str]
     placement_reason: str = ""
+    watched: dict[str, Any] = field(default_factory=dict)
     reused: bool = field(default=False, compare=False)
 
     @property

@@ -73,6 +73,7 @@ class Network(nn.Module):
     def __init__(self, model: Model, *, outputs: int, head: Head, dense: bool) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
+        self.model.unfreeze_encoder()
         self.dense = dense
         linear = nn.Linear(model.embedding_dim, outputs)
         nn.init.zeros_(linear.weight)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,15 @@ class Engine:
         """The model that evaluation is to load: with the averaged weights where there are any."""
         return self.ema.model if self.ema else self.model
 
-    def step(self, shares: Sequence[Share], *, number: int, lr: float) -> Tensor:
+    def step(
+        self,
+        shares: Sequence[Share],
+        *,
+        number: int,
+        lr: float,
+        weight_decay: float | None = None,
+        total_steps: int | None = None,
+    ) -> Tensor:
         """Train on the batches of one step; loss and gradient norm, (2,) float32 on the device.
 
         The loss is this rank's: its average over ranks is that of the global batch. The norm is the same on all.
@@ -85,16 +93,32 @@ class Engine:
             shares: this rank's part of each of the batches whose gradients make the step.
             number: of the step, from 1.
             lr: learning rate.
+            weight_decay: of what decays; as in the recipe where ``None``.
+            total_steps: of the whole training; this is the last step where ``None``.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if weight_decay is not None:
+            self.optimizer.param_groups[0]["weight_decay"] = weight_decay
         loss = self._backward(shares)
         norm = self._clipped()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.model.after_step(number, number if total_steps is None else total_steps)
         if self.ema:
             self.ema.update(self.model, step=number)
         return torch.stack([loss, norm])
+
+    @torch.no_grad()
+    def watch(self, shares: Sequence[Share]) -> dict[str, float]:
+        """What the model says of itself, on the batches of a step; see :meth:`training.models.base.Model.watch`."""
+        if not self.model.is_watched:
+            return {}
+        self.model.eval()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            told = self.model.watch([share.batch.to(self.device) for share in shares])
+        self.model.train()
+        return told
 
     def is_finite(self) -> bool:
         """Whether all weights are numbers; this waits for the device."""
@@ -114,8 +138,24 @@ class Engine:
     def _loss(self, share: Share) -> Tensor:
         with torch.no_grad():
             inputs = self.model.prepare(share.batch.to(self.device), chance=share.chance, augment=self.recipe.augment)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        with (
+            self._dropping_out(share.chance),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16),
+        ):
             return self._forward(**inputs)
+
+    @contextmanager
+    def _dropping_out(self, chance: Chance) -> Iterator[None]:
+        """Begin torch's own generator anew for a batch, and leave it as it was: what drops out is a function of the batch.
+
+        Ranks differ in it, so that more of them drop out other units than one.
+        """
+        if not self.model.drops_out:
+            yield
+            return
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(chance.seed + chance.rows.start)
+            yield
 
     def _alone(self) -> AbstractContextManager[Any]:
         """Without telling the other ranks of the gradients, which are told with the last batch of the step."""

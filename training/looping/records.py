@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Step:
         wait_share: share of the step's time in which the loop waited for data, 0..1.
         mfu: share of the measured rate of matrix products, 0..1.
         memory_mb: most memory held so far, in MB (10^6 bytes).
+        watched: what the model said of itself after this step; empty at most steps.
     """
 
     step: int
@@ -44,6 +46,7 @@ class Step:
     wait_share: float = 0.0
     mfu: float = 0.0
     memory_mb: float = 0.0
+    watched: Mapping[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """As in ``metrics.jsonl``; loss, rate and norm to the bit, what time is part of to four digits."""
@@ -54,7 +57,7 @@ class Step:
             "mfu": self.mfu,
             "memory_mb": self.memory_mb,
         }
-        return exact | {name: float(f"{value:.4g}") for name, value in rounded.items()}
+        return exact | {name: float(f"{value:.4g}") for name, value in rounded.items()} | dict(self.watched)
 
 
 class Records:
