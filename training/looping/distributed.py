@@ -34,6 +34,7 @@ __all__ = [
     "joined",
     "own_rows",
     "rank",
+    "sum_with_grad",
     "world_size",
 ]
 
@@ -110,6 +111,16 @@ def gather_with_grad(tensor: Tensor, *, total: int | None = None) -> Tensor:
     return cast(Tensor, _Gather.apply(tensor, counts))  # type: ignore[no-untyped-call]
 
 
+def sum_with_grad(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, the same on each, with gradient; in one process the tensor itself.
+
+    As with :func:`gather_with_grad`, a rank's gradient is the sum of what all ranks' losses say of the sum.
+    """
+    if world_size() == 1:
+        return tensor
+    return cast(Tensor, _Sum.apply(tensor))  # type: ignore[no-untyped-call]
+
+
 def _row_counts(tensor: Tensor, total: int | None) -> list[int]:
     if total is not None:
         slices = [own_rows(total, of=number) for number in range(world_size())]
@@ -138,6 +149,18 @@ class _Gather(torch.autograd.Function):
         total = grad.contiguous().clone()
         dist.all_reduce(total)
         return total[ctx.own], None
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        return global_sum(own)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return global_sum(grad.contiguous())
 
 
 def from_main(value: T) -> T:

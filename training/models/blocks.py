@@ -6,24 +6,26 @@ Names of the parameters are those of timm's vision transformer, so that released
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["LAYER_NORM_EPS", "Block", "fixed", "grid_code", "initialise_linear", "line_code"]
+__all__ = ["LAYER_NORM_EPS", "Bend", "Block", "Mlp", "fixed", "grid_code", "initialise_linear", "line_code"]
 
 LAYER_NORM_EPS = 1e-6  # SatMAE and MAE
+
+Bend = Literal["gelu", "relu"]
 
 
 class Attention(nn.Module):
     """Multi-head self-attention over all tokens."""
 
-    def __init__(self, dim: int, *, heads: int) -> None:
+    def __init__(self, dim: int, *, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -32,21 +34,27 @@ class Attention(nn.Module):
         batch, length, dim = x_BLD.shape
         qkv_3BHLK = self.qkv(x_BLD).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = qkv_3BHLK.unbind(0)
-        mixed_BHLK = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen_B11L)
+        mixed_BHLK = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=seen_B11L, dropout_p=self.dropout if self.training else 0.0
+        )
         return cast(Tensor, self.proj(mixed_BHLK.transpose(1, 2).reshape(batch, length, dim)))
 
 
 class Mlp(nn.Module):
-    """Two linear layers with GELU between them."""
+    """Two linear layers with a bend between them."""
 
-    def __init__(self, dim: int, *, hidden: int) -> None:
+    def __init__(
+        self, dim: int, *, hidden: int, outputs: int | None = None, dropout: float = 0.0, bend: Bend = "gelu"
+    ) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = nn.Linear(hidden, dim if outputs is None else outputs)
+        self.dropout, self.bend = dropout, functional.gelu if bend == "gelu" else functional.relu
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Tokens changed one by one, (B, L, D)."""
-        return cast(Tensor, self.fc2(functional.gelu(self.fc1(x_BLD))))
+        """Tokens changed one by one, (B, L, outputs)."""
+        hidden = functional.dropout(self.bend(self.fc1(x_BLD)), self.dropout, training=self.training)
+        return cast(Tensor, self.fc2(hidden))
 
 
 class Block(nn.Module):
@@ -55,14 +63,33 @@ class Block(nn.Module):
     Attributes:
         drop_path: share of the samples whose attention, and of those whose MLP, is left out at a step of training; the
             others' are scaled up for it (stochastic depth; Huang et al., 2016). For fine-tuning: pretraining leaves it at 0.
+
+    Args:
+        dim: D.
+        heads: H.
+        mlp_ratio: width of the MLP's hidden layer, of D.
+        eps: of the norms.
+        dropout: share of the attention's weights, of the MLP's hidden units and of each branch's outputs that are nought at a
+            step of training.
+        bend: between the MLP's layers.
     """
 
-    def __init__(self, dim: int, *, heads: int, mlp_ratio: float = 4.0, eps: float = LAYER_NORM_EPS) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        eps: float = LAYER_NORM_EPS,
+        dropout: float = 0.0,
+        bend: Bend = "gelu",
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attn = Attention(dim, heads=heads)
+        self.attn = Attention(dim, heads=heads, dropout=dropout)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, hidden=int(dim * mlp_ratio))
+        self.mlp = Mlp(dim, hidden=int(dim * mlp_ratio), dropout=dropout, bend=bend)
+        self.dropout = dropout
         self.drop_path = 0.0
 
     def forward(self, x_BLD: Tensor, seen_B11L: Tensor | None = None) -> Tensor:
@@ -71,7 +98,9 @@ class Block(nn.Module):
         return x_BLD + self._kept(self.mlp(self.norm2(x_BLD)))
 
     def _kept(self, branch_BLD: Tensor) -> Tensor:
-        """A branch, left out of some samples in training; drawn as dropout is, by torch's own generator."""
+        """A branch, some of it dropped out or left out of some samples in training; drawn by torch's own generator."""
+        if self.dropout:
+            branch_BLD = functional.dropout(branch_BLD, self.dropout, training=self.training)
         if not self.training or self.drop_path == 0.0:
             return branch_BLD
         keep = 1.0 - self.drop_path
