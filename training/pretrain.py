@@ -33,7 +33,7 @@ from training.looping.folder import LOCK, clear, earlier_run, require_own_folder
 from training.looping.late import Late
 from training.looping.records import Records, Step
 from training.looping.saving import Due
-from training.looping.schedule import learning_rate
+from training.looping.schedule import learning_rate, weight_decay
 from training.looping.stopping import Stop, listening
 from training.looping.throughput import Meter, measure_peak, peak_memory_mb
 from training.models import Model, build_model
@@ -159,6 +159,7 @@ class Trainer:
         self.due = Due(recipe.checkpoint, steps_per_epoch=self.batches.steps_per_epoch)
         self.ahead = device.type == "cuda"  # a CPU is done with a step when the host is: there is nothing to wait for
         self.step, self.seconds, self.samples, self.epoch_losses = 0, 0.0, 0, list[float]()
+        self.watched = dict[str, float]()  # what the model said of itself last, and after which step
 
     @property
     def total_steps(self) -> int:
@@ -208,7 +209,9 @@ class Trainer:
         """Let the model take from the data what it takes: on the first process, then on the others, who find what is kept."""
         for turn in (is_main(), not is_main()):
             if turn:
-                self.model.fit(self.subset, device=self.device, folder=self.run_dir, preparing=preparing)
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(self.recipe.seed)
+                    self.model.fit(self.subset, device=self.device, folder=self.run_dir, preparing=preparing)
             barrier()
 
     def train(
@@ -262,19 +265,39 @@ class Trainer:
 
     def _one_step(self, shares: list[Share], *, epoch: int, stop: Stop) -> tuple[Tensor, _Sent]:
         """Train on a step's batches; its values on the device, summed over ranks, and what is known of it already."""
-        lr = learning_rate(
-            self.step,
-            peak=self.recipe.lr,
-            warmup_steps=self.recipe.optimizer.warmup_epochs * self.batches.steps_per_epoch,
-            total_steps=self.total_steps,
-            schedule=self.recipe.optimizer.schedule,
+        optimizer, lr = self.recipe.optimizer, self._learning_rate()
+        decay = weight_decay(
+            self.step, first=optimizer.weight_decay, last=optimizer.weight_decay_end, total_steps=self.total_steps
         )
         with step_explained(self.recipe, self.run_dir, device=self.device):
-            values = self.engine.step(shares, number=self.step + 1, lr=lr)
+            values = self.engine.step(
+                shares, number=self.step + 1, lr=lr, weight_decay=decay, total_steps=self.total_steps
+            )
         told = torch.full((1,), float(stop.is_due()), device=self.device)
         self.step += 1
+        if self.step % self.batches.steps_per_epoch == 0:
+            self.watched = {"step": self.step, **told_of} if (told_of := self.engine.watch(shares)) else {}
         samples = sum(share.chance.total for share in shares)
-        return global_sum(torch.cat([values, told])), _Sent(step=self.step, epoch=epoch, lr=lr, samples=samples)
+        sent = _Sent(step=self.step, epoch=epoch, lr=lr, samples=samples, watched=self._just_watched())
+        return global_sum(torch.cat([values, told])), sent
+
+    def _learning_rate(self) -> float:
+        """Of the step that is next."""
+        optimizer = self.recipe.optimizer
+        return learning_rate(
+            self.step,
+            peak=self.recipe.lr,
+            warmup_steps=optimizer.warmup_epochs * self.batches.steps_per_epoch,
+            total_steps=self.total_steps,
+            schedule=optimizer.schedule,
+            first=self.recipe.lr * optimizer.warmup_from,
+            last=optimizer.final_lr,
+        )
+
+    def _just_watched(self) -> dict[str, float]:
+        """What the model said of itself after this very step."""
+        told = dict(self.watched)
+        return told if told.pop("step", None) == self.step else {}
 
     def _is_told(self, values: list[float]) -> bool:
         return values[2] > 0
@@ -305,6 +328,7 @@ class Trainer:
             wait_share=rates.wait_share,
             mfu=rates.mfu,
             memory_mb=peak_memory_mb(self.device),
+            watched=sent.watched,
         )
 
     def _diverged(self, loss: float, grad_norm: float, *, step: int, lr: float) -> TrainingError:
@@ -338,6 +362,7 @@ class Trainer:
             "seconds": self.seconds,
             "samples": self.samples,
             "epoch_losses": self.epoch_losses,
+            "watched": self.watched,
             "optimizer": self.engine.optimizer.state_dict(),
         }
         save_checkpoint(
@@ -353,6 +378,7 @@ class Trainer:
         state = load_state(checkpoint)
         self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
         self.epoch_losses = list(state["epoch_losses"])
+        self.watched = dict(state.get("watched", {}))
         self.engine.optimizer.load_state_dict(state["optimizer"])
         if self.engine.ema:
             load_weights(self.engine.ema.model, checkpoint / WEIGHTS)
@@ -372,7 +398,7 @@ class Trainer:
             path=self.run_dir,
             recipe=self.recipe.told(),
             recipe_hash=self.recipe.hash,
-            data={"hash": self.subset.hash, "num_samples": len(self.subset), "collections": names},
+            data={"hash": self.subset.hash, "num_samples": len(self.subset), "collections": names, **self._map()},
             normalization=self.model.require_normalization().to_json(),
             finished=False,
             steps=self.step,
@@ -395,6 +421,10 @@ class Trainer:
             versions=software_versions(),
         )
 
+    def _map(self) -> dict[str, str]:
+        """What the run says of the maps that it reads entities of."""
+        return {"map_hash": told} if (told := self.batches.map_hash) else {}
+
     def _so_far(self) -> Run:
         rate = self.samples / self.seconds if self.seconds else 0.0
         return replace(
@@ -407,6 +437,7 @@ class Trainer:
             mfu=float(f"{rate * self.model.flops_per_sample() / self.peak.flops:.4g}"),
             peak_memory_mb=round(peak_memory_mb(self.device), 1),
             gpu_hours=round(self.seconds * world_size() / 3600, 4) if self.device.type == "cuda" else 0.0,
+            watched=self.watched,
         )
 
 
@@ -418,6 +449,7 @@ class _Sent:
     epoch: int
     lr: float
     samples: int
+    watched: dict[str, float]
 
 
 def _fresh_model(recipe: TrainRecipe) -> Model:
