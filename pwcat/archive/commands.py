@@ -45,6 +45,30 @@ def synth(directory: Path, seed: int, places: int, test_places: int, dates: int,
 
 @archive.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--seed", default=0, show_default=True, help="Same seed and options, same bytes.")
+@click.option("--towns", default=12, show_default=True, help="Towns, each in a group of tiles of its own.")
+@click.option("--across", default=4, show_default=True, help="Tiles of zoom 16 on a side of a town, 4 at most.")
+@click.option("--no-images", is_flag=True, help="The map alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def towns(directory: Path, seed: int, towns: int, across: int, no_images: bool, as_json: bool) -> None:
+    """Make synthetic towns on six continents: a map as .osm.pbf, with aerial images; or complete what was interrupted."""
+    from pwcat.archive.towns import TownOptions, synthesise_towns
+
+    options = TownOptions(seed=seed, towns=towns, across=across, images=not no_images)
+    with _progress() as bar:
+        task = bar.add_task("Towns", total=None)
+        made = synthesise_towns(
+            directory, options=options, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if as_json:
+        click.echo(json.dumps({"archive": str(directory), **made}))
+        return
+    click.echo(", ".join(f"{count:,} {what}" for what, count in made.items()))
+    click.echo(f"Next: pwcat build {directory / 'towns.yaml'}")
+
+
+@archive.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--collection", required=True, help="Collection to add to.")
 @click.option(

@@ -29,7 +29,7 @@ from pwcat.archive.spectra import BANDS, COVERS, greenness_at, snow_at, spectra_
 from pwcat.archive.world import Place, biome_shapes, choose_places, continent_shapes, mgrs_square, utm_epsg
 from pwcat.errors import ArchiveError
 
-__all__ = ["LANDCOVER", "PRETRAIN", "TEST", "SynthOptions", "synthesise"]
+__all__ = ["LANDCOVER", "PRETRAIN", "TEST", "SynthOptions", "synthesise", "write_regions"]
 
 PRETRAIN, TEST, LANDCOVER = "s2-l2a-synthetic", "s2-l2a-synthetic-test", "landcover-synthetic"
 OFFSET_DN = 1000  # what baselines from 04.00 on add, and -0.1 in reflectance takes away
@@ -102,7 +102,7 @@ def synthesise(
     places = choose_places(
         np.random.default_rng(options.seed), per_continent=options.places, held_out=options.test_places
     )
-    _write_regions(directory)
+    write_regions(directory)
     # NumPy and GDAL let go of the GIL in what takes long, so threads do.
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
         try:
@@ -134,7 +134,8 @@ def _claim(directory: Path, options: SynthOptions) -> None:
         part.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
 
 
-def _write_regions(directory: Path) -> None:
+def write_regions(directory: Path) -> None:
+    """Write the outlines of continents and biomes that are not there yet."""
     for field, shapes in (("continent", continent_shapes()), ("biome", biome_shapes())):
         path = directory / "regions" / f"{field}.fgb"
         if not path.exists():
