@@ -91,8 +91,9 @@ def evaluate(
         run_dir: folder of a run, or a model folder; ``None`` for the control.
         data: a task's samples, or a subset of a catalog; not those pretrained on, if the score is to say something.
         task: of a subset: name of a catalog's task, or such a task; "landcover" by default.
-        probes: names of probes: "knn" (5 and 20 neighbours), "linear", "logistic", "mlp", "forest", "ridge" (numbers), and
-            "finetune", which trains a copy of the model. See :func:`default_probes`.
+        probes: names of probes: "knn" (5 and 20 neighbours), "linear", "logistic", "mlp", "forest", "ridge" (numbers),
+            "mlp-plateau" (GeoJEPA's head), "dummy" (the best constant), and "finetune", which trains a copy of the model. See
+            :func:`default_probes`.
         sampling: ``Resampling`` (a catalog's tasks by default), ``Official`` (benchmarks by default) or ``FewShot``.
         seed: fixes every draw, in place of the sampling's own.
         control: with ``run_dir=None``, the recipe whose architecture is scored with fresh weights (of its seed); chips are

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pwcat.errors import TrainingError
 from training.probing.descent import Recipe, steps_per_epoch
+from training.probing.dummy import DummyProbe
 from training.probing.forest import fit_forests, fit_predict_forest
 from training.probing.given import check_features, tensors_of
 from training.probing.heads import Affine, Fitted, Head
@@ -29,6 +30,7 @@ from training.probing.linear import fit_linear
 from training.probing.logistic import fit_labels, fit_logistic, precision_for
 from training.probing.mlp import MLP, fit_mlp
 from training.probing.one_draw import OneDraw
+from training.probing.plateau import PlateauProbe
 from training.probing.ridge import fit_ridge
 from training.probing.stacks import stacked
 from training.probing.strengths import Choice, Plan, choose_and_fit, choose_and_predict
@@ -36,11 +38,13 @@ from training.resampling import Draw
 
 __all__ = [
     "PROBES",
+    "DummyProbe",
     "ForestProbe",
     "KNNProbe",
     "LinearProbe",
     "LogisticProbe",
     "MLPProbe",
+    "PlateauProbe",
     "Predicted",
     "Probe",
     "RidgeProbe",
@@ -334,18 +338,35 @@ class ForestProbe(OneDraw):
         return fit_forests(features_ND, targets, draws, kind=kind, num_classes=num_classes, trees=self.trees)
 
 
-PROBES: dict[str, Callable[[str], Sequence[Probe]]] = {
-    "knn": lambda device: (KNNProbe(5, device), KNNProbe(20, device)),
-    "linear": lambda device: (LinearProbe(device=device),),
-    "logistic": lambda device: (LogisticProbe(device=device),),
-    "mlp": lambda device: (MLPProbe(device=device),),
-    "forest": lambda device: (ForestProbe(),),
-    "ridge": lambda device: (RidgeProbe(device=device),),
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What probes know of the task and the machine.
+
+    Attributes:
+        device: torch device.
+        metric: of the task, in which the dummy is the best constant.
+        beta: of the task's numbers, below which an error is small (:attr:`training.tasks.base.TaskInfo.small_error`).
+    """
+
+    device: str = "cpu"
+    metric: str = ""
+    beta: float = 1.0
+
+
+PROBES: dict[str, Callable[[Setting], Sequence[Probe]]] = {
+    "knn": lambda of: (KNNProbe(5, of.device), KNNProbe(20, of.device)),
+    "linear": lambda of: (LinearProbe(device=of.device),),
+    "logistic": lambda of: (LogisticProbe(device=of.device),),
+    "mlp": lambda of: (MLPProbe(device=of.device),),
+    "forest": lambda of: (ForestProbe(),),
+    "ridge": lambda of: (RidgeProbe(device=of.device),),
+    "mlp-plateau": lambda of: (PlateauProbe(device=of.device, beta=of.beta),),
+    "dummy": lambda of: (DummyProbe(metric=of.metric),),
 }
 
 
-def make_probes(names: Iterable[str], *, device: str = "cpu") -> list[Probe]:
-    """The probes of these names; "knn" is two, of 5 and of 20 neighbours.
+def make_probes(names: Iterable[str], *, device: str = "cpu", metric: str = "", beta: float = 1.0) -> list[Probe]:
+    """The probes of these names; "knn" is two, of 5 and of 20 neighbours. See :class:`Setting`.
 
     Raises:
         TrainingError: a name is unknown.
@@ -353,4 +374,5 @@ def make_probes(names: Iterable[str], *, device: str = "cpu") -> list[Probe]:
     names = list(names)
     if unknown := [name for name in names if name not in PROBES]:
         raise TrainingError(f"unknown probes {', '.join(unknown)}: choose from {', '.join(PROBES)}")
-    return [probe for name in names for probe in PROBES[name](device)]
+    setting = Setting(device=device, metric=metric, beta=beta)
+    return [probe for name in names for probe in PROBES[name](setting)]

@@ -17,7 +17,15 @@ import numpy as np
 from pwcat.errors import TrainingError
 from training.probing.kinds import Kind
 from training.scoring.counts import Cells, Totals, chunks
-from training.scoring.metrics import CLASSIFICATION, METRIC_WORDS, METRICS, MULTILABEL, REGRESSION, SEGMENTATION
+from training.scoring.metrics import (
+    CLASSIFICATION,
+    METRIC_WORDS,
+    METRICS,
+    MULTILABEL,
+    ON_REQUEST,
+    REGRESSION,
+    SEGMENTATION,
+)
 from training.scoring.rankings import average_precisions
 
 __all__ = [
@@ -157,7 +165,7 @@ def estimates(
         kind: what was predicted.
         rng: where the resamples are drawn from.
         metrics: some of ``METRICS[kind]``; all by default ("f1", of class 1, only where no other class than 0 and 1 occurs;
-            "map" only with ``scores_NK``).
+            "map" only with ``scores_NK``; "error_rate" only where asked for).
         scores_NK: larger where a label is more likely; what "map" is computed from.
         resamples: bootstrap resamples.
 
@@ -330,7 +338,7 @@ def _chosen(
     several = kind == "classification" and len(true_N) > 0 and max(true_N.max(), predicted_N.max()) > 1
     lacking = {"f1"} if several else {"map"} if scores_NK is None else set()
     if metrics is None:
-        return tuple(name for name in METRICS[kind] if name not in lacking)
+        return tuple(name for name in METRICS[kind] if name not in lacking | ON_REQUEST)
     if unknown := [name for name in metrics if name not in METRICS[kind]]:
         raise TrainingError(f"{', '.join(unknown)} is no score of a {kind}: choose from {', '.join(METRICS[kind])}")
     if without := lacking & set(metrics):

@@ -326,7 +326,7 @@ def test_everything_learns_what_there_is_to_learn(samples, kind):
     truth = targets[draw.test]
     for name in PROBES:
         for probe in make_probes([name]):
-            if kind not in probe.kinds:
+            if kind not in probe.kinds or name in {"dummy", "mlp-plateau"}:  # see test_probing_dummy.py
                 continue
             (predicted,) = predict(probe, samples, kind, [draw])
             if kind == "regression":

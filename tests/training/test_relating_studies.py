@@ -49,6 +49,14 @@ def test_groups_of_tasks_weigh_the_same_and_tasks_within_them():
     assert scores(table(rows, Selection(task_group="GEO-Bench"))) == {"Asia": [pytest.approx(0.7)]}
 
 
+@pytest.mark.parametrize(("metric", "warned"), [("mae", True), ("error_rate", False)])
+def test_errors_in_units_of_their_own_are_told(metric, warned):
+    rows = [row("Asia", task, 3.0, metric=metric) for task in ("eurosat", "brick-kiln")]
+    told = " ".join(table(rows).told)
+    assert "Less is better of these scores" in told
+    assert ("the largest numbers count most" in told) == warned
+
+
 def test_seeds_stay_rows_about_the_mean_of_the_dataset():
     rows = [
         row("Asia", task, value, seed=seed, pretrain_seed=run)

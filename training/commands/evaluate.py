@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-PROBES = ("knn", "logistic", "linear", "mlp", "forest", "ridge", "finetune")
+PROBES = ("knn", "logistic", "linear", "mlp", "forest", "ridge", "mlp-plateau", "dummy", "finetune")
 SPLIT_HELP = (
     "Sides: as released (benchmarks by default), the catalog's with the training samples resampled (its tasks by default), or "
     "places drawn here."

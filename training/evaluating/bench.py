@@ -13,6 +13,7 @@ from training.evaluating.document import ALL, Figures, ProbeScores, Trial
 from training.probing.kinds import Predicted
 from training.resampling import Draw
 from training.scores import METRICS, RESAMPLES, Estimate, estimates_by, pixel_estimates_by
+from training.scoring.metrics import ON_REQUEST
 from training.tasks.base import TaskData
 
 __all__ = ["Bench"]
@@ -50,10 +51,10 @@ class Bench:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that are given; F1 of class 1 only where there are two classes."""
-        kind = self.data.info.kind
-        two = self.data.num_classes == 2
-        return tuple(name for name in METRICS[kind] if name != "f1" or two)
+        """The metrics that are given; F1 of class 1 only where there are two classes, the error rate only where it is shown."""
+        info = self.data.info
+        lacking = ON_REQUEST - {info.metric} | (set() if self.data.num_classes == 2 else {"f1"})
+        return tuple(name for name in METRICS[info.kind] if name not in lacking)
 
     @property
     def trials(self) -> list[Trial]:

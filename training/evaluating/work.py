@@ -75,7 +75,7 @@ class Work:
 
     def _of_embeddings(self, names: Sequence[str]) -> list[ProbeScores]:
         data, found = self.bench.data, []
-        probes = make_probes(names, device=self.device)
+        probes = make_probes(names, device=self.device, metric=data.info.metric, beta=data.info.small_error)
         if unfit := [probe.name for probe in probes if data.info.kind not in probe.kinds]:
             raise TrainingError(
                 f"task {data.info.name} is a {data.info.kind}, which {', '.join(unfit)} cannot predict: leave "

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pwcat.errors import TrainingError
+from training.scoring.metrics import LESS_IS_BETTER, WITH_UNITS
 
 __all__ = [
     "LESS_IS_BETTER",
@@ -33,7 +34,6 @@ RESULTS, DATASETS = "results.csv", "datasets.csv"
 NEEDED = ("dataset", "model", "task", "probe", "metric", "value")
 WORDS = ("dataset", "model", "task", "task_group", "probe", "metric", "group", "drawn", "without")
 NUMBERS = ("value", "size", "seed", "pretrain_seed")
-LESS_IS_BETTER = frozenset({"rmse", "mae"})
 UNIT, RUN = ["task_group", "task", "group"], ["pretrain_seed", "seed"]
 DECIMALS = 12  # of scores: means of equal scores are then equal, and ties stay ties
 
@@ -220,6 +220,11 @@ def _of_tasks(rows: pd.DataFrame, task_group: str | None, told: list[str]) -> pd
     less = rows["metric"].isin(LESS_IS_BETTER)
     if less.all():
         told.append("Less is better of these scores: a negative coefficient is in favour.")
+        if rows["metric"].isin(WITH_UNITS).any() and rows["task"].nunique() > 1:
+            told.append(
+                f"Errors of {_listed(rows['task'])} have units of their own, and the largest numbers count most in their mean: "
+                "give each task a `group` of its own, and choose it with --task-group."
+            )
         return rows
     if less.any():
         told.append(f"Left out, as less is better there: {_listed(rows.loc[less, 'task'])}.")

@@ -14,20 +14,16 @@ import pandas as pd
 import yaml
 
 from pwcat.errors import PwcatError, TrainingError
+from training.scoring.metrics import LESS_IS_BETTER, METRIC_WORDS, WITH_UNITS
 from training.study import status_of
 from training.studying.status import Status
 
-__all__ = ["CONTROL", "LOWER_IS_BETTER", "MEASURES", "Records", "listed", "metric_words", "read_records"]
+__all__ = ["CONTROL", "MEASURES", "Records", "listed", "metric_words", "read_records"]
 
 log = logging.getLogger(__name__)
 
 CONTROL = "none"  # random weights
-LOWER_IS_BETTER = frozenset({"rmse", "mae"})
 MEASURES = {"spectral": "Spectral", "continent": "Continent", "biome": "Biome", "landcover": "Land cover"}
-METRICS = {
-    "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1",
-    "weighted_f1": "weighted F1", "f1": "F1", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "map": "mAP", "miou": "mIoU",
-}  # fmt: skip
 NEEDED = ("dataset", "model", "task", "probe", "metric", "value")
 # columns that are filled where a study has none of them
 WORDS = {
@@ -100,7 +96,7 @@ class Records:
 
     def lower(self, column: str) -> bool:
         """Whether less is better in this column."""
-        return self._of_column[column][0][0] in LOWER_IS_BETTER
+        return self._of_column[column][0][0] in LESS_IS_BETTER
 
     def metrics(self, column: str) -> str:
         """What is scored in this column, in words."""
@@ -113,7 +109,7 @@ class Records:
 
 def metric_words(metric: str) -> str:
     """A metric as papers call it."""
-    return METRICS.get(metric, metric.replace("_", " "))
+    return METRIC_WORDS.get(metric, metric.replace("_", " "))
 
 
 def read_records(folder: Path) -> Records:
@@ -206,11 +202,15 @@ def _numbers(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
 
 
 def _columns(table: pd.DataFrame) -> pd.Series:
-    """The group of each task; the task itself where scores and errors are in one group, whose mean would mean nothing."""
+    """The group of each task; the task itself where the mean of a group would mean nothing.
+
+    That is so where scores and errors are in one group, or errors of several tasks in units of their own.
+    """
     primary = table[table["primary"]]
-    lower = primary["metric"].isin(LOWER_IS_BETTER)
-    mixed = lower.groupby(primary["task_group"]).nunique() > 1
-    groups = set(mixed.index[mixed])
+    of, metric = primary["task_group"], primary["metric"]
+    mixed = metric.isin(LESS_IS_BETTER).groupby(of).nunique() > 1
+    several = (primary["task"].groupby(of).nunique() > 1) & metric.isin(WITH_UNITS).groupby(of).any()
+    groups = set(mixed.index[mixed | several])
     return table["task_group"].where(~table["task_group"].isin(groups), table["task"])
 
 

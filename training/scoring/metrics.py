@@ -9,7 +9,17 @@ import numpy as np
 from training.probing.kinds import Kind
 from training.scoring.counts import Totals, ratio
 
-__all__ = ["CLASSIFICATION", "METRICS", "METRIC_WORDS", "MULTILABEL", "REGRESSION", "SEGMENTATION"]
+__all__ = [
+    "CLASSIFICATION",
+    "LESS_IS_BETTER",
+    "METRICS",
+    "METRIC_WORDS",
+    "MULTILABEL",
+    "ON_REQUEST",
+    "REGRESSION",
+    "SEGMENTATION",
+    "WITH_UNITS",
+]
 
 
 def _mean_over(values_RK: np.ndarray, where_RK: np.ndarray) -> np.ndarray:
@@ -40,6 +50,10 @@ def _accuracy(totals: Totals) -> np.ndarray:
     return np.asarray(totals.hits.sum(axis=1) / totals.samples)
 
 
+def _error_rate(totals: Totals) -> np.ndarray:
+    return 1 - _accuracy(totals)
+
+
 def _pixel_accuracy(totals: Totals) -> np.ndarray:
     return ratio(totals.hits.sum(axis=1), totals.true.sum(axis=1))
 
@@ -66,6 +80,7 @@ CLASSIFICATION: dict[str, Callable[[Totals], np.ndarray]] = {
     "macro_f1": _macro_f1,
     "weighted_f1": _weighted_f1,
     "f1": _f1_of_class_1,
+    "error_rate": _error_rate,
 }
 MULTILABEL: dict[str, Callable[[Totals], np.ndarray]] = {
     "micro_f1": _micro_f1,
@@ -92,8 +107,14 @@ METRICS: dict[Kind, tuple[str, ...]] = {
     "regression": tuple(REGRESSION),
     "segmentation": tuple(SEGMENTATION),
 }
+# Given only where a task's tables show it: it says nothing that another does not.
+ON_REQUEST = frozenset({"error_rate"})
+LESS_IS_BETTER = frozenset({"rmse", "mae", "error_rate"})
+# Those of several tasks have no mean: one counts buildings, another km/h.
+WITH_UNITS = frozenset({"rmse", "mae"})
 # As people write them.
 METRIC_WORDS = {
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1",
     "weighted_f1": "weighted F1", "f1": "F1", "r2": "R²", "rmse": "RMSE", "mae": "MAE", "map": "mAP", "miou": "mIoU",
+    "error_rate": "error rate",
 }  # fmt: skip

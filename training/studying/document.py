@@ -142,7 +142,7 @@ class TaskEntry(Document):
 class ProbeEntry(Document):
     """A probe on frozen embeddings, or fine-tuning. A plain string is its name."""
 
-    probe: str = Field(description="knn, linear, logistic, mlp, forest, ridge or finetune")
+    probe: str = Field(description="knn, linear, logistic, mlp, forest, ridge, mlp-plateau, dummy or finetune")
     samplings: tuple[Name, ...] | None = Field(None, description="names of samplings; all by default")
     recipe: str | None = Field(
         None, description="of fine-tuning: a shipped recipe's name, or a YAML file; that of the architecture by default"

@@ -173,6 +173,28 @@ def test_errors_and_scores_are_not_averaged_into_one_column(made, tmp_path):
     assert standings.columns == ("t", "u")
 
 
+def test_an_error_rate_is_best_where_it_is_least_and_groups_with_others(made, tmp_path):
+    table = plain({"a": {"t": 0.3, "u": 0.2}, "b": {"t": 0.1, "u": 0.3}, "none": {"t": 0.4, "u": 0.4}})
+    standings = only_standings(opened(made, tmp_path, table.assign(metric="error_rate", task_group="bridges")))
+    assert standings.columns == ("bridges",)
+    assert standings.best("bridges") == {"b"}
+    assert standings.averaged == []
+    assert "error rate" in standings.view.records.metrics("bridges")
+    assert standings.view.records.lower("bridges")
+
+
+@pytest.mark.parametrize("other", ["mae", "error_rate"])
+def test_errors_in_units_of_their_own_are_not_averaged(made, tmp_path, other):
+    table = pd.concat(
+        [
+            plain({"a": {"t": 12.0}, "b": {"t": 14.0}}).assign(metric="mae"),
+            plain({"a": {"u": 0.3}, "b": {"u": 0.2}}).assign(metric=other),
+        ]
+    )
+    standings = only_standings(opened(made, tmp_path, table.assign(task_group="map")))
+    assert standings.columns == ("t", "u")
+
+
 def test_pretraining_seeds_are_what_an_interval_is_over(made, tmp_path):
     values = {(p, s): 0.5 + 0.1 * p + 0.001 * s for p in range(3) for s in range(5)}
     rows = [plain({"a": {"t": v}, "b": {"t": 0.4}}, pretrain_seed=p, seed=s) for (p, s), v in values.items()]
