@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,15 @@ from training.kept import kept_matrix
 from training.models import Model
 from training.models.folder import weights_hash
 from training.normalize import unit_of, unit_of_bands
+from training.osm.entities import Entities
+from training.osm.reading import EntityReader
 from training.tasks.base import Chips, Fit, TaskData
 from training.tasks.chips import SubsetChips
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["check_data", "embed_subset", "embed_task"]
+__all__ = ["check_data", "embed_subset", "embed_task", "entities_of"]
 
 # Part of the name of a kept embedding: to be raised when the way from chip to embedding changes.
 PREPROCESSING = "dates that the model reads, fitted, normalised, v2"
@@ -46,21 +48,41 @@ def check_data(model: Model, data: TaskData | Subset, *, other_units: bool = Fal
         other_units: let values of another unit pass.
 
     Raises:
-        TrainingError: bands, pixels or places are missing, or values have another unit than in pretraining.
+        TrainingError: bands, pixels, places or entities are missing, or values have another unit than in pretraining.
     """
     if model.encodes == "places":
         return  # of chips it reads nothing
+    if model.reads_entities:
+        entities_of(data)
     available = _bands_of(model, data)
     if model.scales_itself:
         model.choose_bands(available)
         return  # and refuses what it cannot convert
     trained, chosen = model.require_normalization().unit, model.choose_bands(available)
+    if not chosen:
+        return
     here = unit_of_bands(data.chips.bands.select(chosen)) if isinstance(data, TaskData) else unit_of(data, chosen)
     if trained != here and not other_units:
         raise TrainingError(
             f"the model was trained on values in {trained!r}, but these data are in {here!r}: convert them, or say that "
             "this is meant (other_units=True, --other-units)"
         )
+
+
+def entities_of(data: TaskData | Subset) -> EntityReader:
+    """What reads the entities of samples that are tiles of maps.
+
+    Raises:
+        TrainingError: they are none.
+    """
+    if not isinstance(data, TaskData):
+        return EntityReader(data)
+    if not isinstance(data.chips, SubsetChips):
+        raise TrainingError(
+            f"task {data.info.name}: its samples are no tiles of maps, whose entities this model reads: take a task of a map "
+            "collection, or a model of chips alone"
+        )
+    return data.chips.entities
 
 
 def embed_task(
@@ -136,20 +158,30 @@ class _Samples:
             yield from self._places(device, start)
             return
         rows, bands = np.arange(start, len(self.lonlat)), model.choose_bands(self.chips.bands.names)
-        for batch in self.chips.batches(rows, bands=bands, times=model.times, block=CHIPS):
-            yield fitted(batch.to(device), model.image_size, self.fit)
+        for batch in self._read(model, rows, bands=bands, block=CHIPS):
+            moved = batch.to(device)
+            yield moved if moved.chips is None else fitted(moved, model.image_size, self._fit(model))
 
     def glance(self, model: Model) -> str:
-        """What a few chips look like: a dataset built anew from other scenes has the same recipe, and the same ids."""
+        """What a few samples look like: a dataset built anew from other scenes has the same recipe, and the same ids."""
         digest = hashlib.sha256()
         if model.encodes != "places" and len(self.lonlat):
             rows = np.unique(np.linspace(0, len(self.lonlat) - 1, GLANCED).astype(np.int64))
             bands = model.choose_bands(self.chips.bands.names)
-            for batch in self.chips.batches(rows, bands=bands, times=model.times, block=GLANCED):
+            for batch in self._read(model, rows, bands=bands, block=GLANCED):
                 if batch.chips is not None:
                     digest.update(batch.chips.numpy().tobytes())
                 digest.update(batch.times.numpy().tobytes())
+                if batch.entities is not None:
+                    digest.update(_looks_of(batch.entities))
         return digest.hexdigest()
+
+    def _read(self, model: Model, rows: NDArray[np.int64], *, bands: Sequence[str], block: int) -> Iterator[Batch]:
+        return self.chips.batches(rows, bands=bands, times=model.times, block=block, entities=model.reads_entities)
+
+    def _fit(self, model: Model) -> Fit:
+        """Entities lie on the whole chip: beside them it is not cut."""
+        return "resize" if model.reads_entities else self.fit
 
     def _places(self, device: str, start: int) -> Iterator[Batch]:
         """Samples from a row on, in their order, without their chips."""
@@ -217,4 +249,15 @@ def _key(model: Model, samples: _Samples) -> str:
         json.dumps(reads),
         PREPROCESSING,
     ]
+    if model.reads_entities and isinstance(samples.chips, SubsetChips):
+        parts.append(samples.chips.entities.fingerprint)  # of the maps, and of what is taken away of them
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _looks_of(entities: Entities) -> bytes:
+    """What tells apart the tags and shapes of some tiles."""
+    pairs, numbers = entities.tag_list.pairs, torch.unique(entities.tags)
+    tags = [pairs[number] for number in numbers.tolist()]
+    shapes = (entities.sample, entities.boxes, entities.kinds, entities.vertices, entities.vertex_entity)
+    places = torch.searchsorted(numbers, entities.tags)
+    return repr(tags).encode() + b"".join(each.numpy().tobytes() for each in (places, entities.tag_entity, *shapes))

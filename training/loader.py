@@ -199,6 +199,11 @@ class Loader:
         return self._choice.reason
 
     @property
+    def map_hash(self) -> str | None:
+        """What identifies the maps that entities are read of; ``None`` where none are."""
+        return self._samples.reader.fingerprint if self._samples.reader else None
+
+    @property
     def num_batches(self) -> int:
         """Global batches an epoch."""
         whole, rest = divmod(len(self.subset), self.batch_size)

@@ -29,6 +29,8 @@ from training.embed import check_data
 from training.loader import in_order
 from training.models import Model
 from training.models.folder import weights_hash
+from training.osm.entities import Entities
+from training.osm.reading import EntityReader
 from training.pretrain import pick_device
 from training.run import RUN, load_run, software_versions
 
@@ -266,7 +268,7 @@ def _draws(model: Model, subset: Subset, *, repeats: int, seed: int, batch_size:
             yield from _in_company(model, subset, np.array(_seeds(names, seed, repeat)), batch_size=batch_size)
         return
     bands = model.choose_bands(subset.bands)
-    for batch in in_order(subset, bands=bands, times=model.times, block=batch_size):
+    for batch in in_order(subset, bands=bands, times=model.times, block=batch_size, entities=model.reads_entities):
         mine = [names[row] for row in batch.rows]
         for repeat in range(repeats):  # a batch is read once
             yield _Draw(batch=batch, seeds=_seeds(mine, seed, repeat), rows=batch.rows)
@@ -274,7 +276,7 @@ def _draws(model: Model, subset: Subset, *, repeats: int, seed: int, batch_size:
 
 def _in_company(model: Model, subset: Subset, seeds: NDArray[np.int64], *, batch_size: int) -> Iterator[_Draw]:
     """Batches of samples drawn together; the last is filled up, so that each is compared with as many."""
-    order = np.argsort(seeds, kind="stable")
+    order, reader = np.argsort(seeds, kind="stable"), EntityReader(subset) if model.reads_entities else None
     for start in range(0, len(order), batch_size):
         own = order[start : start + batch_size]
         lacking = min(batch_size, len(order)) - len(own)
@@ -282,11 +284,12 @@ def _in_company(model: Model, subset: Subset, seeds: NDArray[np.int64], *, batch
         places = np.argsort(rows)  # a subset has its samples in its own order
         read = subset.only(rows[places])
         (batch,) = in_order(read, bands=model.choose_bands(subset.bands), times=model.times, block=len(read))
-        yield _Draw(batch=_taken(batch, np.argsort(places)), seeds=seeds[rows].tolist(), rows=own)
+        entities = reader.batch(rows) if reader else None
+        yield _Draw(batch=_taken(batch, np.argsort(places), entities), seeds=seeds[rows].tolist(), rows=own)
 
 
-def _taken(batch: Batch, rows: NDArray[np.int64]) -> Batch:
-    """The samples of a batch in another order."""
+def _taken(batch: Batch, rows: NDArray[np.int64], entities: Entities | None) -> Batch:
+    """The samples of a batch in another order, with what lies on them."""
     place = torch.from_numpy(rows)
     return Batch(
         chips=None if batch.chips is None else batch.chips[place],
@@ -295,6 +298,7 @@ def _taken(batch: Batch, rows: NDArray[np.int64]) -> Batch:
         times=batch.times[place],
         rows=batch.rows[rows],
         features=None if batch.features is None else batch.features[place],
+        entities=entities,
     )
 
 

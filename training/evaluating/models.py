@@ -15,8 +15,10 @@ from training.checkpoint import load_model_folder
 from training.models import Model, build_model
 from training.normalize import Normalization, summarise, unit_of_bands
 from training.run import RUN
+from training.tasks.chips import SubsetChips
 
 if TYPE_CHECKING:
+    from catalog.subset import Subset
     from training.recipe import TrainRecipe
     from training.tasks.base import TaskData, Times
 
@@ -39,21 +41,49 @@ def model_of(run_dir: str | Path | None, data: TaskData, control: TrainRecipe | 
 
 
 def with_random_weights(recipe: TrainRecipe, data: TaskData) -> Model:
-    """A model of a recipe with fresh weights of its seed, in eval mode; the task's statistics scale its chips."""
+    """A model of a recipe with fresh weights of its seed, in eval mode; the task's statistics scale its chips.
+
+    What it takes from its data beside weights, it takes from the task's training samples.
+
+    Raises:
+        TrainingError: the task's samples are not what it needs.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build_model(recipe.architecture, recipe.model)
-    if model.encodes == "chips" and data.chips.bands.names:
-        model.normalization = measure_task(data, bands=model.choose_bands(data.chips.bands.names), times=model.times)
+        if model.encodes == "chips" and data.chips.bands.names:
+            model.normalization = measure_task(
+                data, bands=model.choose_bands(data.chips.bands.names), times=model.times
+            )
+        if type(model).fit is not Model.fit:
+            model.fit(_learnt_from(model, data), device=torch.device("cpu"), folder=None)
     model.eval()
     return model
 
 
+def _learnt_from(model: Model, data: TaskData) -> Subset:
+    """The training samples of a task, as a subset."""
+    if not isinstance(data.chips, SubsetChips):
+        raise TrainingError(
+            f"a {model.architecture} takes more from its data than weights, such as a vocabulary, and samples of task "
+            f"{data.info.name} are no catalog's: take a task of a catalog, or the run of a trained one"
+        )
+    rows = np.flatnonzero(data.splits == "train")
+    if not len(rows):
+        raise TrainingError(
+            f"task {data.info.name} has no training samples, from which a {model.architecture} would learn"
+        )
+    return data.chips.subset.only(rows)
+
+
 def measure_task(data: TaskData, *, bands: Sequence[str], times: Times) -> Normalization:
-    """Statistics of a task's chips: those of its training samples, as nothing may be learnt from those tested on."""
+    """Statistics of a task's chips: those of its training samples, as nothing may be learnt from those tested on.
+
+    Of no bands, there are none, and nothing is read.
+    """
     rows = np.flatnonzero(data.splits == "train")
     counts_CK = np.zeros((len(bands), LEVELS), dtype=np.int64)
-    for batch in data.batches(rows, bands=bands, times=times):
+    for batch in data.batches(rows, bands=bands, times=times) if bands else ():
         assert batch.chips is not None, "a task with bands has chips"
         numbers_BTCHW = batch.chips.numpy()
         for c in range(len(bands)):
@@ -61,7 +91,7 @@ def measure_task(data: TaskData, *, bands: Sequence[str], times: Times) -> Norma
     return summarise(
         counts_CK,
         bands=bands,
-        unit=unit_of_bands(data.chips.bands.select(bands)),
+        unit=unit_of_bands(data.chips.bands.select(bands)) if bands else "",
         num_samples=len(rows),
         data_hash=data.hash,
         times=times,

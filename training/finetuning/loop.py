@@ -169,7 +169,7 @@ class Tuning:
             seen = self.viewer.drawn(sampled.to(self.device), chance)
             targets = self._targets(seen)
             if self.objective.mixes:
-                seen, targets = mix(seen, targets, recipe=self.recipe, rng=rng)
+                seen, targets = mix(seen, targets, recipe=self.viewer.recipe, rng=rng)
         with self._autocast():
             outputs = forward(seen.batch)
         return self.objective.loss(outputs, targets, smoothing=self.recipe.label_smoothing)

@@ -74,13 +74,17 @@ class Samples:
         self._data, self._times = data, model.times
         self._places = model.encodes == "places"
         self._bands: Sequence[str] = () if self._places else model.choose_bands(data.chips.bands.names)
+        self._entities = model.reads_entities
         self._masked = data.info.kind == "segmentation"
         self._held: Sampled | None = None
         self._place_of: NDArray[np.int64] = np.full(len(data), -1, dtype=np.int64)
 
     def hold(self, rows: NDArray[np.int64], *, budget_mb: float) -> bool:
-        """Read these rows and keep them, if they take no more than ``budget_mb`` MB; whether they are kept."""
-        if not len(rows) or len(rows) * self._bytes() > budget_mb * 1e6:
+        """Read these rows and keep them, if they take no more than ``budget_mb`` MB; whether they are kept.
+
+        Tiles of maps are not: what lies on them was decoded before, and is kept by its reader.
+        """
+        if self._entities or not len(rows) or len(rows) * self._bytes() > budget_mb * 1e6:
             return False
         parts = [self._read(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
         self._held = _joined(parts)
@@ -111,7 +115,9 @@ class Samples:
         masks = torch.from_numpy(np.ascontiguousarray(self._data.masks(rows))) if self._masked else None
         if self._places:
             return Sampled(batch=self._of_places(rows), masks=masks)
-        (batch,) = self._data.batches(rows, bands=self._bands, times=self._times, block=len(rows))
+        (batch,) = self._data.batches(
+            rows, bands=self._bands, times=self._times, block=len(rows), entities=self._entities
+        )
         return Sampled(batch=batch, masks=masks)
 
     def _of_places(self, rows: NDArray[np.int64]) -> Batch:

@@ -50,7 +50,12 @@ class Viewer:
 
     @classmethod
     def of(cls, model: Model, *, fit: Fit, dense: bool, recipe: FinetuneRecipe) -> Viewer:
-        """That of a model."""
+        """That of a model; entities of a map lie on the whole chip, so that nothing is cut, turned or mixed beside them."""
+        if model.reads_entities:
+            fit, recipe = (
+                "resize",
+                recipe.model_copy(update={"crop": "none", "flip": "none", "mixup": 0.0, "cutmix": 0.0}),
+            )
         size = 0 if model.encodes == "places" else model.image_size
         return cls(size=size, fit=fit, dense=dense, recipe=recipe)
 
@@ -61,7 +66,7 @@ class Viewer:
 
     def plain(self, sampled: Sampled) -> Sampled:
         """As they are predicted: nothing is drawn. What is cut of a mask has no class any more."""
-        if self.size == 0 or self.by_pixel:
+        if self.size == 0 or self.by_pixel or sampled.batch.chips is None:
             return sampled
         batch, masks = fitted(sampled.batch, self.size, self.fit), sampled.masks
         if masks is not None and self.fit == "crop" and sampled.batch.chips is not None:

@@ -76,6 +76,11 @@ class Batches:
                 dtype=recipe.dtype(device),
             )
 
+    @property
+    def map_hash(self) -> str | None:
+        """What identifies the maps that entities are read of; ``None`` where none are."""
+        return self._loader.map_hash if isinstance(self._loader, Loader) else None
+
     def get_ready(self, preparing: Preparing = in_silence) -> None:
         """Do what is done once, before the first step: chips that are held are read, features of a tower computed."""
         self._loader.fill(partial(preparing, "computing features" if self._recipe.cached_views else "reading chips"))

@@ -13,6 +13,7 @@ from pwcat.errors import TrainingError
 from training.checkpoint import latest_checkpoint, step_of
 from training.features import FEATURES
 from training.looping.records import METRICS, TENSORBOARD
+from training.osm.reading import EntityReader
 from training.recipe import WITHOUT_BEARING, TrainRecipe
 from training.run import RUN, Run, load_run
 
@@ -27,7 +28,7 @@ LOCK = ".lock"  # held by the process that trains
 def require_own_folder(run_dir: Path) -> None:
     """Raise a :class:`TrainingError` where a folder holds something, and that is no run, nor the beginning of one."""
     if run_dir.is_dir() and any(run_dir.iterdir()) and not (run_dir / RUN).is_file():
-        known = {"checkpoints", METRICS, TENSORBOARD, LOCK, FEATURES, "scores.json", "embeddings"}
+        known = {"checkpoints", METRICS, TENSORBOARD, LOCK, FEATURES, "scores.json", "embeddings", "geometry"}
         if {path.name for path in run_dir.iterdir()} - known:
             raise TrainingError(f"{run_dir} holds other files and no run: give a folder of its own")
 
@@ -43,7 +44,11 @@ def earlier_run(run_dir: Path, *, subset: Subset, recipe: TrainRecipe) -> Run | 
     run = load_run(run_dir)
     others = [
         name
-        for name, old, new in (("recipe", run.recipe_hash, recipe.hash), ("data", run.data["hash"], subset.hash))
+        for name, old, new in (
+            ("recipe", run.recipe_hash, recipe.hash),
+            ("data", run.data["hash"], subset.hash),
+            ("map", run.data.get("map_hash"), _map_hash(run, subset)),
+        )
         if old != new
     ]
     if others:
@@ -55,6 +60,16 @@ def earlier_run(run_dir: Path, *, subset: Subset, recipe: TrainRecipe) -> Run | 
         )
     checkpoint = latest_checkpoint(run_dir)
     return replace(run, finished=run.finished and checkpoint is not None and step_of(checkpoint) == run.total_steps)
+
+
+def _map_hash(run: Run, subset: Subset) -> str | None:
+    """Of the maps that the samples are tiles of now, where the run has read them.
+
+    A subset's hash says nothing of what lies on its tiles: of another extract, the same recipe makes another map.
+    """
+    if run.data.get("map_hash") is None or subset.hash != run.data["hash"]:
+        return run.data.get("map_hash")
+    return EntityReader(subset).fingerprint
 
 
 def _differing(kept: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:

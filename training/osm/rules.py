@@ -14,8 +14,8 @@ __all__ = ["TagRule"]
 class TagRule(Protocol):
     """Tags to take away; of the tasks', see :class:`pwcat.osm.targets.TagRule`."""
 
-    def dropped(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.bool_]:
+    def dropped(self, pairs: Sequence[tuple[str, str]], /) -> NDArray[np.bool_]:
         """(V,) which of some tags go; an entity that has no other goes with them."""
 
-    def taken(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.bool_]:
+    def taken(self, pairs: Sequence[tuple[str, str]], /) -> NDArray[np.bool_]:
         """(V,) of which tags an entity goes whole, with its other tags and its shape."""
