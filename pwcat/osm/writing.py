@@ -1,0 +1,145 @@
+"""``entities.parquet`` as it is written: sorted rows become those of the schema, in row groups that end with a tile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pwcat.osm.schema import ENTITY_SCHEMA, KINDS, OSM_TYPES
+from pwcat.osm.sorting import Stretch
+from pwcat.osm.tiles import decode_tiles
+from pwcat.osm.vocabulary import TagCounter
+
+__all__ = ["ENTITIES", "GROUP_ROWS", "TAGS", "EntityWriter"]
+
+ENTITIES: Final = "entities.parquet"
+TAGS: Final = "tags.parquet"
+
+# A row group has so many rows or more, to the end of a tile: some dozen tiles of a town at zoom 16, and about 2 MB.
+GROUP_ROWS: Final = 4_096
+
+_WORDS: Final = ("tile", "osm_type", "kind", "tags.key_value.key", "tags.key_value.value")
+_FLOATS: Final = ("xy.list.element", "box.list.element")
+
+
+class EntityWriter:
+    """Takes sorted stretches of rows, numbers their tiles and writes them.
+
+    Args:
+        path: of the file; it is there when the writer is left.
+        zoom: of the tiles.
+        bounds: west, south, east, north of all geometries, degrees; NaN without any.
+        also: sorted codes of tiles that are numbered even where they have no row.
+        counter: is given the tags.
+
+    Attributes:
+        codes: of the tiles, by number, in parts.
+        counts: how many rows each has, in parts.
+        entities: how many stand for an entity.
+        rows: how many were written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        zoom: int,
+        bounds: NDArray[np.float64],
+        also: NDArray[np.int64],
+        counter: TagCounter,
+    ) -> None:
+        self._zoom = zoom
+        self._also = also
+        self._counter = counter
+        self._tiles = 0
+        self.codes: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        self.counts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        self.entities = 0
+        self.rows = 0
+        self._schema = ENTITY_SCHEMA.with_metadata(_metadata(zoom, bounds))
+        self._file = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression="zstd",
+            use_dictionary=list(_WORDS),
+            use_byte_stream_split=list(_FLOATS),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, stretch: Stretch) -> None:
+        """Write the rows of a stretch, which begins where the one before ended."""
+        code = stretch.rows["code"].to_numpy()
+        low, high = np.searchsorted(self._also, [stretch.start, stretch.stop])
+        codes = np.union1d(code, self._also[low:high])
+        place = np.searchsorted(codes, code)
+        counts = np.bincount(place, minlength=len(codes))
+        rows = self._rows(stretch.rows, codes, place)
+        if len(rows):
+            self._count(rows, stretch.rows["first"])
+            for start, stop in _groups(counts):
+                self._file.write_table(rows.slice(start, stop - start), row_group_size=stop - start)
+        self.codes.append(codes)
+        self.counts.append(counts)
+        self._tiles += len(codes)
+        self.rows += len(rows)
+
+    def _count(self, rows: pa.Table, first: pa.ChunkedArray) -> None:
+        first = first.combine_chunks()
+        self.entities += first.true_count
+        self._counter.add(rows["index"].combine_chunks(), rows["tags"].combine_chunks(), first)
+
+    def _rows(self, table: pa.Table, codes: NDArray[np.int64], place: NDArray[np.int64]) -> pa.Table:
+        x, y = decode_tiles(codes)
+        names = [f"{self._zoom}/{one}/{other}" for one, other in zip(x.tolist(), y.tolist(), strict=True)]
+        columns: dict[str, Any] = {
+            "index": place + self._tiles,
+            "tile": pa.array(names, pa.string()).take(pa.array(place)),
+            "osm_type": pa.array(OSM_TYPES).take(table["osm_type"]),
+            "part": _numbers_within(table),
+            "kind": pa.array(KINDS).take(table["kind"]),
+        }
+        arrays = [columns[name] if name in columns else table[name] for name in ENTITY_SCHEMA.names]
+        return pa.Table.from_arrays(
+            [pa.array(each) if isinstance(each, np.ndarray) else each for each in arrays], schema=self._schema
+        ).combine_chunks()
+
+
+def _numbers_within(table: pa.Table) -> NDArray[np.int32]:
+    """The number of each row among those of its entity on its tile."""
+    numbers = np.arange(len(table))
+    begins = np.zeros(len(table), dtype=bool)
+    begins[:1] = True
+    for name in ("code", "osm_type", "osm_id"):
+        values = table[name].to_numpy()
+        begins[1:] |= values[1:] != values[:-1]
+    return (numbers - np.maximum.accumulate(np.where(begins, numbers, 0))).astype(np.int32)
+
+
+def _groups(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """First row and end of each row group, of tiles that have so many rows."""
+    groups, start = [], 0
+    for end in np.cumsum(counts).tolist():
+        if end - start >= GROUP_ROWS:
+            groups.append((start, end))
+            start = end
+    return groups if start == counts.sum() else [*groups, (start, int(counts.sum()))]
+
+
+def _metadata(zoom: int, bounds: NDArray[np.float64]) -> dict[str, str]:
+    """GeoParquet 1.1, in EPSG:4326 with longitude first (OGC:CRS84), which is what it takes where no CRS is said."""
+    geometry: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point", "LineString", "Polygon"]}
+    if np.isfinite(bounds).all():
+        geometry["bbox"] = bounds.tolist()
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+    return {"geo": json.dumps(geo), "pwcat:zoom": str(zoom)}
