@@ -15,7 +15,15 @@ from catalog.measures.sums import SHARE_UNIT, AreaTally
 from catalog.pairs import pairs_on_earth
 from pwcat.entropy import entropies, evenness, hill_number, shannon_entropy
 
-__all__ = ["describe_area", "describe_classes", "describe_coverage", "evenness", "hill_number", "shannon_entropy"]
+__all__ = [
+    "describe_area",
+    "describe_classes",
+    "describe_coverage",
+    "describe_things",
+    "evenness",
+    "hill_number",
+    "shannon_entropy",
+]
 
 ESTIMATOR = "plug-in"
 VERSION = "1.1"
@@ -25,6 +33,9 @@ COVERAGE_ESTIMATOR = "occupied cells"
 # Bootstrap of the confidence intervals: resamples and the quantiles of a 95 % interval.
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)
+# Of a map's tags there may be a hundred thousand classes: so many are told, and so many numbers resampled.
+MOST_TOLD = 100
+MOST_RESAMPLED, FEWEST_RESAMPLES = 4_000_000, 100
 
 
 def describe_classes(counts: Mapping[str, int], *, num_samples: int, layer: str | None) -> dict[str, Any]:
@@ -47,6 +58,32 @@ def describe_classes(counts: Mapping[str, int], *, num_samples: int, layer: str 
         "unit": "nat",
         "estimator": ESTIMATOR,
         "interval": f"95 %, multinomial bootstrap of {RESAMPLES}, less its bias",
+        "version": VERSION,
+        "layer": layer,
+    }
+
+
+def describe_things(counts: Mapping[str, int], *, num_samples: int, layer: str | None) -> dict[str, Any]:
+    """The diversity of what a map holds, as :func:`describe_classes` has it; of very many classes the most frequent are told.
+
+    Args:
+        counts: things by class.
+        num_samples: tiles that they lie on.
+        layer: where the classes come from.
+    """
+    values = np.array([count for _, count in sorted(counts.items())], dtype=np.int64)
+    resamples = max(FEWEST_RESAMPLES, min(RESAMPLES, MOST_RESAMPLED // max(len(values), 1)))
+    ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return {
+        **_diversity(values.astype(np.float64), _resampled_counts(values, resamples)),
+        "rarefied": _rarefied(values),
+        "num_classes": len(counts),
+        "num_samples": num_samples,
+        "num_labelled": int(values.sum()),
+        "counts": dict(sorted(ranked[:MOST_TOLD])),
+        "unit": "nat",
+        "estimator": ESTIMATOR,
+        "interval": f"95 %, multinomial bootstrap of {resamples}, less its bias",
         "version": VERSION,
         "layer": layer,
     }
@@ -168,7 +205,7 @@ def _interval(values_R: NDArray[np.float64], number: float, *, low: float, high:
     return [float(bound) for bound in np.clip(bounds, min(low, number), max(high, number))]
 
 
-def _resampled_counts(counts_K: NDArray[np.int64]) -> NDArray[np.float64]:
+def _resampled_counts(counts_K: NDArray[np.int64], resamples: int = RESAMPLES) -> NDArray[np.float64]:
     """As many samples drawn anew with replacement, ``(resamples, classes)``.
 
     The seed is fixed, so that the same counts have the same interval.
@@ -176,7 +213,7 @@ def _resampled_counts(counts_K: NDArray[np.int64]) -> NDArray[np.float64]:
     total = int(counts_K.sum())
     if total == 0:
         return np.empty((0, 0))
-    return np.random.default_rng(0).multinomial(total, counts_K / total, size=RESAMPLES).astype(np.float64)
+    return np.random.default_rng(0).multinomial(total, counts_K / total, size=resamples).astype(np.float64)
 
 
 def _resampled_shares(area: AreaTally, names: list[str], sums_K: NDArray[np.float64]) -> NDArray[np.float64]:

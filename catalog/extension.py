@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
 
 
 # Versions that are read; the last is the one that is written.
-VERSIONS = ("v0.1.0", "v0.2.0")
+VERSIONS = ("v0.1.0", "v0.2.0", "v0.3.0")
 _BASE = "https://pwcat.github.io/diversity"
 
 

@@ -12,17 +12,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from catalog.extension import SCHEMA_URI
 from catalog.stac.outlines import BBOX, outline_columns
+from pwcat.osm.columns import ENTITY_COUNT, TAG_ENTROPY
+from pwcat.osm.targets import TARGET_COLUMNS, TARGETS
 from pwcat.recipe import Chip
 from pwcat.sites.schema import FRACTIONS
 
 __all__ = [
     "ASSET",
     "ITEM_SCHEMA",
+    "MAP_MEANINGS",
+    "MAP_SCHEMA",
     "MEANINGS",
     "PROJECTION_URI",
     "STAC_VERSION",
     "ZARR_MEDIA_TYPE",
     "complete_items",
+    "first_fraction",
     "item_rows",
     "list_column",
     "repeat",
@@ -72,11 +77,31 @@ _COLUMNS: Final[Mapping[str, tuple[pa.DataType, str]]] = {
     "div:spectral_entropy_covariance": (pa.float64(), "nats: entropy of the spectrum of the covariance between bands"),
     "div:valid_fraction": (pa.float64(), "share of pixels with data in every band and date"),
     "pwcat:index": (pa.int64(), "row of the sample in the cube; null where there is no cube of ours"),
-    "pwcat:split": (pa.string(), "train or val"),
+    "pwcat:split": (pa.string(), "train or val; of map tiles also test"),
     "pwcat:scene_ids": (_TEXTS, "STAC items that its dates come from"),
 }
 ITEM_SCHEMA: Final = pa.schema([pa.field(name, kind) for name, (kind, _) in _COLUMNS.items()])
 MEANINGS: Final = {name: meaning for name, (_, meaning) in _COLUMNS.items()}
+
+# Columns that items of map tiles have besides, behind the others.
+MAP_SCHEMA: Final = pa.schema(
+    [
+        pa.field("map:tile", pa.string()),
+        pa.field("map:group", pa.string()),
+        pa.field("map:region", pa.string()),
+        pa.field(ENTITY_COUNT, pa.int64()),
+        pa.field(TAG_ENTROPY, pa.float64()),
+        *(pa.field(name, pa.float64()) for name in TARGET_COLUMNS),
+    ]
+)
+MAP_MEANINGS: Final[Mapping[str, str]] = {
+    "map:tile": "tile of the web mercator grid, zoom/x/y",
+    "map:group": "the larger tile that it lies in: groups are of one split",
+    "map:region": "the recipe's box that its middle lies in, by name",
+    ENTITY_COUNT: "entities on the tile: anything on the map that has tags",
+    TAG_ENTROPY: "nats: entropy of the tags on the tile",
+    **{target.column: " ".join(filter(None, (target.title, target.unit))) for target in TARGETS.values()},
+}
 
 # What is the same for every sample of a collection, where a table of items does not say otherwise.
 _ALIKE: Final[Mapping[str, Any]] = {
@@ -115,7 +140,7 @@ def item_rows(chip: Chip, rows: pa.Table, ledger: pa.Table, *, spectra: Mapping[
         "div:biome": rows["biome"],
         "div:ecoregion": rows["ecoregion"],
         "div:landcover": rows["landcover"],
-        "div:landcover_share": _first_fraction(fractions),
+        "div:landcover_share": first_fraction(fractions),
         "div:landcover_fractions": fractions,
         **{name: pa.array(np.asarray(values, dtype=np.float64), from_pandas=True) for name, values in spectra.items()},
         "div:valid_fraction": ledger["valid_fraction"],
@@ -164,7 +189,7 @@ def _typed(values: Any, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
     return values.cast(kind) if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values, type=kind)
 
 
-def _first_fraction(fractions: pa.ListArray) -> pa.Array:
+def first_fraction(fractions: pa.ListArray) -> pa.Array:
     """The largest share of each chip, which comes first; null where it has none."""
     there = pc.fill_null(pc.greater(pc.list_value_length(fractions), 0), False).to_numpy(zero_copy_only=False)
     shares = np.full(len(fractions), np.nan)

@@ -18,6 +18,7 @@ from catalog.items import STAC_VERSION
 from catalog.measures.codebook import Codebook
 from catalog.measures.statistics import lonlat_of, statistics_from
 from catalog.measures.tally import Tally, sum_tallies
+from catalog.osm import describe_tiles, rows_with_something
 from catalog.stac.collection import CollectionFacts, collection_document, slim_document
 from catalog.stac.describing import describe_shards, part_tally, read_part, settled_codebook
 from catalog.stac.made import facts_of, sources_of
@@ -29,13 +30,27 @@ from pwcat.cube import open_cube
 from pwcat.doctor.described import description_faults
 from pwcat.errors import CatalogError
 from pwcat.materialize import BuildReport, build_cube, require_same_cube, spec_of
+from pwcat.osm.building import MapReport, build_tiles
+from pwcat.osm.document import load_map_recipe
+from pwcat.osm.imagery import open_imagery
+from pwcat.osm.planning import freeze_tiles, is_map_folder, read_tiles
 from pwcat.plan import freeze_plan, read_plan
 from pwcat.providers import open_fallback, open_source
 from pwcat.readers import ReaderName
 from pwcat.recipe import load_recipe
 from pwcat.sensors.opening import open_sensors
 
-__all__ = ["Built", "NothingWritten", "build", "describe", "write_catalog", "write_collection", "write_json"]
+__all__ = [
+    "Built",
+    "BuiltMap",
+    "NothingWritten",
+    "build",
+    "build_map",
+    "describe",
+    "write_catalog",
+    "write_collection",
+    "write_json",
+]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +63,14 @@ class Built:
 
     folder: Path
     report: BuildReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltMap:
+    """What :func:`build_map` leaves behind: the collection's folder and what happened."""
+
+    folder: Path
+    report: MapReport
 
 
 class NothingWritten(CatalogError):
@@ -134,6 +157,54 @@ def build(
     return built
 
 
+def build_map(
+    recipe: str | Path,
+    *,
+    catalog: str | Path,
+    scheduler: str | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    standing: OnStanding = untold,
+) -> BuiltMap:
+    """Play a map recipe: plan its tiles, read their images, describe them, and list them in a catalog.
+
+    What is there already is kept, as :func:`build` keeps it; images that failed are tried again.
+
+    Args:
+        recipe: path of the recipe.
+        catalog: folder of the catalog; the collection gets a folder of its name in it.
+        scheduler: address of a Dask scheduler; threads of this process where ``None``.
+        progress: called with the stage (plan, build, describe), tiles done and tiles in all.
+        standing: told how far reading and writing have come, in more numbers.
+
+    Raises:
+        PwcatError: of the part that failed.
+    """
+    path = Path(recipe)
+    loaded = load_map_recipe(path)
+    plan = freeze_tiles(loaded, catalog=Path(catalog), base_dir=path.parent, recipe_file=path)
+    folder = plan.folder
+    progress("plan", len(plan), len(plan))
+
+    def tell(now: Standing) -> None:
+        progress("build", now.samples, now.total)
+        standing(now)
+
+    with open_imagery(loaded.images, base_dir=path.parent) as imagery:
+        report = build_tiles(folder, imagery=imagery, scheduler=scheduler, progress=tell)
+    progress("describe", 0, len(plan))
+    if report.shards_built or not _is_map_described(folder):
+        describe(folder, scheduler=scheduler)
+    write_catalog(Path(catalog))
+    progress("describe", len(plan), len(plan))
+    return BuiltMap(folder=folder, report=report)
+
+
+def _is_map_described(folder: Path) -> bool:
+    plan, ledger = read_tiles(folder), read_ledger(folder, columns={"id", "status"})
+    ids = plan.table["id"].take(pa.array(rows_with_something(plan, ledger))).to_pylist()
+    return not any(description_faults(folder, name=plan.recipe.name, recipe_hash=plan.recipe.hash, ids=ids))
+
+
 def _is_described(folder: Path) -> bool:
     plan, ledger = read_plan(folder, columns={"id", "shard"}), read_ledger(folder, columns={"id", "status"})
     ids = ledger["id"].filter(pc.equal(ledger["status"], "written")).to_pylist()
@@ -159,9 +230,13 @@ def describe(
         progress: called with shards described and shards in all.
 
     Raises:
-        CatalogError: no sample of it has pixels.
+        CatalogError: no sample of it has pixels, or of map tiles, neither entities nor an image.
         CubeError: the cube is missing, damaged, or of another dataset.
     """
+    if is_map_folder(folder):
+        parts, facts = describe_tiles(folder, codebook=codebook, scheduler=scheduler, progress=progress)
+        write_collection(folder, items=parts, tally=sum_tallies(part_tally(part) for part in parts), metadata=facts)
+        return
     plan, ledger = read_plan(folder), read_ledger(folder, columns={"id", "status", "source"})
     require_same_cube(folder, spec_of(plan), recipe_hash=plan.recipe.hash)
     cube = open_cube(folder / "cube.zarr")

@@ -17,6 +17,7 @@ from pwcat.costs.estimate import RATE_MB_S, estimate_plan
 from pwcat.costs.tables import cost_facts, design_facts, sensor_facts, show_design, show_facts, spectral_facts
 from pwcat.errors import PwcatError
 from pwcat.geo.tables import POINT_FORMATS, write_points
+from pwcat.osm.document import is_map_recipe, load_map_recipe
 from pwcat.outputs import require_output
 from pwcat.plan import draw_sites, freeze_plan, read_plan
 from pwcat.progress import show_drawing
@@ -131,8 +132,12 @@ def plan(
 ) -> None:
     """Choose the sites, scenes and pixel windows of RECIPE, write them down, show counts and costs, and stop.
 
-    `pwcat build` goes on from what is written: the same scenes, the same windows.
+    `pwcat build` goes on from what is written: the same scenes, the same windows. Of a recipe of `kind: map`: its tiles, their
+    images, and the entities of the map.
     """
+    if is_map_recipe(recipe):
+        _plan_map(recipe, catalog, drawn=map_file is not None or map_by is not None or cells, as_json=as_json)
+        return
     loaded = load_recipe(recipe)
     _require_map(map_file, map_by, loaded)
     with open_source(loaded.source, base_dir=recipe.parent) as source:
@@ -164,6 +169,24 @@ def plan(
     show_facts(facts, console=console)
     _say(console, f"Map: {map_file}" if map_file else None, f"Written to {folder}")
     _say(console, f"Next: pwcat build {recipe} --catalog {catalog}")
+
+
+def _plan_map(recipe: Path, catalog: Path, *, drawn: bool, as_json: bool) -> None:
+    """Plan the tiles of a map recipe, and say what there is."""
+    from pwcat.osm.planning import freeze_tiles
+    from pwcat.osm.showing import plan_counts, show_tiles
+
+    if drawn:
+        raise PwcatError("--map, --map-by and --cells: are for sites, and a map recipe has tiles; leave them out")
+    loaded = load_map_recipe(recipe)
+    frozen = freeze_tiles(loaded, catalog=catalog, base_dir=recipe.parent, recipe_file=recipe)
+    if as_json:
+        known = {"folder": str(frozen.folder), "recipe_hash": frozen.recipe.hash}
+        click.echo(json.dumps({**known, **plan_counts(frozen)}, indent=2))
+        return
+    console = Console()
+    show_tiles(frozen, console)
+    _say(console, f"Written to {frozen.folder}", f"Next: pwcat build {recipe} --catalog {catalog}")
 
 
 def _say(console: Console, *lines: str | None) -> None:

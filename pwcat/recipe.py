@@ -25,7 +25,7 @@ from pwcat.regions.datasets import DEFAULTS
 from pwcat.samplers import AnySampler, Spectral
 from pwcat.sensors.document import SENSOR_NAME, Sensor, sensor_faults
 
-__all__ = ["Chip", "Phenology", "Recipe", "Source", "Split", "When", "load_recipe"]
+__all__ = ["Chip", "Phenology", "Recipe", "Source", "Split", "When", "differing_keys", "load_recipe"]
 
 
 # Scenes that a median is made of where the recipe does not say: an odd number, so that it is a pixel of one of them.
@@ -215,7 +215,7 @@ class Recipe(Document):
         What a source may be asked, and who stands in for it, is none of them: `fallback`, `allow_private`, `requests_per_s` and
         `search` of the source and of sensors' sources.
         """
-        return _differing(_planned(self), _planned(other))
+        return differing_keys(_planned(self), _planned(other))
 
     def to_yaml(self) -> str:
         """This recipe as a YAML document that loads back to the same hash."""
@@ -232,13 +232,13 @@ def _planned(recipe: Recipe) -> dict[str, Any]:
     return document
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
     """Dotted keys of two documents whose values differ."""
     keys: list[str] = []
     for key in dict.fromkeys([*one, *other]):
         mine, yours = one.get(key), other.get(key)
         if isinstance(mine, Mapping) and isinstance(yours, Mapping):
-            keys += _differing(mine, yours, f"{path}{key}.")
+            keys += differing_keys(mine, yours, f"{path}{key}.")
         elif mine != yours:
             keys.append(f"{path}{key}")
     return keys

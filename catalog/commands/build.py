@@ -12,12 +12,15 @@ from typing import get_args
 import click
 from rich.console import Console
 
-from catalog.store import Built, NothingWritten
+from catalog.commands.building_maps import show_map_build
+from catalog.store import Built, NothingWritten, build_map
 from catalog.store import build as build_collection
 from pwcat.building.ledger import UNUSABLE
 from pwcat.building.progress import show_build
 from pwcat.commands import DEFAULT_CATALOG
+from pwcat.errors import PwcatError
 from pwcat.materialize import BuildReport
+from pwcat.osm.document import is_map_recipe
 from pwcat.readers import ReaderName
 from pwcat.signals import terminable
 
@@ -44,8 +47,18 @@ def build(
 ) -> None:
     """Materialise the chips of RECIPE into a Zarr cube and describe them in a catalog. Run again, it does what is missing.
 
+    Of a recipe of `kind: map`, entities of the map are written beside the images of its tiles.
+
     Exit code 1: samples are missing in the end; all that could be written are there. Exit code 2: none could be.
     """
+    if is_map_recipe(recipe):
+        _require_none(replace_failed, reader)
+        with terminable(), show_build(Console(stderr=True)) as progress:
+            mapped = build_map(
+                recipe, catalog=catalog, scheduler=scheduler, progress=progress.stage, standing=progress.standing
+            )
+        show_map_build(mapped, as_json=as_json)
+        return
     try:
         with terminable(), show_build(Console(stderr=True)) as progress:
             built = build_collection(
@@ -64,6 +77,15 @@ def build(
     if built.report.missing:
         click.echo(f"pwcat: {_missing_line(built)}", err=True)
         sys.exit(1)
+
+
+def _require_none(replace_failed: bool, reader: ReaderName) -> None:
+    """See that nothing is asked of a map recipe that it has not."""
+    given = [
+        name for name, is_given in (("--replace-failed", replace_failed), ("--reader", reader != "auto")) if is_given
+    ]
+    if given:
+        raise PwcatError(f"{' and '.join(given)}: a map recipe has neither a reserve nor another reader; leave it out")
 
 
 def _show_build(built: Built, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from catalog.diversity import describe_area, describe_classes, describe_coverage
+from catalog.diversity import describe_area, describe_classes, describe_coverage, describe_things
 from catalog.measures.sums import BIN_WIDTH, ENTROPY_UNIT, EntropyTally
 from catalog.measures.tally import CODEBOOK, Tally
 from catalog.spectral import ESTIMATOR_VERSIONS
@@ -69,6 +69,8 @@ def statistics_from(
     for member, estimator in SPECTRAL_MEMBERS.items():
         if (described := _described(tally, estimator)) or member == "spectral":
             statistics[member] = described or describe_spectral(EntropyTally(), estimator=estimator)
+    for name, counts in tally.things.items():
+        statistics[name] = describe_things(counts, num_samples=n, layer=layers.get(name))
     if lonlat is not None:
         from catalog.measures.dispersion import describe_dispersion  # SciPy and pandas, which a search has no need of
 

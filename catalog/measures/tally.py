@@ -64,6 +64,7 @@ class Tally:
         area: shares of land cover.
         spectra: entropies by estimator; those by a codebook under ``codebook:`` and its hash.
         bands: pixels by name of the band; only where pixels were measured.
+        things: of a map, what its tiles hold: entities and tags by class, by :data:`pwcat.osm.counting.ENTITY` and ``TAG``.
     """
 
     num_samples: int = 0
@@ -72,6 +73,7 @@ class Tally:
     area: AreaTally = field(default_factory=AreaTally)
     spectra: Mapping[str, EntropyTally] = field(default_factory=dict)
     bands: Mapping[str, BandTally] = field(default_factory=dict)
+    things: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -80,6 +82,7 @@ class Tally:
         measures: SpectralMeasures | None = None,
         *,
         codebooks: Mapping[str, str] | None = None,
+        things: Mapping[str, Mapping[str, int]] | None = None,
     ) -> Tally:
         """The tally of some items.
 
@@ -87,6 +90,7 @@ class Tally:
             items: rows of ``items.parquet``; columns that are missing count as empty.
             measures: what the pixels of the same samples say, for the bands; entropies are taken from the items.
             codebooks: hash of each collection's codebook, by its name; that of ``measures`` where there are any.
+            things: what the map holds on the same tiles.
         """
         return cls(
             num_samples=len(items),
@@ -95,6 +99,7 @@ class Tally:
             area=_area(items),
             spectra=_spectra(items, measures, codebooks or {}),
             bands=_bands(measures) if measures else {},
+            things=things or {},
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -125,6 +130,10 @@ class Tally:
             name: self.bands.get(name, BandTally()).combined(other.bands.get(name, BandTally()), sign)
             for name in sorted({*self.bands, *other.bands})
         }
+        things = {
+            name: added(self.things.get(name, {}), other.things.get(name, {}), sign)
+            for name in sorted({*self.things, *other.things})
+        }
         return Tally(
             num_samples=self.num_samples + sign * other.num_samples,
             classes={name: counts for name, counts in classes.items() if counts},
@@ -132,6 +141,7 @@ class Tally:
             area=self.area.combined(other.area, sign),
             spectra={name: entropies for name, entropies in spectra.items() if entropies.count},
             bands={name: band for name, band in bands.items() if band.counts_K.any()},
+            things={name: counts for name, counts in things.items() if counts},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -144,6 +154,7 @@ class Tally:
             "area": self.area.to_json(),
             "spectra": {name: entropies.to_json() for name, entropies in self.spectra.items()},
             "bands": {name: band.to_json() for name, band in self.bands.items()},
+            **({"things": {name: dict(counts) for name, counts in self.things.items()}} if self.things else {}),
         }
 
     @classmethod
@@ -166,6 +177,7 @@ class Tally:
                 area=AreaTally.from_json(document["area"]),
                 spectra={name: EntropyTally.from_json(values) for name, values in document["spectra"].items()},
                 bands={name: BandTally.from_json(values) for name, values in document["bands"].items()},
+                things={name: dict(counts) for name, counts in document.get("things", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as exc:
             raise CatalogError(f"a tally cannot be read ({exc!r}): describe the collection again") from exc

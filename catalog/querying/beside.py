@@ -243,6 +243,19 @@ def matrix_of(column: pa.ChunkedArray) -> NDArray[Any]:
     return matrix
 
 
+def _is_of_map(name: str) -> bool:
+    """Whether a column is one that items of map tiles have behind those of all items."""
+    return name.startswith("map:")
+
+
+def _of_map(name: str, kind: str) -> Queryable:
+    """What a filter may do with such a column, whose type in SQL is given."""
+    from catalog.items import MAP_MEANINGS
+
+    of_text = kind == "VARCHAR"
+    return Queryable(sql=f'"{name}"', kind="text" if of_text else "number", meaning=MAP_MEANINGS.get(name, name))
+
+
 @dataclass(frozen=True)
 class Beside:
     """Columns that filters over some collections may name beside the items' own; looked for when one is named."""
@@ -252,7 +265,8 @@ class Beside:
     def names(self) -> list[str]:
         """Those that filters may name."""
         found = [column for one in self.items for column in columns_at(one.place).values()]
-        return sorted({column.name for column in found if column.kind != "vector"})
+        own = {name for one in self.items for name in one.columns if _is_of_map(name)}
+        return sorted({column.name for column in found if column.kind != "vector"} | own)
 
     def find(self, names: Iterable[str]) -> dict[str, Queryable]:
         """What these names stand for, as far as they are columns of a collection.
@@ -263,6 +277,7 @@ class Beside:
         found: dict[str, Queryable] = {}
         for name in filter(is_column_name, names):
             told = [column.queryable for one in self.items if (column := column_at(one.place, name)) is not None]
+            told += [_of_map(name, one.columns[name]) for one in self.items if _is_of_map(name) and name in one.columns]
             if len({one.kind for one in told}) > 1:
                 raise CatalogError(
                     f"column {name!r} holds a {told[0].kind} in one collection and another kind in the next: ask of one of them"

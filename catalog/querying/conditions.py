@@ -33,7 +33,7 @@ __all__ = [
 
 Classes = str | Sequence[str] | None
 Times = str | date | tuple[date | None, date | None] | None
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass

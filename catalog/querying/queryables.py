@@ -21,7 +21,7 @@ _SCALARS: Mapping[str, tuple[Kind, str]] = {
     "div:spectral_entropy_codebook": ("number", "nats, by the collection's codebook"),
     "div:spectral_entropy_covariance": ("number", "nats, by the covariance of bands"),
     "div:valid_fraction": ("number", "share of pixels with data, 0 to 1"),
-    "pwcat:split": ("text", "train or val"),
+    "pwcat:split": ("text", "train or val; of map tiles also test"),
     "pwcat:index": ("number", "row in the cube"),
     "proj:code": ("text", "CRS of the chip's grid"),
 }

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.extension import SCHEMA_URI
-from catalog.items import MEANINGS, PROJECTION_URI, STAC_VERSION
+from catalog.items import MAP_MEANINGS, MEANINGS, PROJECTION_URI, STAC_VERSION
 
 if TYPE_CHECKING:
     from catalog.measures.sums import BandTally
@@ -64,6 +64,7 @@ class CollectionFacts:
         publications: about it: ``doi`` and ``citation`` each.
         bands: as in STAC's ``bands``, in the order of the pixels, for the summaries.
         pixel_bands: the same, with all that is known of the pixels, for the asset that holds them all.
+        stored: a number that was counted, in ten thousandths of 1, is ``stored[0]`` times it plus ``stored[1]`` in the pixels.
         pixels_per_sample: in one band, all dates together; ``None`` where samples differ.
         assets: beside those of this module, STAC assets by key; hrefs are relative to the folder.
         item_assets: what the assets of items are.
@@ -82,6 +83,7 @@ class CollectionFacts:
     publications: Sequence[Mapping[str, str]] = ()
     bands: Sequence[Mapping[str, Any]] = ()
     pixel_bands: Sequence[Mapping[str, Any]] = ()
+    stored: tuple[float, float] = (1.0, 0.0)
     pixels_per_sample: int | None = None
     assets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     item_assets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -207,7 +209,8 @@ def _ranges(items: pa.Table) -> dict[str, dict[str, float]]:
 
 def _mirror_asset(items: pa.Table) -> dict[str, Any]:
     """The items' file: its columns are the data dictionary of the dataset."""
-    columns = [{"name": name, "description": meaning} for name, meaning in MEANINGS.items()]
+    meanings = {**MEANINGS, **{name: MAP_MEANINGS[name] for name in items.column_names if name in MAP_MEANINGS}}
+    columns = [{"name": name, "description": meaning} for name, meaning in meanings.items()]
     told = {"table:columns": columns, "table:primary_geometry": "geometry", "table:row_count": len(items)}
     title = "Items as STAC GeoParquet, in Hilbert order"
     return {**_asset("./items.parquet", PARQUET, ["collection-mirror"], title), **told}
@@ -225,15 +228,16 @@ def _with_statistics(facts: CollectionFacts, tally: Tally | None) -> list[dict[s
     for band in facts.pixel_bands:
         told = dict(band)
         if (band_tally := counted.get(str(band["name"]))) is not None and band_tally.count:
-            told["statistics"] = _band_statistics(band_tally, total)
+            told["statistics"] = _band_statistics(band_tally, total, facts.stored)
         bands.append(told)
     return bands
 
 
-def _band_statistics(band: BandTally, total: int | None) -> dict[str, float]:
+def _band_statistics(band: BandTally, total: int | None, stored: tuple[float, float]) -> dict[str, float]:
     """Mean and standard deviation of the numbers of a band's pixels that have data, and the share of those that do."""
     mean = band.sum / band.count
     # whole numbers, so that the difference of two large sums loses nothing
     variance = (band.count * band.sum_of_squares - band.sum**2) / band.count**2
-    statistics = {"mean": mean, "stddev": math.sqrt(variance), "count": band.count}
+    factor, shift = stored
+    statistics = {"mean": factor * mean + shift, "stddev": factor * math.sqrt(variance), "count": band.count}
     return {**statistics, "valid_percent": 100 * band.count / total} if total else statistics

@@ -24,13 +24,25 @@ from catalog.spectral import SpectralMeasures, measure
 from pwcat.atomic import remove_leftovers, replacing
 from pwcat.building.execution import LOCAL_SHARDS, Work, run_shards
 from pwcat.building.ledger import ledger_path, read_one
-from pwcat.cube import Cube, open_cube, shard_path
+from pwcat.cube import OFFSET, SCALE, Cube, open_cube, shard_path
 from pwcat.errors import CatalogError
 from pwcat.plan import FrozenPlan
 from pwcat.recipe import Chip
 from pwcat.reserve import plan_hash
 
-__all__ = ["CODEBOOK", "PARTS", "describe_shards", "part_tally", "read_part", "settled_codebook", "write_part"]
+__all__ = [
+    "CODEBOOK",
+    "PARTS",
+    "describe_shards",
+    "mark_of",
+    "part_path",
+    "part_tally",
+    "read_part",
+    "reflectance_numbers",
+    "settled_codebook",
+    "shard_outcome",
+    "write_part",
+]
 
 log = logging.getLogger(__name__)
 
@@ -115,12 +127,12 @@ def _missing(plan: FrozenPlan, cube: Cube, codebook: Codebook | None) -> Iterato
     """Shards whose description is missing or out of date, with the mark that it is to have."""
     common = json.dumps([VERSION, plan_hash(plan.folder), plan.recipe.hash, codebook.hash if codebook else None])
     for shard in range(-(-len(plan) // cube.shard_size)):
-        mark = sha256(common.encode() + _outcome(plan.folder, shard)).hexdigest()
-        if _mark_of(part_path(plan.folder, shard)) != mark:
+        mark = sha256(common.encode() + shard_outcome(plan.folder, shard)).hexdigest()
+        if mark_of(part_path(plan.folder, shard)) != mark:
             yield shard, mark
 
 
-def _outcome(folder: Path, shard: int) -> bytes:
+def shard_outcome(folder: Path, shard: int) -> bytes:
     """What became of a shard, without what it took: its pixels' hash and size, and what of its ledger goes into items."""
     pixels = shard_path(folder / "cube.zarr", shard)
     ledger = read_one(ledger_path(folder, shard), columns={"id", "status", "valid_fraction", "item"})
@@ -133,7 +145,7 @@ def _outcome(folder: Path, shard: int) -> bytes:
     return json.dumps(told).encode() + sink.getvalue().to_pybytes()
 
 
-def _mark_of(part: Path) -> str | None:
+def mark_of(part: Path) -> str | None:
     """What a description says that it was made from; ``None`` where there is none, or it cannot be read."""
     if not part.is_file():
         return None
@@ -184,8 +196,23 @@ def describe_shard(task: DescribeTask) -> int:
 def _measures(task: DescribeTask, written: NDArray[np.int64]) -> SpectralMeasures:
     """Of the reflectance alone: what sensors measure has other units."""
     cube = open_cube(task.folder / "cube.zarr")
-    chips = cube.read(task.shard * cube.shard_size + written)[:, :, cube.main]
+    chips = reflectance_numbers(cube, task.shard * cube.shard_size + written)
     return measure(chips, codebook=task.codebook, bands=cube.bands[cube.main], threads=task.threads)
+
+
+def reflectance_numbers(cube: Cube, rows: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Chips of the main source's bands, ``(n, time, band, y, x)``, in ten thousandths of 1, however the cube keeps them.
+
+    Images of 8 bits are kept by another scale: what is black there is 1 here, for 0 is no data.
+    """
+    chips = cube.read(rows)[:, :, cube.main]
+    scale, offset = float(cube.attrs.get("scale", SCALE)), float(cube.attrs.get("offset", OFFSET))
+    if (scale, offset) == (SCALE, OFFSET):
+        return chips
+    numbers = np.arange(int(chips.max(initial=0)) + 1)
+    table = np.clip(np.rint((numbers * scale + offset) / SCALE), 1, np.iinfo(np.uint16).max).astype(np.uint16)
+    table[0] = 0
+    return table[chips]
 
 
 def write_part(path: Path, items: pa.Table, tally: Tally, *, mark: str = "") -> None:
@@ -270,7 +297,7 @@ def _fitting_mark(folder: Path, cube: Cube, chosen: NDArray[np.int64]) -> str:
     """What tells these chips from others: their rows, and what became of the shards that they lie in."""
     mark = sha256(np.ascontiguousarray(chosen, dtype="<i8").tobytes())
     for shard in np.unique(chosen // cube.shard_size).tolist():
-        mark.update(_outcome(folder, shard))
+        mark.update(shard_outcome(folder, shard))
     return mark.hexdigest()
 
 
@@ -286,7 +313,7 @@ def _codebook_there(path: Path, bands: tuple[str, ...], mark: str) -> Codebook |
 
 
 def _fitted(cube: Cube, chosen: NDArray[np.int64], bands: tuple[str, ...]) -> Codebook | None:
-    chips = (cube.read(rows)[:, :, cube.main] for rows in np.array_split(chosen, -(-len(chosen) // 32)))
+    chips = (reflectance_numbers(cube, rows) for rows in np.array_split(chosen, -(-len(chosen) // 32)))
     try:
         return fit_codebook(chips, bands=bands, rng=np.random.default_rng(0))
     except CatalogError:

@@ -383,7 +383,7 @@ def _make_on_worker(work: Work, task: ShardTask) -> ShardResult:
     """Make a shard on a worker, unless the scheduler has given up on it: it is somebody else's by then, or nobody's."""
     from distributed import get_worker
 
-    if not (task.folder / "plan.parquet").is_file():
+    if not any((task.folder / plan).is_file() for plan in ("plan.parquet", "tiles.parquet")):
         raise CubeError(
             f"a worker on {platform.node()} does not see {task.folder}; the folder must be there for all workers"
         )

@@ -116,8 +116,8 @@ class TileGrid(Document):
 
     zoom: int = Field(16, ge=1, le=22, description="of a tile: a sample")
     group_zoom: int = Field(14, ge=0, le=22, description="of the groups that the split keeps together")
-    boxes: list[Box] | None = Field(
-        None, min_length=1, description="west, south, east, north, degrees: tiles that touch one of these"
+    boxes: list[Box] | dict[str, Box] | None = Field(
+        None, description="west, south, east, north, degrees: tiles that touch one of these; by name, they are regions"
     )
     within: str | None = Field(
         None, min_length=1, description="a vector file of areas, relative to the recipe: tiles that touch one of these"
@@ -139,8 +139,10 @@ class TileGrid(Document):
 
     @field_validator("boxes")
     @classmethod
-    def _upright(cls, boxes: list[Box] | None) -> list[Box] | None:
-        for box in boxes or []:
+    def _upright(cls, boxes: list[Box] | dict[str, Box] | None) -> list[Box] | dict[str, Box] | None:
+        if boxes is not None and not boxes:
+            raise ValueError("give one box at least, or leave `boxes` out")
+        for box in (boxes.values() if isinstance(boxes, dict) else boxes) or []:
             west, south, east, north = box
             if not (-180 <= west < east <= 180 and -86 <= south < north <= 86):
                 raise ValueError(f"a box is west, south, east, north in degrees, one on each side of ±180°; got {box}")
@@ -163,6 +165,16 @@ class TileGrid(Document):
         if len(given) > 1:
             raise ValueError(f"say where in one way: {' or '.join(given)}")
         return need
+
+    @property
+    def regions(self) -> dict[str, list[float]]:
+        """The boxes that have names, in the order of the recipe."""
+        return dict(self.boxes) if isinstance(self.boxes, dict) else {}
+
+    @property
+    def areas(self) -> list[list[float]] | None:
+        """All boxes; ``None`` where there are none."""
+        return list(self.boxes.values()) if isinstance(self.boxes, dict) else self.boxes
 
 
 class MapSplit(Document):
@@ -245,7 +257,10 @@ class MapRecipe(Document):
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical JSON of this recipe, defaults included; in every artefact made from it."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        document = self.model_dump(mode="json")
+        if self.tiles.regions:  # of boxes that overlap, the first counts
+            document["tiles"]["boxes"] = list(self.tiles.regions.items())
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_yaml(self) -> str:

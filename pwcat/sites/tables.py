@@ -17,7 +17,7 @@ from pwcat.sites.columns import Sites, hilbert_order
 from pwcat.sites.schema import COMPOSITE_FIELD, LAYER_COLUMNS, PLAN_SCHEMA
 from pwcat.splits import spatial_split
 
-__all__ = ["to_tables"]
+__all__ = ["fraction_column", "name_column", "to_tables"]
 
 
 def to_tables(
@@ -49,7 +49,7 @@ def _to_table(
     """All columns but split and shard, in the order in which sites were drawn."""
     digits, n = max(6, len(str(recipe.num_samples - 1))), len(sites)
     nothing = {name: pa.nulls(n, pa.string()) for name in LAYER_COLUMNS}
-    labels = {name: _names(sites.codes[name], layer.classes) for name, layer in regions.layers.items()}
+    labels = {name: name_column(sites.codes[name], layer.classes) for name, layer in regions.layers.items()}
     legend = regions.layers["landcover"].classes if "landcover" in regions.layers else []
     ids, times = [scene.id for scene in scenes], [scene.time for scene in scenes]
     columns = {
@@ -58,8 +58,8 @@ def _to_table(
         "lat": pa.array(sites.lonlat[:, 1]),
         **nothing,
         **labels,
-        "landcover_fractions": _fractions(sites.landcover_shares, legend),
-        "stratum": _names(sites.stratum, [stratum.name for stratum in strata]),
+        "landcover_fractions": fraction_column(sites.landcover_shares, legend),
+        "stratum": name_column(sites.stratum, [stratum.name for stratum in strata]),
         "scene_ids": _lists(sites.placements.scene, pa.array(ids, pa.string())),
         "composite_ids": _nested_lists(sites.placements.every_scene(), pa.array(ids, pa.string())),
         "datetime": _lists(sites.placements.scene, pa.array(times, PLAN_SCHEMA.field("datetime").type.value_type)),
@@ -71,7 +71,7 @@ def _to_table(
     return pa.table(columns)
 
 
-def _names(codes: NDArray[np.integer], classes: Sequence[str]) -> pa.Array:
+def name_column(codes: NDArray[np.integer], classes: Sequence[str]) -> pa.Array:
     """Names of codes; null where the code is -1."""
     numbers = pa.array(codes.astype(np.int32), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(numbers, pa.array(classes, pa.string())).cast(pa.string())
@@ -97,12 +97,12 @@ def _nested_lists(numbers_NTC: NDArray[np.int64], values: pa.Array) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * t, pa.int32()), inner)
 
 
-def _fractions(shares_NK: NDArray[np.float32], classes: Sequence[str]) -> pa.Array:
+def fraction_column(shares_NK: NDArray[np.float32], classes: Sequence[str]) -> pa.Array:
     """Classes with a share, largest first, ties by name (the classes are sorted)."""
     order = np.argsort(-shares_NK, axis=1, kind="stable")
     ranked = np.take_along_axis(shares_NK, order, axis=1)
     present = ranked > 0
-    names = _names(order[present], classes)
+    names = name_column(order[present], classes)
     values = pa.array(ranked[present].astype(np.float64).round(7))
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
     return pa.ListArray.from_arrays(

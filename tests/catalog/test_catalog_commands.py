@@ -55,7 +55,7 @@ def rewrite(path, change):
 
 
 def of_version_nine(document):
-    document["stac_extensions"] = [uri.replace("v0.2.0", "v0.9.0") for uri in document["stac_extensions"]]
+    document["stac_extensions"] = [uri.replace("v0.3.0", "v0.9.0") for uri in document["stac_extensions"]]
 
 
 def rename_class(document):
@@ -79,7 +79,7 @@ FAULTS = {
     "cube of another": (other_recipe, "europe: its cube is of another dataset: made from recipe ffffffffffff, the"),
     "version": (
         lambda root: rewrite(root / "europe" / "collection.json", of_version_nine),
-        "collection.json: made with the diversity extension v0.9.0, this pwcat reads v0.1.0, v0.2.0; update pwcat",
+        "collection.json: made with the diversity extension v0.9.0, this pwcat reads v0.1.0, v0.2.0, v0.3.0; update pwcat",
     ),
     "counts": (
         lambda root: rewrite(root / "europe" / "collection.json", rename_class),
@@ -88,7 +88,7 @@ FAULTS = {
     "core": (lambda root: rewrite(root / "europe" / "collection.json", lambda d: d.pop("license")), "not STAC: "),
     "ours": (
         lambda root: rewrite(root / "europe" / "collection.json", lambda d: d["div:statistics"].pop("biome")),
-        "diversity/v0.2.0/schema.json: div:statistics: 'biome' is a required property",
+        "diversity/v0.3.0/schema.json: div:statistics: 'biome' is a required property",
     ),
     "file": (lambda root: (root / "europe" / "recipe.yaml").unlink(), "its asset recipe is missing: ./recipe.yaml"),
     "listing": (

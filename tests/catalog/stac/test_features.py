@@ -135,6 +135,6 @@ def test_the_examples_are_valid():
     for name, kind in (("item.json", "Feature"), ("collection.json", "Collection")):
         document = json.loads((examples / name).read_text())
         assert document["type"] == kind
-        assert schema_uri("v0.2.0") in document["stac_extensions"]
+        assert schema_uri("v0.3.0") in document["stac_extensions"]
         assert list(DocumentCheck().faults(document)) == []
-    assert diversity_schema()["$id"] == f"{schema_uri('v0.2.0')}#"
+    assert diversity_schema()["$id"] == f"{schema_uri('v0.3.0')}#"
