@@ -23,6 +23,8 @@ ARCHITECTURES: dict[str, tuple[str, str]] = {
     "satmae": ("training.models.satmae", "SatMAE"),
     "presto": ("training.models.presto", "Presto"),
     "satclip": ("training.models.satclip", "SatCLIP"),
+    "geometry": ("training.models.geometry", "GeometryNet"),
+    "geojepa": ("training.models.geojepa", "GeoJEPA"),
 }
 
 
