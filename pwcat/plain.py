@@ -7,13 +7,18 @@ the metadata of a GeoTIFF.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import rasterio
 from rasterio.errors import RasterioIOError
 
-__all__ = ["DRIVERS", "is_placed", "open_plain"]
+__all__ = ["DRIVERS", "PICTURES", "is_placed", "open_plain"]
 
 # GDAL's names; those that are not there do not matter.
 DRIVERS = ("GTiff", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID")
+
+# Likewise plain, of pictures, which a file beside them may place.
+PICTURES = ("PNG", "JPEG", "WEBP")
 
 # Where metadata of a file name others: its overviews, and where its pixels lie.
 _NAMING = {
@@ -22,16 +27,17 @@ _NAMING = {
 }
 
 
-def open_plain(href: str) -> rasterio.DatasetReader:
+def open_plain(href: str, *, drivers: Sequence[str] = DRIVERS) -> rasterio.DatasetReader:
     """A raster opened for reading, by the options of GDAL that hold.
 
     Args:
         href: as it can be read now.
+        drivers: GDAL's names of formats that it may be of, plain ones.
 
     Raises:
         RasterioIOError: it cannot be opened, is of another format, or names other files.
     """
-    raster = rasterio.DatasetReader(href, driver=list(DRIVERS), sharing=False)
+    raster = rasterio.DatasetReader(href, driver=list(drivers), sharing=False)
     for domain, keys in _NAMING.items():
         if named := [key for key in keys if key in raster.tags(ns=domain)]:
             raster.close()

@@ -73,7 +73,7 @@ def _lines(counts: dict[str, Any]) -> Iterator[str]:
     if candidates := counts.get("candidates"):
         yield f"{candidates - counts['tiles']:,} of {candidates:,} tiles that were asked for have too little, and are left out"
     if "entities" in counts:
-        yield f"{counts['entities']:,} entities; {counts['entities_on_tiles']:,}, counted in each tile that holds a piece of one"
+        yield f"{counts['entities']:,} entities; {counts['entities_on_tiles']:,}, each counted in every tile that holds a piece"
         for title in ("left_out", "mended"):
             ranked = sorted(counts[title].items(), key=lambda entry: (-entry[1], entry[0]))
             for reason, count in ranked[:MOST_REASONS]:

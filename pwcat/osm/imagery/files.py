@@ -27,7 +27,7 @@ from pwcat.osm.imagery.numbers import as_stored, require_depth
 from pwcat.osm.imagery.offers import MERCATOR, Offer, TileImage, grid_of, newest_first, offer_items
 from pwcat.osm.tiles import Tile, encode_tiles, from_mercator
 from pwcat.pixels.reasons import cause_of
-from pwcat.plain import is_placed, open_plain
+from pwcat.plain import DRIVERS, PICTURES, is_placed, open_plain
 from pwcat.sensors.files import Unread
 from pwcat.sensors.offers import SensorItems
 from pwcat.sensors.warping import warp, windows_of
@@ -39,6 +39,8 @@ THREADS = 4
 NO_SHARE = 1e-3
 # Points along each side of a file's outline: in another CRS its sides bend
 STEPS = 21
+FORMATS = (*DRIVERS, *PICTURES)
+MOST_FAULTS = 5  # of files, told by name
 # Files that place themselves by one beside them (.aux.xml, .tfw) are found by a look into the folder.
 OPTIONS: Mapping[str, Any] = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 
@@ -96,11 +98,12 @@ class FileImages:
                 except (RasterioError, OSError, SourceError) as exc:
                     faults.append(str(exc) if str(path) in str(exc) else f"{path}: {exc}")
         if faults:
-            raise SourceError("images.files: " + "\n  ".join(faults))
+            more = [f"and {len(faults) - MOST_FAULTS:,} more"] if len(faults) > MOST_FAULTS else []
+            raise SourceError("images.files: " + "\n  ".join([*faults[:MOST_FAULTS], *more]))
         return found
 
     def _document(self, path: Path) -> dict[str, Any]:
-        with open_plain(str(path)) as raster:
+        with open_plain(str(path), drivers=FORMATS) as raster:
             if not is_placed(raster):
                 raise SourceError(f"{path}: nothing says where on Earth it lies")
             if raster.count < len(self.said.bands):
@@ -125,7 +128,7 @@ class FileImages:
         grid = grid_of(image.tile, self.said.size_px)
         values = np.full((len(self.said.bands), *grid.shape), np.nan, dtype=np.float32)
         for name in image.items:
-            with open_plain(str(self.base_dir / documents[name]["path"])) as raster:
+            with open_plain(str(self.base_dir / documents[name]["path"]), drivers=FORMATS) as raster:
                 if windows_of(raster, grid):
                     bands = [
                         warp(raster, index, grid, nodata=None, resampling=Resampling[self.said.resampling])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
@@ -20,13 +19,12 @@ from pwcat.osm.imagery.files import moment_of, read_each
 from pwcat.osm.imagery.numbers import as_stored, require_depth
 from pwcat.osm.imagery.offers import Offer, TileImage
 from pwcat.osm.tiles import Tile, encode_tiles
+from pwcat.plain import PICTURES, open_plain
 from pwcat.sensors.files import Unread
 
 __all__ = ["FolderImages"]
 
 _NAME = re.compile(r"(\d+)_(\d+)_(\d+)\.(webp|png|jpg|jpeg)", re.IGNORECASE)
-# GDAL's names of what such files may be: it takes a file for what its first bytes say.
-DRIVERS = ["WEBP", "PNG", "JPEG"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class FolderImages:
 
     def _read(self, image: TileImage) -> NDArray[np.uint16]:
         size, bands = self.said.size_px, len(self.said.bands)
-        with rasterio.DatasetReader(str(self.folder / image.items[0]), driver=DRIVERS, sharing=False) as raster:
+        with open_plain(str(self.folder / image.items[0]), drivers=PICTURES) as raster:
             if raster.count < bands:
                 raise SourceError(f"{raster.name}: it has {raster.count} band(s), `images.bands` names {bands}")
             require_depth(raster.dtypes[0], self.said.depth, where=raster.name)
