@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from catalog.items import ITEM_SCHEMA, MAP_SCHEMA, ZARR_MEDIA_TYPE, first_fraction, list_column
 from catalog.measures.codebook import Codebook
 from catalog.measures.tally import Tally
+from catalog.querying.places import read_json
 from catalog.spectral import measure
 from catalog.stac.collection import PARQUET, CollectionFacts
 from catalog.stac.describing import (
@@ -47,9 +48,12 @@ from pwcat.osm.counting import count_things
 from pwcat.osm.entities import ENTITIES, TAGS, read_entities
 from pwcat.osm.imagery.numbers import meaning_of
 from pwcat.osm.imagery.offers import MERCATOR
-from pwcat.osm.planning import MapPlan, is_map_folder, read_tiles
+from pwcat.osm.planning import MapPlan, read_tiles
 
-__all__ = ["describe_tiles", "described_rows", "is_map_folder", "map_facts", "rows_with_something", "things_of"]
+if TYPE_CHECKING:
+    from catalog.subset import Subset
+
+__all__ = ["describe_tiles", "described_rows", "map_facts", "rows_with_something", "things_of", "things_of_subset"]
 
 # To be raised where the same shard would be described otherwise: all are described again then.
 VERSION = "1"
@@ -242,6 +246,24 @@ def things_of(folder: Path, index: NDArray[np.int64]) -> dict[str, dict[str, int
     for start in range(0, len(index), TILES_AT_ONCE):
         part = read_entities(folder, np.sort(index)[start : start + TILES_AT_ONCE], ["part", "tags"])
         whole = whole + Tally(things=count_things(part))
+    return {name: dict(counts) for name, counts in whole.things.items()}
+
+
+def things_of_subset(subset: Subset) -> dict[str, dict[str, int]]:
+    """What maps hold on the samples of a subset, by class: of whole collections as it was counted, of parts counted anew.
+
+    Raises:
+        CatalogError: the tally of a collection cannot be read, or the entities of a part of one lie elsewhere.
+    """
+    whole = Tally()
+    for collection, rows in subset.parts():
+        if not collection.place.has(ENTITIES):
+            continue
+        if rows.stop - rows.start == collection.items.num_rows and collection.place.has("tally.json"):
+            things = Tally.from_json(read_json(collection.place, "tally.json")["tally"]).things
+        else:
+            things = things_of(collection.place.local("entities"), subset.index[rows])
+        whole = whole + Tally(things=things)
     return {name: dict(counts) for name, counts in whole.things.items()}
 
 

@@ -327,11 +327,20 @@ class Subset:
 
         names = [name for name in ITEM_SCHEMA.names if name.startswith("div:")]
         table = self.columns(["id", "collection", *names, "proj:centroid", "bbox"])
-        return statistics_of(table, layers=self._layers(), codebooks=self._codebooks())
+        layers, codebooks = self._layers(), self._codebooks()
+        return statistics_of(table, layers=layers, codebooks=codebooks, things=self._things())
+
+    def _things(self) -> dict[str, dict[str, int]]:
+        """What maps hold on its samples, by class; nothing where no collection has a map."""
+        if not any(collection.place.has("entities.parquet") for collection in self.collections):
+            return {}
+        from catalog.osm import things_of_subset
+
+        return things_of_subset(self)
 
     def _layers(self) -> dict[str, str | None]:
         layers = {}
-        for name in LAYERS:
+        for name in (*LAYERS, "entity", "tag"):
             told = [c.stats["statistics"].get(name) or {} for c in self.collections]
             layers[name] = ", ".join(sorted({str(t["layer"]) for t in told if t.get("layer")})) or None
         return layers

@@ -26,6 +26,8 @@ LAYERS = {
     "landcover": "land cover",
     "landcover_area": "… by area",
 }
+# What tiles of a map hold: things, not samples.
+THINGS = {"entity": "entities", "tag": "tags"}
 SPECTRA = {"spectral": "band histogram", "spectral_codebook": "codebook", "spectral_covariance": "covariance"}
 
 CLASSES = "Shannon entropy in nats [95 %], Hill numbers (effective classes), evenness"
@@ -143,6 +145,9 @@ def _class_tables(
         for layer, title in LAYERS.items():
             if layer in told:
                 table.add_row(title, *_class_cells(told[layer], sizes[layer], rarefied=rarefied))
+        for thing, title in THINGS.items():
+            if thing in told:
+                table.add_row(title, *_class_cells(told[thing], 0, rarefied=rarefied))
         table.add_row("biome×cont.", *_class_cells(told["coverage"], 0, rarefied=rarefied))
         last = number == len(numbers) - 1
         yield (

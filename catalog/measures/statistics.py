@@ -35,6 +35,7 @@ def statistics_of(
     *,
     layers: Mapping[str, str | None],
     codebooks: Mapping[str, str] | None = None,
+    things: Mapping[str, Mapping[str, int]] | None = None,
     dispersion: bool = True,
 ) -> dict[str, Any]:
     """The diversity of some items, from their columns alone: no pixel is read.
@@ -43,10 +44,11 @@ def statistics_of(
         items: rows of ``items.parquet``; columns that are missing count as empty.
         layers: source of each region layer.
         codebooks: hash of each collection's codebook, by its name.
+        things: what a map holds on them, by class.
         dispersion: whether nearest neighbours are looked for, which takes seconds for a million items.
     """
     lonlat = lonlat_of(items) if dispersion else None
-    return statistics_from(Tally.of(items, codebooks=codebooks), layers=layers, lonlat=lonlat)
+    return statistics_from(Tally.of(items, codebooks=codebooks, things=things), layers=layers, lonlat=lonlat)
 
 
 def statistics_from(
