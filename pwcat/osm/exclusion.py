@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
 from typing import Final
 
 __all__ = ["DEFAULT_PATTERNS", "Exclusion"]
+
+MOST_KEYS: Final = 1_000_000
 
 # By their reason. Patterns are of keys; with "=" of key and value. "*" stands for anything.
 DEFAULT_PATTERNS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -49,30 +51,37 @@ class Exclusion:
     """
 
     patterns: Sequence[str] = tuple(dict.fromkeys(each for some in DEFAULT_PATTERNS.values() for each in some))
-    _keys: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
 
-    def keep(self, tags: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """What is left of an entity's tags, by key; of none without a value."""
-        pairs = tags.items() if isinstance(tags, Mapping) else tags
-        return sorted((key, value) for key, value in pairs if value and not self.excludes(key, value))
-
-    def excludes(self, key: str, value: str) -> bool:
-        """Whether a tag is left out."""
-        known = self._keys.get(key)
-        if known is None:
-            if len(self._keys) > 1_000_000:  # keys are thousands; a file that makes them up must not fill the memory
-                self._keys.clear()
-            known = self._keys[key] = self._of_keys.match(key) is not None
-        return known or (self._of_pairs is not None and self._of_pairs.match(f"{key}={value}") is not None)
+    def keep(self, tags: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """What is left of an entity's tags, by key; those without a value are not."""
+        excluded, of_pairs = self._keys, self._of_pairs
+        kept = sorted(tag for tag in tags if tag[1] and not excluded[tag[0]])
+        if of_pairs is None:
+            return kept
+        return [(key, value) for key, value in kept if not of_pairs.match(f"{key}={value}")]
 
     @cached_property
-    def _of_keys(self) -> re.Pattern[str]:
-        return _union([each for each in self.patterns if "=" not in each])
+    def _keys(self) -> _KnownKeys:
+        return _KnownKeys(_union([each for each in self.patterns if "=" not in each]))
 
     @cached_property
     def _of_pairs(self) -> re.Pattern[str] | None:
         pairs = [each for each in self.patterns if "=" in each]
         return _union(pairs) if pairs else None
+
+
+class _KnownKeys(dict[str, bool]):
+    """Whether a key is excluded, looked at once."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        super().__init__()
+        self._pattern = pattern
+
+    def __missing__(self, key: str) -> bool:
+        if len(self) >= MOST_KEYS:  # keys are thousands; a file that makes them up must not fill the memory
+            self.clear()
+        self[key] = excluded = self._pattern.match(key) is not None
+        return excluded
 
 
 def _union(patterns: Sequence[str]) -> re.Pattern[str]:

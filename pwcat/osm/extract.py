@@ -25,9 +25,9 @@ from pwcat.osm.features import Features, Losses
 from pwcat.osm.rings import DEGREE, assemble_area
 from pwcat.osm.schema import OSM_TYPES
 
-__all__ = ["PBF_SUFFIX", "ExtractFacts", "describe_extract", "read_extract"]
+__all__ = ["EXTRACTS", "ExtractFacts", "describe_extract", "read_extract"]
 
-PBF_SUFFIX: Final = ".pbf"
+EXTRACTS: Final = (".pbf", ".osm", ".osm.gz", ".osm.bz2")  # endings of their names
 BATCH: Final = 16_384  # objects
 NODE, WAY, RELATION = range(len(OSM_TYPES))
 
@@ -81,8 +81,8 @@ def read_extract(path: Path, *, exclude: Exclusion, losses: Losses, scratch: Pat
     """
     reading = _Reading(path=path, exclude=exclude, losses=losses, scratch=scratch)
     try:
-        members = reading.members()
         yield from reading.nodes()
+        members = reading.members()
         with _MemberWays(scratch / "members.bin", members) as ways:
             yield from reading.ways(ways)
             yield from reading.relations(ways)
@@ -231,7 +231,7 @@ class _Reading:
         for relation in self._objects(osmium.osm.osm_entity_bits.RELATION):
             tags = {tag.k: tag.v for tag in relation.tags}
             kind = tags.pop("type", "")
-            kept = self._exclude.keep(tags)
+            kept = self._exclude.keep(tags.items())
             if not kept:
                 continue
             if kind != "multipolygon":

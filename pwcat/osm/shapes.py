@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import shapely
@@ -15,12 +16,8 @@ __all__ = ["LINE", "POINT", "POLYGON", "Shapes", "resolve_shapes"]
 
 POINT, LINE, POLYGON = range(3)  # places in pwcat.osm.schema.KINDS
 
-_KIND_OF = {
-    shapely.GeometryType.POINT: POINT,
-    shapely.GeometryType.LINESTRING: LINE,
-    shapely.GeometryType.LINEARRING: LINE,
-    shapely.GeometryType.POLYGON: POLYGON,
-}
+# By GEOS's numbers of types: point, line, ring, polygon; collections have none
+_KIND_OF: Final = np.array([POINT, LINE, LINE, POLYGON, -1, -1, -1, -1])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +45,7 @@ def resolve_shapes(features: Features, zoom: int, losses: Losses) -> list[Shapes
     is_place = _has_place(geometry)
     losses.leave("coordinates that are none", len(np.unique(owner[~is_place])))
     geometry, owner = shapely.force_2d(geometry[is_place]), owner[is_place]
-    kinds = np.array([_KIND_OF.get(each, -1) for each in shapely.get_type_id(geometry)], dtype=np.int64)
+    kinds = _KIND_OF[shapely.get_type_id(geometry)]
     found = []
     for kind, resolve in ((POINT, _points), (LINE, _lines), (POLYGON, _polygons)):
         mine = kinds == kind

@@ -16,10 +16,7 @@ from pwcat.osm.sorting import Stretch
 from pwcat.osm.tiles import decode_tiles
 from pwcat.osm.vocabulary import TagCounter
 
-__all__ = ["ENTITIES", "GROUP_ROWS", "TAGS", "EntityWriter"]
-
-ENTITIES: Final = "entities.parquet"
-TAGS: Final = "tags.parquet"
+__all__ = ["GROUP_ROWS", "EntityWriter"]
 
 # A row group has so many rows or more, to the end of a tile: some dozen tiles of a town at zoom 16, and about 2 MB.
 GROUP_ROWS: Final = 4_096
