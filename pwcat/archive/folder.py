@@ -100,9 +100,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_cog(path: Path, pixels: NDArray[Any], *, grid: Grid, nodata: float | None, categorical: bool = False) -> None:
-    """Write one band (y, x), or several (band, y, x), as a cloud-optimised GeoTIFF.
-
-    It has DEFLATE with a predictor, 512 tiles, overviews down to 128.
+    """Write one band (y, x) as a cloud-optimised GeoTIFF: DEFLATE with a predictor, 512 tiles, overviews down to 128.
 
     Overviews are means, or the nearest pixel where values are classes.
     """
@@ -110,12 +108,11 @@ def write_cog(path: Path, pixels: NDArray[Any], *, grid: Grid, nodata: float | N
     predictor = "FLOATING_POINT" if pixels.dtype.kind == "f" else "NO" if pixels.dtype.itemsize == 1 else "STANDARD"
     # Told to make 0 of them, GDAL fails where one side is longer than a tile
     overviews = {"overview_count": halvings} if halvings else {"overviews": "NONE"}
-    layers = pixels if pixels.ndim == 3 else pixels[None]
-    profile = {"count": len(layers), "dtype": pixels.dtype, "height": grid.shape[0], "width": grid.shape[1]}
+    profile = {"count": 1, "dtype": pixels.dtype, "height": grid.shape[0], "width": grid.shape[1]}
     # A plain copy first: rasterio lets go of the interpreter's lock in copy(), not where it closes a COG it writes.
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", crs=grid.crs, transform=grid.transform, nodata=nodata, **profile) as plain:
-            plain.write(layers)
+            plain.write(pixels, 1)
         with replacing(path) as part, memory.open() as plain:
             copy(
                 plain,

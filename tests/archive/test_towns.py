@@ -21,6 +21,7 @@ from pwcat.archive.folder import read_items
 from pwcat.archive.towns import TownOptions, synthesise_towns
 from pwcat.errors import ArchiveError
 from pwcat.osm.document import load_map_recipe
+from pwcat.osm.tiles import tile_of
 
 SMALL = TownOptions(towns=7, across=1)
 AERIAL = "aerial-synthetic"
@@ -80,6 +81,14 @@ def test_other_options_in_the_same_folder_are_refused(towns: Path):
         TownOptions(towns=0, across=5)
 
 
+def test_a_town_keeps_to_its_tiles(towns: Path):
+    tiles = {
+        tuple(map(int, tile_of(node.location.lon, node.location.lat, 16)))
+        for node in osmium.FileProcessor(str(towns / "towns.osm.pbf"), osmium.osm.NODE)
+    }
+    assert len(tiles) == 7
+
+
 def test_the_extract_is_sorted_and_every_way_has_its_nodes(towns: Path):
     seen: list[tuple[int, int]] = []
     nodes: set[int] = set()
@@ -118,12 +127,15 @@ def test_the_faults_of_real_maps_are_among_it(towns: Path):
 
 def test_images_are_of_the_ground_that_the_map_is_of(towns: Path):
     items = [item for item in read_items(towns, AERIAL) if item["properties"]["pwcat:town"] == 2]
-    path = towns / AERIAL / items[0]["id"] / items[0]["assets"]["image"]["href"]
-    assert cog_validate(path)[0]
-    with rasterio.open(path) as raster:
-        pixels, crs, to_pixel = raster.read(), raster.crs, raster.transform
-    assert pixels.shape[0] == 4
-    assert pixels.min() > 0
+    pixels = {}
+    for band, asset in items[0]["assets"].items():
+        path = towns / AERIAL / items[0]["id"] / asset["href"]
+        assert cog_validate(path)[0]
+        with rasterio.open(path) as raster:
+            pixels[band], crs, to_pixel = raster.read(1), raster.crs, raster.transform
+        assert pixels[band].min() > 0
+    assert list(pixels) == ["red", "green", "blue", "nir"]
+    shape = pixels["red"].shape
     roofs = []
     for way in (
         osmium.FileProcessor(str(towns / "towns.osm.pbf"))
@@ -134,11 +146,12 @@ def test_images_are_of_the_ground_that_the_map_is_of(towns: Path):
             lon, lat = np.mean([(node.lon, node.lat) for node in list(way.nodes)[:-1]], axis=0)
             (x,), (y,) = transform("EPSG:4326", crs, [lon], [lat])
             row, column = rowcol(to_pixel, x, y)
-            if 20 <= row < pixels.shape[1] - 20 and 20 <= column < pixels.shape[2] - 20:
+            if 20 <= row < shape[0] - 20 and 20 <= column < shape[1] - 20:
                 roofs.append((int(row), int(column)))
     assert len(roofs) > 30
     rows, columns = np.array(roofs).T
-    greenness = (pixels[3].astype(float) - pixels[0]) / (pixels[3].astype(float) + pixels[0])
+    red, nir = pixels["red"].astype(float), pixels["nir"].astype(float)
+    greenness = (nir - red) / (nir + red)
     here = greenness[rows, columns].mean()
     for shift in ((9, 9), (-9, 9), (9, -9), (-9, -9)):  # 18 m off, there are gardens as well
         assert here < greenness[rows + shift[0], columns + shift[1]].mean() - 0.03
@@ -148,7 +161,7 @@ def test_some_ground_has_no_image_and_some_an_older_one(towns: Path):
     items = read_items(towns, AERIAL)
     of_town = Counter(item["properties"]["pwcat:town"] for item in items)
     assert of_town == {0: 1, 1: 1, 2: 1, 3: 2, 4: 1, 5: 1, 6: 1}
-    height, width = next(i for i in items if i["properties"]["pwcat:town"] == 6)["assets"]["image"]["proj:shape"]
+    height, width = next(i for i in items if i["properties"]["pwcat:town"] == 6)["assets"]["red"]["proj:shape"]
     assert width < 0.8 * height
     assert len(list(pystac.Catalog.from_file(str(towns / "catalog.json")).get_items(recursive=True))) == 8
     years = {item["properties"]["datetime"][:4] for item in items if item["properties"]["pwcat:town"] == 3}

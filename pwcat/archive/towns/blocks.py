@@ -82,7 +82,7 @@ def fill_blocks(
         else:
             _draw_buildings(rng, ground, sketch, block, free)
             if block.use in ("shops", "works") and rng.random() < 0.4:
-                _draw_parking(rng, sketch, plot, block)
+                _draw_parking(rng, sketch, plot, block, ground.square)
         _draw_places(rng, ground, sketch, block, free)
 
 
@@ -164,13 +164,16 @@ def _draw_school(
             sketch.ring(shape, tags)
 
 
-def _draw_parking(rng: np.random.Generator, sketch: Sketch, plot: shapely.Geometry, block: Block) -> None:
+def _draw_parking(
+    rng: np.random.Generator, sketch: Sketch, plot: shapely.Geometry, block: Block, square: shapely.Polygon
+) -> None:
     u, v = _axes(block)
     middle = block.corners.mean(0)
     shape = shapely.Polygon(_rectangle(middle - u * 14 - v * 11, u, v, 28, 22))
     if not plot.is_empty and shapely.contains(plot, shape):
         sketch.area(shape, {"amenity": "parking"} | ({"surface": "asphalt"} if rng.random() < 0.5 else {}))
-        sketch.path([middle, block.corners[:2].mean(0)], {"highway": "service"})
+        if shapely.contains_xy(square, *(street := block.corners[:2].mean(0))):
+            sketch.path([middle, street], {"highway": "service"})
 
 
 def _draw_buildings(

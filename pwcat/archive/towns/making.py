@@ -142,28 +142,28 @@ def _make_images(directory: Path, options: TownOptions, ground: Ground, sketch: 
         when = datetime(year, 7, 1, 10, 0, tzinfo=UTC) + timedelta(days=int(rng.integers(-60, 60)))
         name = f"town_{ground.number:05d}_{when:%Y%m%d}"
         path = directory / AERIAL / name
-        if (path / f"{name}.json").exists() and (path / f"{name}.tif").exists():
+        if all((path / file).exists() for file in (f"{name}.json", *(f"{band}.tif" for band in BANDS))):
             continue
         grid = grid_of(ground, share=0.7 if ground.number % 7 == 6 else 1.0)
         pixels = render_picture(rng, ground, sketch, grid)
-        folder.write_cog(path / f"{name}.tif", pixels, grid=grid, nodata=0)
+        for band, layer in zip(BANDS, pixels, strict=True):
+            folder.write_cog(path / f"{band}.tif", layer, grid=grid, nodata=0)
         folder.write_item(directory, _item(name, ground=ground, grid=grid, when=when))
 
 
 def _item(name: str, *, ground: Ground, grid: Grid, when: datetime) -> pystac.Item:
-    bands = [
-        folder.band_fields(band, dtype="uint8", nodata=0, gsd_m=GSD_M)
-        | {"eo:common_name": band, "eo:center_wavelength": centre}
-        for band, centre in BANDS.items()
-    ]
-    asset = folder.raster_asset(f"./{name}.tif", title="Red, green, blue, near infrared", grid=grid, bands=bands)
+    assets = {}
+    for band, centre in BANDS.items():
+        fields = folder.band_fields(band, dtype="uint8", nodata=0, gsd_m=GSD_M)
+        fields |= {"eo:common_name": band, "eo:center_wavelength": centre}
+        assets[band] = folder.raster_asset(f"./{band}.tif", title=f"{band}, {GSD_M:g} m", grid=grid, bands=[fields])
     return folder.make_item(
         name,
         collection=AERIAL,
         when=when,
         grid=grid,
         properties={"gsd": GSD_M, "pwcat:town": ground.number, "pwcat:continent": ground.continent},
-        assets={"image": asset},
+        assets=assets,
         extensions=("proj", "eo", "raster"),
     )
 
@@ -176,7 +176,9 @@ def _write_collection(directory: Path, options: TownOptions) -> None:
         title="Synthetic aerial images",
         license="CC0-1.0",
         providers=[pystac.Provider("pwcat", roles=[pystac.ProviderRole.PRODUCER, pystac.ProviderRole.PROCESSOR])],
-        extra_fields={"item_assets": {"image": {"type": pystac.MediaType.COG, "roles": ["data"], "gsd": GSD_M}}},
+        extra_fields={
+            "item_assets": {band: {"type": pystac.MediaType.COG, "roles": ["data"], "gsd": GSD_M} for band in BANDS}
+        },
     )
     folder.write_collection(directory, collection)
     folder.write_catalog(directory)

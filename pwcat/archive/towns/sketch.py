@@ -82,7 +82,14 @@ class Sketch:
         """A new way through new nodes."""
         return self.way([self.node(point) for point in points], tags)
 
-    def ring(self, points: Iterable[Sequence[float] | NDArray[np.float64]], tags: Tags, *, seen: bool = True, mapped: bool = True) -> int:
+    def ring(
+        self,
+        points: Iterable[Sequence[float] | NDArray[np.float64]],
+        tags: Tags,
+        *,
+        seen: bool = True,
+        mapped: bool = True,
+    ) -> int:
         """A new closed way through new nodes; the first point is not repeated."""
         nodes = [self.node(point) for point in points]
         return self.way([*nodes, nodes[0]], tags, seen=seen, mapped=mapped)
