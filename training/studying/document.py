@@ -34,6 +34,7 @@ __all__ = [
     "SamplingEntry",
     "StudyDocument",
     "TaskEntry",
+    "Towns",
     "parse_study",
 ]
 
@@ -47,6 +48,11 @@ Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 Groups = Literal["continent", "biome", "landcover"]
 
 
+def _is_none(value: object) -> bool:
+    """Of keys that came later: a study without them has the hash that it had."""
+    return value is None
+
+
 class Archive(Document):
     """A synthetic archive, made in the study's folder as ``archive``; recipes find it as ``../archive``."""
 
@@ -55,6 +61,14 @@ class Archive(Document):
     test_places: int = Field(2, ge=0, le=20, description="of each continent, in a collection of their own")
     dates: int = Field(2, ge=1, le=24, description="scenes a place")
     size_px: int = Field(512, ge=96, le=5490, description="side of a scene")
+
+
+class Towns(Document):
+    """Synthetic towns, maps with aerial images, made in the study's folder as ``towns``; recipes find them as ``../towns``."""
+
+    seed: int = Field(0, ge=0)
+    towns: int = Field(12, ge=1, le=100_000, description="each in a group of tiles of its own")
+    across: int = Field(4, ge=1, le=4, description="tiles on a side of a town")
 
 
 class DatasetEntry(Document):
@@ -96,6 +110,18 @@ class ModelEntry(Document):
     set: dict[str, Any] = Field(default_factory=dict, description="dotted keys of the recipe and their new values")
     seeds: Seeds = Field((0,), description="of the pretraining; each is a run of its own")
     view: Name | None = Field(None, description="one of `views`: how the datasets are built for this model")
+    splits: tuple[Literal["train", "val", "test"], ...] | None = Field(
+        None,
+        min_length=1,
+        description="pretrained on the samples of these splits alone; on all by default",
+        exclude_if=_is_none,
+    )
+    probes: tuple[Name, ...] | None = Field(
+        None, description="names of probes that score it; all by default", exclude_if=_is_none
+    )
+    trained: bool = Field(
+        True, description="false of a recipe whose model has nothing to train: it is scored once", exclude_if=bool
+    )
     weights: str | None = Field(None, description="instead of a recipe: a run's folder or a model folder")
     dataset: str = Field("", description="of weights: what they were pretrained on, as tables call it")
 
@@ -105,6 +131,8 @@ class ModelEntry(Document):
         recipe, weights = info.data.get("recipe"), info.data.get("weights")
         if (recipe is None) == (weights is None):
             raise ValueError("a model has either a `recipe` or `weights`")
+        if weights is not None and not info.data.get("trained", True):
+            raise ValueError("`trained` is for recipes; weights that are there are not trained anyway")
         if weights is None and dataset:
             raise ValueError("`dataset` is for weights; a recipe is trained on all datasets of the study")
         return dataset
@@ -122,6 +150,13 @@ class TaskEntry(Document):
     )
     folder: Name | None = Field(None, description="of a benchmark: its folder in `tasks_folder`; its name by default")
     min_samples: int | None = Field(None, ge=1, description="of a task of a catalog: samples that a class needs")
+    zeros: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of a task of map tiles: share of those with label 0 that take part",
+        exclude_if=lambda value: value is None,  # studies of before it was there keep their hash
+    )
     positive: str | None = Field(None, description="of a classification: this class is told from all others, by F1")
     view: Name | None = Field(None, description="one of `views`, of the samples; that of the model by default")
     models: tuple[Name, ...] | None = Field(None, description="models that are scored; all by default")
@@ -220,6 +255,9 @@ class StudyDocument(Document):
     lead: str = Field("", description="what the report begins with")
     notes: tuple[str, ...] = Field((), description="what a reader has to know, a sentence each")
     archive: Archive | None = Field(None, description="a synthetic archive to build the datasets from")
+    towns: Towns | None = Field(
+        None, description="synthetic towns to build the datasets from, of maps with images", exclude_if=_is_none
+    )
     recipes: dict[str, dict[str, Any]] = Field(default_factory=dict, description="dataset recipes, by name")
     views: dict[Name, dict[str, Any]] = Field(
         default_factory=dict, description="changes of recipes for some models, by name: dotted keys and new values"
@@ -334,6 +372,7 @@ def _unknown(study: StudyDocument) -> Iterator[str]:
     models, places = [entry.name for entry in study.models], [e.name for e in (*study.datasets, *study.labelled)]
     for model in study.models:
         yield from _strangers(f"models.{model.name}.view", [model.view], study.views)
+        yield from _strangers(f"models.{model.name}.probes", model.probes or (), probes)
     for task in study.tasks:
         where = f"tasks.{task.label}"
         yield from _strangers(f"{where}.view", [task.view], study.views)
@@ -380,8 +419,9 @@ def _strangers(where: str, names: Iterable[str | None], known: Iterable[str]) ->
 def _recipes(study: StudyDocument) -> Iterator[str]:
     """Faults of what is trained: no datasets, and changes that no recipe bears."""
     trained = [model for model in study.models if model.recipe is not None]
-    if trained and not study.datasets and not study.control:
-        yield f"datasets: none, and no control either, so that {trained[0].name} has nothing to be trained on"
+    on_nothing = [model.name for model in trained if model.trained and not study.datasets and not study.control]
+    if on_nothing:
+        yield f"datasets: none, and no control either, so that {on_nothing[0]} has nothing to be trained on"
     for model in trained:
         assert model.recipe is not None
         if model.recipe.endswith((".yaml", ".yml")):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import yaml
 
 from pwcat.atomic import replacing
 from pwcat.errors import TrainingError
+from pwcat.osm.document import is_map_recipe
 from pwcat.regions import Regions, open_regions
 from training.checkpoint import load_model_folder
 from training.embed import embed_task
@@ -24,6 +26,7 @@ from training.models.folder import weights_hash
 from training.pretrain import Step, pretrain
 from training.studying.against import against_rest
 from training.studying.describing import describe_samples
+from training.studying.document import Towns
 from training.studying.job import (
     ArchiveWork,
     DatasetWork,
@@ -47,8 +50,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Tell", "UnfinishedError", "Workshop"]
 
-CATALOG, RECIPES, RUNS, ARCHIVE, EMBEDDINGS = "catalog", "recipes", "runs", "archive", "embeddings"
+CATALOG, RECIPES, RUNS, EMBEDDINGS = "catalog", "recipes", "runs", "embeddings"
+ARCHIVE, TOWNS = "archive", "towns"
 SUBSETS = "subsets"
+PLACES = {"path", "files", "tiles", "within"}  # keys of recipes that name files, or patterns of them
 LEAKS, CUBE = "leaks.parquet", "cube.zarr"
 
 
@@ -125,36 +130,35 @@ class Workshop:
         return None if layers is None else open_regions(layers, base_dir=self.study.base, source=None)
 
     def _archive(self, work: ArchiveWork, tell: Tell) -> Outcome:
+        if isinstance(work.options, Towns):
+            return self._towns(work.options, tell)
         from pwcat.archive import SynthOptions, synthesise_archive
 
         place, options = self.folder / ARCHIVE, SynthOptions(**work.options.model_dump())
         made = place / "synth.json"
-        if made.is_file() and _differs(made, options):
-            place.rename(
-                place.with_name(f"{ARCHIVE}.{int(made.stat().st_mtime)}")
-            )  # the study asks for another one now
+        _move_another(place, made, options)
         counts = synthesise_archive(place, options=options, progress=lambda done, total: tell(done, total, "places"))
         return Outcome(facts={"items": counts}, bytes=_size(place), units=sum(counts.values()))
+
+    def _towns(self, asked: Towns, tell: Tell) -> Outcome:
+        from pwcat.archive.towns import TownOptions, synthesise_towns
+
+        place, options = self.folder / TOWNS, TownOptions(**asked.model_dump())
+        _move_another(place, place / "towns.json", options)
+        counts = synthesise_towns(place, options=options, progress=lambda done, total: tell(done, total, "towns"))
+        return Outcome(facts={"items": counts}, bytes=_size(place), units=options.towns * options.across**2)
 
     def _dataset(self, work: DatasetWork, tell: Tell) -> Outcome:
         if work.recipe is None:
             place = Path(work.base) / str(work.entry.data)
             return self._described(work, place, made=0)
-        from catalog.store import build
-
         path = self.folder / RECIPES / f"{work.collection}.yaml"
         document = _rebased(work.recipe, base=Path(work.base), folder=path.parent) if work.base else work.recipe
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
             part.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        built = build(path, catalog=self.folder / CATALOG, progress=lambda stage, done, of: tell(done, of, stage))
-        missing = {status: n for status, n in built.report.counts.items() if status == "failed"}
-        if missing:
-            raise TrainingError(
-                f"{missing['failed']} of {sum(built.report.counts.values())} samples could not be read: run the study again "
-                f"once the source answers, or see `pwcat doctor {built.folder}`"
-            )
-        return self._described(work, built.folder, made=_size(built.folder / CUBE))
+        built = _build(path, catalog=self.folder / CATALOG, tell=tell)
+        return self._described(work, built, made=_size(built / CUBE))
 
     def _described(self, work: DatasetWork, place: Path, *, made: int) -> Outcome:
         every = _load(place)
@@ -171,14 +175,19 @@ class Workshop:
         }
         return Outcome(facts=facts, bytes=made, units=len(every))
 
-    def _subset(self, job: str, limit: int | None) -> Subset:
-        """The samples of a dataset's job."""
+    def _subset(self, job: str, limit: int | None, splits: Collection[str] | None = None) -> Subset:
+        """The samples of a dataset's job; those of some splits alone, where these are given."""
         done = self.records.done(self.jobs[job])
         assert done is not None  # it is needed, and so was done before
-        return _limited(_load(self.folder / done.facts["path"]), limit)
+        subset = _load(self.folder / done.facts["path"])
+        if splits is not None:
+            subset = subset.only(np.flatnonzero(np.isin(subset.column("pwcat:split").astype(str), list(splits))))
+            if not len(subset):
+                raise TrainingError(f"{job} has no samples of split {' or '.join(splits)} to be pretrained on")
+        return _limited(subset, limit)
 
     def _pretrain(self, job: Job, work: PretrainWork, tell: Tell) -> Outcome:
-        subset, path = self._subset(work.dataset, work.samples), self.folder / RUNS / job.slug
+        subset, path = self._subset(work.dataset, work.samples, work.splits), self.folder / RUNS / job.slug
 
         def told(step: Step) -> None:
             tell(step.step, step.total_steps, f"steps, loss {step.loss:.3g}")
@@ -255,12 +264,34 @@ class Workshop:
             place = self.folder / done.facts["path"]
         else:
             place = Path(ref.place)
-        name = f"{entry.task} {entry.min_samples} {entry.positive} {place}"
+        name = f"{entry.task} {entry.min_samples} {entry.zeros} {entry.positive} {place}"
         if self._task is None or self._task[0] != name:
-            data = open_task(entry.task, place, min_samples=entry.min_samples)
+            data = open_task(entry.task, place, min_samples=entry.min_samples, zeros=entry.zeros)
             data = against_rest(data, entry.positive) if entry.positive else data
             self._task = (name, grouped(data, self._layers) if self._layers else data)
         return self._task[1]
+
+
+def _build(recipe: Path, *, catalog: Path, tell: Tell) -> Path:
+    """Build a recipe of either kind; the collection's folder."""
+    from catalog.store import build, build_map
+
+    def told(stage: str, done: int, total: int) -> None:
+        tell(done, total, stage)
+
+    if is_map_recipe(recipe):
+        made = build_map(recipe, catalog=catalog, progress=told)
+        folder, failed, total = made.folder, made.report.failed, made.report.tiles
+    else:
+        built = build(recipe, catalog=catalog, progress=told)
+        folder, counts = built.folder, built.report.counts
+        failed, total = counts.get("failed", 0), sum(counts.values())
+    if failed:
+        raise TrainingError(
+            f"{failed} of {total} samples could not be read: run the study again once the source answers, or see "
+            f"`pwcat doctor {folder}`"
+        )
+    return folder
 
 
 def _load(place: Path) -> Subset:
@@ -273,8 +304,10 @@ def _limited(subset: Subset, wanted: int | None) -> Subset:
     return subset if wanted is None or wanted >= len(subset) else subset.sample(wanted)
 
 
-def _differs(made: Path, options: Any) -> bool:
-    return bool(json.loads(made.read_text(encoding="utf-8")) != asdict(options))
+def _move_another(place: Path, made: Path, options: Any) -> None:
+    """Move away an archive of other options: the study asks for another one now."""
+    if made.is_file() and json.loads(made.read_text(encoding="utf-8")) != asdict(options):
+        place.rename(place.with_name(f"{place.name}.{int(made.stat().st_mtime)}"))
 
 
 def _size(folder: Path) -> int:
@@ -282,12 +315,17 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def _is_there(place: Path) -> bool:
+    """Whether there is a file, or the folder of a pattern of files."""
+    return place.exists() or ("*" in place.name and place.parent.is_dir())
+
+
 def _rebased(document: Any, *, base: Path, folder: Path) -> Any:
     """A recipe's document whose relative paths start in another folder: values of keys that name files that are there."""
     if isinstance(document, Mapping):
         return {
             key: os.path.relpath(base / value, folder)
-            if key == "path" and isinstance(value, str) and (base / value).exists()
+            if key in PLACES and isinstance(value, str) and _is_there(base / value)
             else _rebased(value, base=base, folder=folder)
             for key, value in document.items()
         }

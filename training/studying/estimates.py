@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -25,6 +25,7 @@ from training.looping.throughput import measure_peak
 from training.models import build_model
 from training.models.base import Model
 from training.recipe import TrainRecipe
+from training.studying.document import Archive, Towns
 from training.studying.job import (
     ArchiveWork,
     DatasetWork,
@@ -47,6 +48,7 @@ OPENING_S = 2.0
 DRAW_S = {"knn": 0.02, "linear": 1.0, "logistic": 0.1, "mlp": 0.5, "forest": 0.5, "ridge": 0.05}
 RATE_MB_S = 20.0  # of pixels over a network, as plans assume
 ARCHIVE_SCENE_S = 0.4
+TILE_BYTES = 400_000  # of a synthetic aerial image of a tile, compressed
 UNKNOWN_SAMPLES = 10_000  # of a benchmark that was never opened
 TRIAL_STEPS, TRIAL_WARMUP = 3, 1
 WORTH_A_TRIAL_S = 120.0  # a pretraining that takes less, by arithmetic, is not worth one
@@ -220,23 +222,35 @@ class Estimator:
         """Samples of a job, or samples times epochs."""
         work = job.work
         if isinstance(work, ArchiveWork):
-            return 6 * (work.options.places + work.options.test_places) * work.options.dates
+            return _archive_units(work.options)
         if isinstance(work, DatasetWork):
-            return float(_samples(work))
+            return float(self._samples(job))
         if isinstance(work, PretrainWork):
-            held = _samples(self.jobs[work.dataset].work)
+            held = self._samples(self.jobs[work.dataset])
             return min(work.samples or held, held) * work.recipe.epochs
         if isinstance(work, EmbedWork | EvaluateWork | LeaksWork):
             dataset = work.task.dataset
-            return float(_samples(self.jobs[dataset].work) if dataset else UNKNOWN_SAMPLES)
+            return float(self._samples(self.jobs[dataset]) if dataset else UNKNOWN_SAMPLES)
         return 1.0
+
+    def _samples(self, job: Job) -> int:
+        """Of a dataset: tiles of towns, samples of a recipe, or a guess."""
+        work = job.work
+        assert isinstance(work, DatasetWork)
+        held = (work.recipe or {}).get("num_samples", UNKNOWN_SAMPLES)
+        for need in job.needs:
+            made = self.jobs[need].work
+            if isinstance(made, ArchiveWork) and isinstance(made.options, Towns):
+                held = _archive_units(made.options)
+        return min(int(held), work.entry.samples or int(held))
 
     def _bytes(self, job: Job) -> float:
         work = job.work
         if isinstance(work, ArchiveWork):
-            return self._units(job) * work.options.size_px**2 * 12
+            options = work.options
+            return self._units(job) * (TILE_BYTES if isinstance(options, Towns) else options.size_px**2 * 12)
         if isinstance(work, DatasetWork):
-            return _cube_bytes(work)
+            return _sample_bytes(work) * self._samples(job)
         if isinstance(work, PretrainWork):
             model = _model(work.recipe.architecture, json.dumps(work.recipe.model, sort_keys=True))
             weights = 4 * sum(parameter.numel() for parameter in model.parameters())
@@ -265,7 +279,7 @@ def _likenesses(job: Job) -> list[tuple[str, ...]]:
     """What jobs have to have in common for their times to be compared, the closest first."""
     work, kind = job.work, str(job.kind)
     if isinstance(work, DatasetWork):
-        return [(kind, str(_cube_bytes(work) / max(1, _samples(work))), str(work.recipe is None))]
+        return [(kind, str(_sample_bytes(work)), str(work.recipe is None))]
     if isinstance(work, PretrainWork):
         return [(kind, work.recipe.model_copy(update={"seed": 0, "epochs": 1_000_000}).hash)]
     if isinstance(work, EvaluateWork):
@@ -294,20 +308,24 @@ def _model(architecture: str, config: str) -> Model:
         return build_model(architecture, json.loads(config))
 
 
-def _samples(work: Any) -> int:
-    assert isinstance(work, DatasetWork)
-    held = int((work.recipe or {}).get("num_samples", UNKNOWN_SAMPLES))
-    return min(held, work.entry.samples or held)
+def _archive_units(options: Archive | Towns) -> float:
+    """Scenes of an archive, tiles of towns."""
+    if isinstance(options, Towns):
+        return float(options.towns * options.across**2)
+    return float(6 * (options.places + options.test_places) * options.dates)
 
 
-def _cube_bytes(work: DatasetWork) -> float:
-    """Of a dataset's chips, uncompressed; 0 where they are there already."""
+def _sample_bytes(work: DatasetWork) -> float:
+    """Of a sample's chip, uncompressed; 0 where they are there already."""
     if work.recipe is None:
         return 0.0
+    if work.recipe.get("kind") == "map":
+        images = work.recipe.get("images") or {}
+        return float(2 * len(images.get("bands", "rgb")) * images.get("size_px", 224) ** 2) if images else 0.0
     chip, when = work.recipe.get("chip", {}), work.recipe.get("when", {})
     months = when.get("months")
     dates = 12 if months == "all" else len(months or []) or when.get("dates_per_site") or 1
     bands = len(chip.get("bands", [])) + sum(
         len(each.get("bands", [])) for each in work.recipe.get("sensors", {}).values()
     )
-    return float(work.recipe.get("num_samples", 0) * dates * bands * chip.get("size_px", 0) ** 2 * 2)
+    return float(dates * bands * chip.get("size_px", 0) ** 2 * 2)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from training.finetuning.recipe import FinetuneRecipe
 from training.recipe import TrainRecipe
-from training.studying.document import Archive, DatasetEntry, Leaks, ProbeEntry, SamplingEntry, TaskEntry
+from training.studying.document import Archive, DatasetEntry, Leaks, ProbeEntry, SamplingEntry, TaskEntry, Towns
 
 __all__ = [
     "KINDS",
@@ -33,9 +33,9 @@ KINDS: tuple[JobKind, ...] = ("archive", "dataset", "pretrain", "leaks", "embed"
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveWork:
-    """Make the synthetic archive."""
+    """Make the synthetic archive, or the towns."""
 
-    options: Archive
+    options: Archive | Towns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,12 @@ class DatasetWork:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainWork:
-    """Pretrain a model on a dataset; ``samples`` is at most how many of it, drawn by the seed 0."""
+    """Pretrain a model on a dataset; ``samples`` is at most how many of it, drawn by the seed 0, of these ``splits`` alone."""
 
     dataset: str
     recipe: TrainRecipe
     samples: int | None
+    splits: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ __all__ = ["kind_of", "plan_jobs"]
 
 # To be raised when the same inputs come to mean another outcome, so that everything of that kind is done again.
 VERSIONS = {"archive": 1, "dataset": 1, "pretrain": 1, "leaks": 1, "embed": 1, "evaluate": 1, "finetune": 1}
-ARCHIVE = "archive"
+ARCHIVE, TOWNS = "archive", "towns"
 
 
 def plan_jobs(study: OpenedStudy) -> list[Job]:
@@ -114,11 +114,13 @@ class _Planner:
         self._jobs.setdefault(job.name, job)
         return job.name
 
-    def _archive(self) -> str:
-        options = self.document.archive
-        assert options is not None
-        key = hash_of(ARCHIVE, VERSIONS[ARCHIVE], options.model_dump(mode="json"))
-        return self._add(Job(kind="archive", name=ARCHIVE, key=key, work=ArchiveWork(options=options)))
+    def _archives(self, recipe: Mapping[str, Any]) -> Iterator[str]:
+        """The jobs that make what a recipe finds beside its folder."""
+        text = json.dumps(recipe)
+        for name, options in ((ARCHIVE, self.document.archive), (TOWNS, self.document.towns)):
+            if options is not None and f"../{name}" in text:
+                key = hash_of(name, VERSIONS[ARCHIVE], options.model_dump(mode="json"))
+                yield self._add(Job(kind="archive", name=name, key=key, work=ArchiveWork(options=options)))
 
     def _dataset(self, entry: DatasetEntry, view: str | None) -> str:
         """The job that brings a dataset, in the view of a model."""
@@ -131,9 +133,7 @@ class _Planner:
         if name in self._jobs:
             return name
         recipe, base = self._recipe(entry, view)
-        needs: tuple[str, ...] = ()
-        if self.document.archive and "../archive" in json.dumps(recipe):
-            needs = (self._archive(),)
+        needs = tuple(self._archives(recipe))
         key = hash_of("dataset", VERSIONS["dataset"], recipe, entry.samples, [self._jobs[need].key for need in needs])
         collection = f"{_folded(entry.name)}{f'-{_folded(view)}' if view else ''}-{key[:6]}"
         recipe["name"] = collection
@@ -191,7 +191,7 @@ class _Planner:
         recipe = self._train_recipe(entry, rung)
         for seed in entry.seeds:
             seeded = recipe.model_copy(update={"seed": seed})
-            for dataset in self.document.datasets:
+            for dataset in self.document.datasets if entry.trained else ():
                 name = self._pretrain(entry, dataset, seeded, rung)
                 job = self._jobs[name]
                 yield _Scored(
@@ -202,7 +202,7 @@ class _Planner:
                     dataset=dataset.name,
                     seed=seed,
                 )
-            if self.document.control and rung is None:  # ladders compare datasets
+            if (self.document.control or not entry.trained) and rung is None:  # ladders compare datasets
                 yield _Scored(
                     ref=ModelRef(control=seeded),
                     key=hash_of("control", seeded.hash),
@@ -221,13 +221,14 @@ class _Planner:
     def _pretrain(self, entry: ModelEntry, dataset: DatasetEntry, recipe: TrainRecipe, rung: Rung | None) -> str:
         needed = self._dataset(dataset, entry.view)
         samples = min(filter(None, [dataset.samples, rung.samples if rung else None]), default=None)
-        key = hash_of("pretrain", VERSIONS["pretrain"], self._jobs[needed].key, samples, recipe.hash)
+        splits = [list(entry.splits)] if entry.splits else []
+        key = hash_of("pretrain", VERSIONS["pretrain"], self._jobs[needed].key, samples, recipe.hash, *splits)
         return self._add(
             Job(
                 kind="pretrain",
                 name=_name("pretrain", rung, entry.name, dataset.name, f"s{recipe.seed}"),
                 key=key,
-                work=PretrainWork(dataset=needed, recipe=recipe, samples=samples),
+                work=PretrainWork(dataset=needed, recipe=recipe, samples=samples, splits=entry.splits),
                 needs=(needed,),
                 dataset=dataset.name,
                 model=entry.name,
@@ -247,15 +248,17 @@ class _Planner:
     def _score(self, scored: _Scored, entry: TaskEntry, rung: Rung | None) -> None:
         task, key, needs = self._task(entry, scored.entry)
         embedded = ""
-        for probe, sampling in self._crossed(entry, rung):
+        for probe, sampling in self._crossed(entry, scored.entry, rung):
             if probe.probe != FINETUNE and kind_of(entry.task) != "segmentation" and not embedded:
                 embedded = self._embed(scored, task, key, needs, rung)
             self._evaluate(scored, task, key, (*needs, embedded) if embedded else needs, probe, sampling, rung)
 
-    def _crossed(self, task: TaskEntry, rung: Rung | None) -> Iterator[tuple[ProbeEntry, SamplingEntry]]:
+    def _crossed(
+        self, task: TaskEntry, model: ModelEntry, rung: Rung | None
+    ) -> Iterator[tuple[ProbeEntry, SamplingEntry]]:
         kind = kind_of(task.task)
         for probe in self.document.probes:
-            limits = [task.probes, rung.probes if rung else None]
+            limits = [task.probes, model.probes, rung.probes if rung else None]
             if not probe.fits(kind) or any(names is not None and probe.probe not in names for names in limits):
                 continue
             for sampling in self.document.samplings:
@@ -275,7 +278,8 @@ class _Planner:
             place = self.study.base / (entry.place or folder)
             task, origin = TaskRef(entry=entry, place=str(place)), self._print(place)
         regions = self.document.regions.model_dump(mode="json") if self.document.regions else None
-        key = hash_of("task", entry.task, entry.min_samples, entry.positive, origin, regions)
+        zeros = () if entry.zeros is None else (entry.zeros,)
+        key = hash_of("task", entry.task, entry.min_samples, entry.positive, origin, regions, *zeros)
         if self.document.leaks:
             job = self._leaks(task, key, model)
             task = TaskRef(entry=entry, dataset=task.dataset, place=task.place, leaks=job)
