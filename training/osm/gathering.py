@@ -81,6 +81,8 @@ def _counts(parts: Mapping[int, Group], group: Index, local: Index) -> Index:
 
 def _places(group: Index) -> dict[int, Index]:
     """Which entities lie in each row group."""
+    if not len(group):
+        return {}
     order = group.argsort(kind="stable")
     numbers, starts = np.unique(group[order], return_index=True)
     return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))

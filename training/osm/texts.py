@@ -83,7 +83,7 @@ def _by_sentences(texts: Sequence[str], encoder: str) -> Vectors:
     except ImportError as exc:
         raise TrainingError(
             f"encoder {encoder!r} needs the package sentence-transformers, which is not installed: "
-            "`pip install sentence-transformers`, or take encoder: hashing"
+            "`pip install 'pwcat[sentences]'`, or take encoder: hashing"
         ) from exc
     try:
         model = package.SentenceTransformer(encoder, device="cpu")
@@ -92,5 +92,6 @@ def _by_sentences(texts: Sequence[str], encoder: str) -> Vectors:
             f"no sentence model {encoder!r}: {str(exc).splitlines()[0]}. Give the folder of one, or the name of one that can "
             "be downloaded, or take encoder: hashing"
         ) from exc
-    vectors = model.encode(list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
+    words = [text.replace("=", ": ", 1).replace("_", " ") for text in texts]  # as people write
+    vectors = model.encode(words, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
     return np.asarray(vectors, dtype=np.float32)
