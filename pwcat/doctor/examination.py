@@ -19,6 +19,7 @@ from pwcat.cube import CubeSpec, shard_path
 from pwcat.doctor.contents import look_at_description, look_at_metadata, look_at_notes, look_at_scenes
 from pwcat.doctor.findings import Diagnosis, Finding
 from pwcat.doctor.mending import UNKNOWN, Mending
+from pwcat.doctor.tiles import examine_tiles, holds_tiles
 from pwcat.errors import CubeError, PwcatError, RecipeError
 from pwcat.lock import holder_of
 from pwcat.materialize import require_same_cube, spec_of
@@ -43,6 +44,8 @@ def examine(folder: Path, *, recipe: Path | None = None) -> Diagnosis:
         PwcatError: there is no dataset; says what is there instead.
         RecipeError: the recipe's file cannot be read.
     """
+    if holds_tiles(folder):
+        return examine_tiles(folder, recipe=recipe)
     pages = sorted(folder.rglob("page-*.json.gz"))
     if not pages and not any((folder / name).exists() for name in PARTS):
         raise PwcatError(_no_dataset(folder))
@@ -91,7 +94,7 @@ def _no_dataset(folder: Path) -> str:
         return f"{folder}: no such folder"
     if (folder / "import.json").is_file():
         return f"{folder}: was added from elsewhere, not built; `pwcat catalog validate {folder}` checks it"
-    datasets = sorted(path.parent.name for path in folder.glob("*/plan.parquet"))
+    datasets = sorted(path.parent.name for plan in ("plan", "tiles") for path in folder.glob(f"*/{plan}.parquet"))
     if datasets:
         return f"{folder}: a catalog, not a dataset; look at one of those in it: {', '.join(datasets)}"
     return f"{folder}: no dataset there (looked for {', '.join(PARTS)}); `pwcat build RECIPE` makes one"
