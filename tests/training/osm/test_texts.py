@@ -85,5 +85,5 @@ def test_a_sentence_model_of_a_folder_encodes_tags_as_people_write_them(tmp_path
     vectors = encode_texts(["building=house", "building=yes"], encoder=str(tmp_path / "bag"))
     assert vectors.dtype == np.float32
     assert vectors @ vectors.T == pytest.approx(np.array([[1, 0.5], [0.5, 1]]), abs=1e-6)
-    with pytest.raises(TrainingError, match="no sentence model '.*nowhere'"):
+    with pytest.raises(TrainingError, match=r"no sentence model '.*nowhere'"):
         encode_texts(["a"], encoder=str(tmp_path / "nowhere"))
