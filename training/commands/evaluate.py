@@ -46,6 +46,11 @@ def read_sizes(context: click.Context, option: click.Parameter, text: str | None
     "--min-samples", type=click.IntRange(1), help="Rarer classes are left out; by default those of fewer than 10."
 )
 @click.option(
+    "--zeros",
+    type=click.FloatRange(0, 1),
+    help="Of a task of map tiles: share of those with label 0 that take part; the source's by default.",
+)
+@click.option(
     "--probe",
     "probes",
     multiple=True,
@@ -101,6 +106,7 @@ def evaluate(
     data: str,
     task: str,
     min_samples: int | None,
+    zeros: float | None,
     probes: tuple[str, ...],
     control: str | None,
     regions: str | None,
@@ -137,7 +143,7 @@ def evaluate(
         raise click.UsageError("RUN none and --control RECIPE go together")
     sampling = _sampling(released=task in BENCHMARKS, seed=seed, **drawing)
     with layers_of(regions) if regions else nullcontext() as layers:
-        opened = grouped(open_task(task, data, min_samples=min_samples), layers)
+        opened = grouped(open_task(task, data, min_samples=min_samples, zeros=zeros), layers)
     with _showing() as progress:
         scores = evaluate_run(
             None if control else run,

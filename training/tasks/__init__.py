@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pwcat.errors import TrainingError
+from pwcat.osm.targets import TARGETS
 from training.tasks.base import Benchmark, CatalogTask, TaskData, TaskInfo
 from training.tasks.column import ColumnTask
 
@@ -58,6 +59,7 @@ CATALOG_MODULES = {
     "biome": "column",
     "continent": "column",
     "landcover-map": "landcover_map",
+    **{f"{target}{inputs}": "map_targets" for target in TARGETS for inputs in ("", "-removed", "-leaky")},
 }
 
 # Any column is a task: its words are classes, its numbers are numbers.
@@ -120,7 +122,7 @@ def task_info(name: str) -> TaskInfo | None:
     raise unknown_task(name)
 
 
-def open_task(name: str, place: str | Path, *, min_samples: int | None = None) -> TaskData:
+def open_task(name: str, place: str | Path, *, min_samples: int | None = None, zeros: float | None = None) -> TaskData:
     """The samples of a task.
 
     Args:
@@ -128,19 +130,21 @@ def open_task(name: str, place: str | Path, *, min_samples: int | None = None) -
         place: the folder of a benchmark's files, or one that holds it under the benchmark's name; of a catalog task a subset
             file, a collection folder or a catalog folder.
         min_samples: of a catalog task: samples that a class needs to take part.
+        zeros: of a task of map tiles: share of those with label 0 that take part.
 
     Raises:
         TrainingError: there is no such task, its files are missing or damaged, or the subset has no such labels.
     """
     if name in BENCHMARKS:
-        if min_samples is not None:
-            raise TrainingError(f"task {name}: min_samples is for tasks of a catalog; a benchmark's classes are fixed")
+        for option, value in (("min_samples", min_samples), ("zeros", zeros)):
+            if value is not None:
+                raise TrainingError(f"task {name}: {option} is for tasks of a catalog; a benchmark's samples are fixed")
         return BENCHMARKS[name].open(folder_of(name, Path(place)))
     if name not in CATALOG_TASKS:
         raise unknown_task(name)
     from catalog.subset import load_subset
 
-    return _limited(CATALOG_TASKS[name], min_samples).open(load_subset(place))
+    return _limited(CATALOG_TASKS[name], min_samples=min_samples, zeros=zeros).open(load_subset(place))
 
 
 def origin_of(name: str) -> Origin:
@@ -165,10 +169,12 @@ def unknown_task(name: str) -> TrainingError:
     )
 
 
-def _limited(task: CatalogTask, min_samples: int | None) -> CatalogTask:
-    if min_samples is None:
+def _limited(task: CatalogTask, **options: float | None) -> CatalogTask:
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    known: set[str] = {field.name for field in fields(task)} if is_dataclass(task) else set()
+    if unknown := [name for name in given if name not in known]:
+        raise TrainingError(f"task {task.name} does not take {' or '.join(unknown)}")
+    if not given:
         return task
-    if not is_dataclass(task) or "min_samples" not in {field.name for field in fields(task)}:
-        raise TrainingError(f"task {task.name} does not take min_samples")
-    limited: Any = replace(task, min_samples=min_samples)
-    return limited
+    limited: Any = replace(task, **given)  # type: ignore[type-var]
+    return limited  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pwcat.errors import CatalogError, TrainingError
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import SubsetChips
+from training.tasks.sides import sides_of
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
@@ -65,7 +66,7 @@ class ColumnTask:
             info=info,
             ids=labelled.column("id"),
             lonlat=labelled.lonlat,
-            splits=np.where(labelled.column("pwcat:split") == "val", "test", "train").astype(object),
+            splits=sides_of(labelled),
             targets=targets,
             chips=SubsetChips(subset=labelled),
             hash=digest.hexdigest(),

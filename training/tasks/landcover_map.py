@@ -32,6 +32,7 @@ from pwcat.regions import RegionLayer, open_layer
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import SubsetChips
 from training.tasks.column import GROUPS
+from training.tasks.sides import sides_of
 
 if TYPE_CHECKING:
     from catalog.query import Collection
@@ -95,7 +96,7 @@ class LandcoverMapTask:
             info=info,
             ids=subset.column("id"),
             lonlat=subset.lonlat,
-            splits=np.where(subset.column("pwcat:split") == "val", "test", "train").astype(object),
+            splits=sides_of(subset),
             targets=np.empty((len(subset), 0)),
             chips=SubsetChips(subset=subset, read_masks=masks),
             hash=hashlib.sha256("\n".join(told).encode()).hexdigest(),
