@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pwcat.errors import CatalogError
 
-__all__ = ["Close", "is_known", "most_similar", "near_largest", "pairs_above", "similarities", "to_units"]
+__all__ = ["Close", "best_of", "is_known", "most_similar", "near_largest", "pairs_above", "similarities", "to_units"]
 
 BLOCK = 1024  # vectors on each side of a block of pairs: its similarities take 4 MB
 MARGIN = 1e-5  # of float32 sums of products of units, generously
@@ -114,6 +114,19 @@ def most_similar(
             taken = order[first[:, None] + np.arange(k)]
             best[part], numbers[part] = both[taken], names[taken]
     return numbers, np.where(numbers >= 0, best, np.nan)
+
+
+def best_of(
+    numbers_Mk: NDArray[np.int64], similarity_Mk: NDArray[np.float64], limit: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Of what several queries found, (M, k): each row once, at its best, with which query that is, and the similarity."""
+    rows, similarity = numbers_Mk.ravel(), similarity_Mk.ravel()
+    query = np.repeat(np.arange(len(numbers_Mk)), numbers_Mk.shape[1])
+    order = np.lexsort((query, rows, -similarity))
+    order = order[rows[order] >= 0]
+    first = np.sort(np.unique(rows[order], return_index=True)[1])
+    taken = order[first][:limit]
+    return rows[taken], query[taken], similarity[taken]
 
 
 def near_largest(

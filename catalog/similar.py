@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from catalog.cosine import MOST_PAIRS, is_known, most_similar, pairs_above, to_units
+from catalog.cosine import MOST_PAIRS, best_of, is_known, most_similar, pairs_above, to_units
 from catalog.vectors import choose_column, makers, read_units, unit_blocks
 from pwcat.errors import CatalogError
 from pwcat.geo.geodesy import geodesic_km
@@ -83,7 +83,7 @@ def nearest(subset: Subset, column: str, like: Subset | NDArray[Any], *, limit: 
                 yield rows[wanted], units_nD[wanted]
 
     numbers_Mk, similarity_Mk = most_similar(queries_MD, blocks(), k=limit)
-    rows, like_n, similarity = _best(numbers_Mk, similarity_Mk, limit)
+    rows, like_n, similarity = best_of(numbers_Mk, similarity_Mk, limit)
     km = geodesic_km(lonlat_M2[like_n], _lonlat(subset, rows))
     return Neighbours(subset=subset, rows=rows, similarity=similarity, like=like_n, km=km)
 
@@ -117,19 +117,6 @@ def _rows_of(subset: Subset, others: Subset) -> NDArray[np.int64]:
             mine = pc.is_in(subset.rows["id"][rows.start : rows.stop], ids.combine_chunks())
             found.append(rows.start + np.flatnonzero(mine.to_numpy()))
     return np.concatenate(found)
-
-
-def _best(
-    numbers_Mk: NDArray[np.int64], similarity_Mk: NDArray[np.float64], limit: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Of what several queries found: each row once, at its best, with which query that is, and the similarity."""
-    rows, similarity = numbers_Mk.ravel(), similarity_Mk.ravel()
-    query = np.repeat(np.arange(len(numbers_Mk)), numbers_Mk.shape[1])
-    order = np.lexsort((query, rows, -similarity))
-    order = order[rows[order] >= 0]
-    first = np.sort(np.unique(rows[order], return_index=True)[1])
-    taken = order[first][:limit]
-    return rows[taken], query[taken], similarity[taken]
 
 
 def _lonlat(subset: Subset, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ from training.tasks.chips import SubsetChips
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["check_data", "embed_subset", "embed_task", "entities_of"]
+__all__ = ["check_data", "embed_entities", "embed_subset", "embed_task", "entities_of"]
 
 # Part of the name of a kept embedding: to be raised when the way from chip to embedding changes.
 PREPROCESSING = "dates that the model reads, fitted, normalised, v2"
@@ -36,6 +36,7 @@ Progress = Callable[[int, int], None]
 
 PLACES = 8192  # encoded at once
 CHIPS = 256
+TILES = 16  # whose entities are embedded at once, however many they are
 GLANCED = 16  # chips by which it is seen whether pixels are still the same
 
 
@@ -143,6 +144,52 @@ def embed_subset(
     return _kept(model, samples, cache_dir=cache_dir, device=device, progress=progress)
 
 
+def embed_entities(
+    model: Model,
+    subset: Subset,
+    *,
+    cache_dir: Path | None = None,
+    device: str = "cpu",
+    other_units: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> NDArray[np.float32]:
+    """Embeddings of the map entities of a subset's tiles, (E, D): tile by tile in its order, within a tile as the map has them.
+
+    Args:
+        model: one that embeds entities; it is left on ``device``, in eval mode.
+        subset: map tiles.
+        cache_dir: where embeddings are kept, as :func:`embed_task` says.
+        device: torch device.
+        other_units: let values of another unit than in pretraining pass.
+        progress: told how many entities are done, and of how many.
+
+    Raises:
+        TrainingError: the model embeds no entities, or the samples are no map tiles.
+    """
+    if not (width := model.entity_dim):
+        model.encode_entities(Batch.of_chips(torch.zeros(0, 0, 0, 0), bands=()))  # which says so
+    check_data(model, subset, other_units=other_units)
+    chips = SubsetChips(subset=subset)
+    samples = _Samples(chips=chips, lonlat=subset.lonlat, fit="resize", hash=subset.hash)
+    starts = np.concatenate([[0], np.cumsum(chips.entities.counts(np.arange(len(subset))))])
+
+    def compute(done: int) -> Iterator[NDArray[np.float32]]:
+        model.to(device)
+        model.eval()
+        tile = int(np.searchsorted(starts, done, side="right")) - 1
+        for batch in samples.batches(model, device=device, start=tile, block=TILES):
+            with torch.inference_mode():
+                part = model.encode_entities(batch).float().cpu().numpy()
+            done += len(part)
+            yield part
+            progress(done, int(starts[-1]))
+
+    shape = (int(starts[-1]), width)
+    if cache_dir is None or not shape[0]:
+        return np.concatenate([np.empty((0, width), dtype=np.float32), *(compute(0) if shape[0] else ())])
+    return kept_matrix(cache_dir / f"{_key(model, samples)}-entities.npy", compute, shape=shape)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
     """What is to be embedded."""
@@ -152,13 +199,13 @@ class _Samples:
     fit: Fit
     hash: str
 
-    def batches(self, model: Model, *, device: str, start: int = 0) -> Iterator[Batch]:
+    def batches(self, model: Model, *, device: str, start: int = 0, block: int = CHIPS) -> Iterator[Batch]:
         """The samples from a row on, in their order, as the model reads them, on its device."""
         if model.encodes == "places":
             yield from self._places(device, start)
             return
         rows, bands = np.arange(start, len(self.lonlat)), model.choose_bands(self.chips.bands.names)
-        for batch in self._read(model, rows, bands=bands, block=CHIPS):
+        for batch in self._read(model, rows, bands=bands, block=block):
             moved = batch.to(device)
             yield moved if moved.chips is None else fitted(moved, model.image_size, self._fit(model))
 

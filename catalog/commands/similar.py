@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from catalog.commands.asking import GroupedCommand, asked, filter_options, shown_place
+from catalog.commands.asking import GroupedCommand, GroupedOption, asked, filter_options, shown_place
+from catalog.commands.similar_entities import read_vectors, require_no_more, show_entities
 from pwcat.errors import CatalogError
 from pwcat.outputs import require_same_kind
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["duplicates", "similar"]
 
 NOTES = b"pwcat:duplicates"  # that a file of pairs has
+ENTITIES = "Of map entities"
 ID_WIDTH, BIOME_WIDTH, LANDCOVER_WIDTH = 22, 20, 14
 
 
@@ -33,25 +35,49 @@ ID_WIDTH, BIOME_WIDTH, LANDCOVER_WIDTH = 22, 20, 14
     multiple=True,
     required=True,
     metavar="ID|LON,LAT|FILE.npy",
-    help="A sample; the sample nearest to a place; vectors. May be repeated: like any.",
+    help="A sample; the sample nearest to a place; vectors. Of entities: way/123. May be repeated: like any.",
 )
 @click.option("--column", metavar="NAME", help="Of vectors, as emb:europe; the only one there is by default.")
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1), metavar="N", help="How many to find.")
 @filter_options
+@click.option(
+    "--other-tiles", is_flag=True, cls=GroupedOption, group=ENTITIES, help="Leave out those on its own tiles."
+)
+@click.option(
+    "--same-kind", is_flag=True, cls=GroupedOption, group=ENTITIES, help="Points, lines or polygons only, as it is."
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Save them as a subset.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def similar(
-    catalog: str, like: tuple[str, ...], column: str | None, limit: int, out: Path | None, as_json: bool, **options: Any
+    catalog: str,
+    like: tuple[str, ...],
+    column: str | None,
+    limit: int,
+    other_tiles: bool,
+    same_kind: bool,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the samples of CATALOG whose vectors are most like those of a sample, of a place or of a file.
 
     CATALOG is a catalog's or a collection's folder; `pwcat embed` adds such vectors. The options of `pwcat search` narrow where
-    is searched, and not what is to be like.
+    is searched, and not what is to be like. Or it is a file of `pwcat embed --entities`: then entities of maps are found, by
+    the number that OpenStreetMap knows them by, as in --like way/123.
     """
+    from catalog.entities import is_entity_file
     from catalog.query import open_catalog
     from catalog.similar import nearest
     from catalog.vectors import choose_column
 
+    if is_entity_file(catalog):
+        require_no_more(out=out, column=column, **options)
+        show_entities(catalog, like, limit=limit, other_tiles=other_tiles, same_kind=same_kind, as_json=as_json)
+        return
+    if other_tiles or same_kind:
+        raise click.UsageError(
+            f"--other-tiles and --same-kind are of entities, and {catalog} is no file of such embeddings"
+        )
     whole = open_catalog(catalog)
     name = choose_column(whole.search(), column)
     wanted, told = _like(whole, like, name)
@@ -74,7 +100,7 @@ def _like(catalog: Catalog, like: tuple[str, ...], column: str) -> tuple[Subset 
     if any(text.endswith(".npy") for text in like):
         if len(like) > 1:
             raise CatalogError("--like: a file of vectors is asked for alone; stack several into one file")
-        vectors = _read_vectors(Path(like[0]))
+        vectors = read_vectors(Path(like[0]))
         return vectors, [{"file": like[0], "vectors": len(np.atleast_2d(vectors))}]
     found: Subset | None = None
     told = []
@@ -88,16 +114,6 @@ def _like(catalog: Catalog, like: tuple[str, ...], column: str) -> tuple[Subset 
         found = one if found is None else found | one
     assert found is not None  # click asks for at least one
     return found, told
-
-
-def _read_vectors(path: Path) -> np.ndarray:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
-        raise CatalogError(f"--like {path}: no array of numbers that NumPy saved ({exc})") from exc
-    if not isinstance(found, np.ndarray):
-        raise CatalogError(f"--like {path}: holds several arrays; one of (D,) or (M, D) numbers is wanted")
-    return found
 
 
 def _one(catalog: Catalog, text: str, column: str) -> tuple[Subset, float | None]:

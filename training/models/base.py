@@ -178,7 +178,8 @@ class Model(nn.Module, ABC):
     def watch(self, batches: Sequence[Batch]) -> dict[str, float]:
         """What to keep an eye on while it trains, by name, such as the effective rank of embeddings; nothing by default.
 
-        Asked after the last step of each epoch, in eval mode without gradients, on all ranks at once.
+        Asked once an epoch, after its last step of as many samples as a step has, in eval mode without gradients, on all ranks
+        at once.
 
         Args:
             batches: what this rank had of the step's batches, on the device.
@@ -200,6 +201,22 @@ class Model(nn.Module, ABC):
         raise TrainingError(
             f"a {self.architecture} embeds a sample as a whole, and has no embeddings of the places within it: take another "
             "model, or a task that has one target a sample"
+        )
+
+    @property
+    def entity_dim(self) -> int:
+        """Length of an embedding of a map entity; 0 where it has none."""
+        return 0
+
+    def encode_entities(self, batch: Batch) -> Tensor:
+        """Embeddings (E, D) float32 of the map entities of a batch, in their order; nothing is drawn.
+
+        Raises:
+            TrainingError: the model has none.
+        """
+        raise TrainingError(
+            f"a {self.architecture} embeds samples, and has no embeddings of the entities on them: take a model of maps, such "
+            "as geometry or geojepa"
         )
 
     def encoder_layers(self) -> list[list[nn.Parameter]]:

@@ -101,6 +101,11 @@ class GeometryNet(Model):
         """Length of a vector, D."""
         return self.config.dim
 
+    @property
+    def entity_dim(self) -> int:
+        """Length of the vector of an entity, D."""
+        return self.config.dim
+
     def encode_entities(self, batch: Batch | Entities) -> Tensor:
         """Vectors (E, D) float32 of a batch's entities, in their order; where no gradient is kept, of so many as there are.
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ENTITIES", "EntityReader", "TagRule", "holds_entities"]
 
-# Bytes of decoded row groups that are kept, of which a loader's window of 32,768 tiles of a town takes about one; and the share
-# of the memory there is.
-KEPT_BYTES = 2 * 2**30
-KEPT_SHARE = 0.1
+# Bytes of decoded row groups that are kept, and the share of the memory there is, for several processes may train on a machine.
+# A loader's window of 32,768 tiles of a town takes about half a gigabyte.
+KEPT_BYTES = 4 * 2**30
+KEPT_SHARE = 0.05
 
 Index = NDArray[np.int64]
 
@@ -115,6 +115,11 @@ class EntityReader:
         first, count = self._files.rows_of(file, tile)
         sample = np.repeat(np.arange(len(rows)), count)
         return self._files.entities(sample, file[sample], places_of(first, count))
+
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B,) how many entities lie on each of some tiles, those among them that have no tags left."""
+        file, tile = (of_each[np.asarray(rows, dtype=np.int64)] for of_each in self._tiles)
+        return self._files.rows_of(file, tile)[1]
 
     def tag_counts(self) -> NDArray[np.int64]:
         """(V,) how many entities of the subset's tiles have each tag; one in several tiles counts in each."""
