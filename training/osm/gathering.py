@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.osm.compiling import compiled
 from training.osm.entities import Entities, TagList
 from training.osm.groups import Group
-from training.osm.ragged import places_of, starts_of
+from training.osm.ragged import starts_of
 
 __all__ = ["gather"]
 
@@ -46,14 +47,14 @@ def gather(
     tag_starts, vertex_starts, edge_starts = (starts_of(each) for each in (tag_counts, vertex_counts, edge_counts))
     kinds, boxes = np.empty(len(row), dtype=np.int64), np.empty((len(row), 4, 2), dtype=np.float32)
     tags, vertices = np.empty(tag_starts[-1], dtype=np.int64), np.empty((vertex_starts[-1], 2), dtype=np.float32)
-    edges, edge_kinds = np.empty((edge_starts[-1], 2), dtype=np.int64), np.empty(edge_starts[-1], dtype=np.int64)
+    edges, edge_kinds = np.empty((2, edge_starts[-1]), dtype=np.int64), np.empty(edge_starts[-1], dtype=np.int64)
     for number, to in at.items():
         part, of = parts[number], local[to]
         kinds[to], boxes[to] = part.kinds[of], part.boxes[of]
-        _put(tag_starts[to], tag_counts[to], part.tag_starts[of], (tags, part.tags))
-        _put(vertex_starts[to], vertex_counts[to], part.vertex_starts[of], (vertices, part.vertices))
-        _put(edge_starts[to], edge_counts[to], part.edge_starts[of], (edges, part.edges), (edge_kinds, part.edge_kinds))
-    edges += np.repeat(vertex_starts[:-1], edge_counts)[:, None]
+        _copy(part.tags, part.tag_starts, of, tags, tag_starts, to)
+        _copy(part.vertices, part.vertex_starts, of, vertices, vertex_starts, to)
+        _copy(part.edge_kinds, part.edge_starts, of, edge_kinds, edge_starts, to)
+        _copy_edges(part.edges, part.edge_starts, of, edges, edge_starts, to, vertex_starts)
     entities = np.arange(len(row))
     return Entities(
         sample=torch.from_numpy(sample),
@@ -63,7 +64,7 @@ def gather(
         tag_entity=torch.from_numpy(np.repeat(entities, tag_counts)),
         vertices=torch.from_numpy(vertices),
         vertex_entity=torch.from_numpy(np.repeat(entities, vertex_counts)),
-        edges=torch.from_numpy(np.ascontiguousarray(edges.T)),
+        edges=torch.from_numpy(edges),
         edge_kinds=torch.from_numpy(edge_kinds),
         tag_list=tag_list,
         rows=torch.from_numpy(row),
@@ -88,8 +89,30 @@ def _places(group: Index) -> dict[int, Index]:
     return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def _put(to: Index, counts: Index, of: Index, *arrays: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    """Copy lists of these lengths, from where they begin in the second array of each pair to where in the first."""
-    there, here = places_of(to, counts), places_of(of, counts)
-    for out, values in arrays:
-        out[there] = values[here]
+@compiled
+def _copy(
+    values: NDArray[Any], value_starts: Index, of: Index, out: NDArray[Any], out_starts: Index, to: Index
+) -> None:  # pragma: no cover
+    """Copy some lists to the places of others."""
+    for i in range(len(of)):
+        first, place = value_starts[of[i]], out_starts[to[i]]
+        for j in range(value_starts[of[i] + 1] - first):
+            out[place + j] = values[first + j]
+
+
+@compiled
+def _copy_edges(
+    values: NDArray[Any],
+    value_starts: Index,
+    of: Index,
+    out: Index,
+    out_starts: Index,
+    to: Index,
+    vertex_starts: Index,
+) -> None:  # pragma: no cover
+    """Copy edges, whose vertices are counted from the first of the batch then."""
+    for i in range(len(of)):
+        first, place, vertex = value_starts[of[i]], out_starts[to[i]], vertex_starts[to[i]]
+        for j in range(value_starts[of[i] + 1] - first):
+            out[0, place + j] = vertex + np.int64(values[0, first + j])
+            out[1, place + j] = vertex + np.int64(values[1, first + j])

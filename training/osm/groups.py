@@ -42,7 +42,7 @@ class Group:
         vertex_starts: (n + 1,) where the vertices of each begin.
         vertices: (P, 2) float32.
         edge_starts: (n + 1,) where the edges of each begin.
-        edges: (R, 2) int32, vertices from and to, counted from the first of their entity.
+        edges: (2, R) of the smallest unsigned type, vertices from and to, counted from the first of their entity.
         edge_kinds: (R,) int8.
     """
 
@@ -53,7 +53,7 @@ class Group:
     vertex_starts: Index
     vertices: NDArray[np.float32]
     edge_starts: Index
-    edges: NDArray[np.int32]
+    edges: NDArray[np.unsignedinteger]
     edge_kinds: NDArray[np.int8]
 
     @property
@@ -129,7 +129,7 @@ def _left(
 
 def _edges(
     kinds: NDArray[np.int8], vertex_starts: Index, vertices: NDArray[np.float32], ring_starts: Index, rings: Index
-) -> tuple[Index, NDArray[np.int32], NDArray[np.int8]]:
+) -> tuple[Index, NDArray[np.unsignedinteger], NDArray[np.int8]]:
     """Edges of each entity, counted from its first vertex; with where each entity's begin, and of what kind they are."""
     entities = np.arange(len(kinds))
     vertex_ring = np.repeat(np.arange(len(rings)), rings)
@@ -139,7 +139,8 @@ def _edges(
     order = owner.argsort(kind="stable")
     local = (edges - vertex_starts[owner])[:, order]
     starts = starts_of(np.bincount(owner, minlength=len(kinds)))
-    return starts, np.ascontiguousarray(local.T, dtype=np.int32), edge_kinds[order].astype(np.int8)
+    smallest = np.min_scalar_type(int(local.max(initial=0)))
+    return starts, local.astype(smallest), edge_kinds[order].astype(np.int8)
 
 
 def _whole(column: pa.ChunkedArray) -> Any:

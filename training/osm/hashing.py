@@ -6,13 +6,11 @@ FNV-1a over the bytes in UTF-8, then MurmurHash3's finaliser, which mixes all bi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from training.osm.compiling import compiled
 
 __all__ = ["hash_pairs", "hash_slices"]
 
@@ -59,25 +57,14 @@ def _bytes_of(texts: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     )
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function without the interpreter's lock; its machine code is kept for later processes where that can be."""
-    try:
-        kept: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        kept = numba.njit(nogil=True)(function)
-    return kept
-
-
+@compiled
 def _mixed(h: np.uint64) -> np.uint64:
     h = (h ^ (h >> SHIFT)) * MIX_1
     h = (h ^ (h >> SHIFT)) * MIX_2
     return h ^ (h >> SHIFT)
 
 
-_mixed = _compiled(_mixed)
-
-
-@_compiled
+@compiled
 def _hash_slices(
     data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], seed: np.uint64, out: Hashes
 ) -> None:
@@ -88,7 +75,7 @@ def _hash_slices(
         out[i] = _mixed(h)
 
 
-@_compiled
+@compiled
 def _hash_pairs(
     key_places: NDArray[np.int64],
     keys: NDArray[np.uint8],
