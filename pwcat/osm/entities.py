@@ -61,8 +61,9 @@ def write_entities(
 ) -> Extracted:
     """Write ``entities.parquet`` and ``tags.parquet`` of a map into a folder; each appears whole or not at all.
 
-    Meanwhile as much again is on disk beside them, about, for what is sorted. Tiles are numbered (``index``) in the order of :func:`pwcat.osm.tiles.encode_tiles`, by which groups of any zoom lie
-    together. The same map gives the same bytes, in whatever order it has its objects.
+    Tiles are numbered (``index``) in the order of :func:`pwcat.osm.tiles.encode_tiles`, by which groups of any zoom lie
+    together. The same map gives the same bytes, in whatever order it has its objects. Meanwhile there are files beside them
+    for what is sorted, several times as large.
 
     Args:
         source: an ``.osm.pbf`` (or ``.osm``, ``.osm.gz``, ``.osm.bz2``), or any vector file that GDAL reads: its columns are
@@ -119,7 +120,8 @@ def read_entities(
     except FileNotFoundError as exc:
         raise CatalogError(f"{path}: there are no map entities; is {folder} a map collection?") from exc
     except (OSError, pa.ArrowException) as exc:
-        raise CatalogError(f"{path} cannot be read: {exc}; build the collection anew") from exc
+        reason = " ".join(str(exc).split())
+        raise CatalogError(f"{path} cannot be read: {reason}; build the collection anew") from exc
     return table.filter(np.isin(table["index"].to_numpy(), wanted)).select(names)
 
 

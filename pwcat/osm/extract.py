@@ -202,7 +202,6 @@ class _Reading:
                     runs.append([])
                 elif not runs[-1] or runs[-1][-1] != (node.lon, node.lat):
                     runs[-1].append((node.lon, node.lat))
-            self._losses.mend("way some of whose nodes are not in the extract")
             lines = [run for run in runs if len(run) > 1]
             return bytes(shapely.to_wkb(shapely.MultiLineString(lines))) if lines else None
         except RuntimeError:  # of one place
@@ -212,18 +211,17 @@ class _Reading:
         lines = shapely.from_wkb(np.array(batch.shapes, dtype=object))
         ids = np.array(batch.ids, dtype=np.int64)
         members.keep(ids, lines)
+        tagged, areas = np.array([bool(tags) for tags in batch.tags]), np.array(batch.areas)
         whole = shapely.get_type_id(lines) == shapely.GeometryType.LINESTRING
         closed = whole & shapely.is_closed(lines) & (shapely.get_num_coordinates(lines) >= 4)
-        areas = np.array(batch.areas) & whole
-        self._losses.leave(
-            "area some of whose nodes are not in the extract", int((np.array(batch.areas) & ~whole).sum())
-        )
-        self._losses.leave("area of less than three places", int((areas & ~closed).sum()))
+        self._losses.leave("area some of whose nodes are not in the extract", (tagged & areas & ~whole).sum())
+        self._losses.leave("area of less than three places", (tagged & areas & whole & ~closed).sum())
+        self._losses.mend("way some of whose nodes are not in the extract", (tagged & ~areas & ~whole).sum())
         vertices, of = shapely.get_coordinates(lines[areas & closed], return_index=True)
         if len(of):
             lines[areas & closed] = shapely.polygons(shapely.linearrings(vertices, indices=of))
-        chosen = [n for n, tags in enumerate(batch.tags) if tags and (not batch.areas[n] or closed[n])]
-        if chosen:
+        chosen = np.flatnonzero(tagged & (~areas | closed))
+        if len(chosen):
             yield _features(WAY, ids[chosen], [batch.tags[n] for n in chosen], lines[chosen])
 
     def relations(self, members: _MemberWays) -> Iterator[Features]:

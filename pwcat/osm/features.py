@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,12 @@ class Losses:
     left_out: Counter[str] = field(default_factory=Counter)
     mended: Counter[str] = field(default_factory=Counter)
 
-    def leave(self, reason: str, count: int = 1) -> None:
+    def leave(self, reason: str, count: int | np.integer[Any] = 1) -> None:
         """Count what is not there."""
         if count:
             self.left_out[reason] += int(count)
 
-    def mend(self, reason: str, count: int = 1) -> None:
+    def mend(self, reason: str, count: int | np.integer[Any] = 1) -> None:
         """Count what was mended."""
         if count:
             self.mended[reason] += int(count)

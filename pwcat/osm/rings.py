@@ -59,7 +59,7 @@ def assemble_area(ways: Sequence[NDArray[np.int32]]) -> Assembled:
     lines = shapely.linestrings(segments_S4.reshape(-1, 2, 2) / DEGREE)
     noded = shapely.get_parts(shapely.union_all(lines))
     faces = shapely.get_parts(shapely.polygonize(noded))
-    faces = faces[_are_inside(faces, noded)]
+    faces = faces[_are_inside(faces)]
     corners = np.unique(shapely.get_coordinates(noded), axis=0)
     return Assembled(
         geometry=shapely.MultiPolygon(list(faces)),
@@ -72,19 +72,27 @@ def _border(ways: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
     """``(S, 4)`` segments that an odd number of ways run along, sorted: the same in whatever order the ways come."""
     runs = [np.hstack([way[:-1], way[1:]]) for way in ways if len(way) > 1]
     segments = np.vstack(runs).astype(np.int64) if runs else np.empty((0, 4), dtype=np.int64)
-    x0, y0, x1, y1 = segments.T
-    backwards = (x0 > x1) | ((x0 == x1) & (y0 > y1))
-    segments[backwards] = segments[backwards][:, [2, 3, 0, 1]]
-    distinct, counts = np.unique(segments, axis=0, return_counts=True)
+    distinct, counts = np.unique(_from_west(segments), axis=0, return_counts=True)
     has_length = (distinct[:, :2] != distinct[:, 2:]).any(axis=1)
     return distinct[(counts % 2 == 1) & has_length]
 
 
-def _are_inside(faces: NDArray[np.object_], lines: NDArray[np.object_]) -> NDArray[np.bool_]:
+def _from_west(segments_S4: NDArray[Any]) -> NDArray[Any]:
+    """Segments, each from its end in the west, or in the south."""
+    x0, y0, x1, y1 = segments_S4.T
+    backwards = (x0 > x1) | ((x0 == x1) & (y0 > y1))
+    return np.where(backwards[:, None], segments_S4[:, [2, 3, 0, 1]], segments_S4)
+
+
+def _are_inside(faces: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Which faces lie inside: lines that bound no face are none that a ray crosses."""
     if not len(faces):
         return np.zeros(0, dtype=bool)
     places = shapely.get_coordinates(shapely.point_on_surface(faces))
-    return _crossings_are_odd(places, shapely.get_coordinates(lines).reshape(-1, 4))
+    vertices, ring = shapely.get_coordinates(shapely.get_rings(faces), return_index=True)
+    inner = ring[1:] == ring[:-1]
+    segments = np.hstack([vertices[:-1][inner], vertices[1:][inner]])
+    return _crossings_are_odd(places, np.unique(_from_west(segments), axis=0))
 
 
 @_compiled

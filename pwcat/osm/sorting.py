@@ -56,7 +56,7 @@ class Sorter:
         run_bytes: of rows that are sorted at a time.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, order: Sequence[str], *, run_bytes: int = RUN_BYTES) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, order: Sequence[str], *, run_bytes: int) -> None:
         self._folder = folder
         self._schema = schema
         self._order = tuple(order)
