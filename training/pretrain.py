@@ -275,8 +275,8 @@ class Trainer:
             )
         told = torch.full((1,), float(stop.is_due()), device=self.device)
         self.step += 1
-        if self.step % self.batches.steps_per_epoch == 0:
-            self.watched = {"step": self.step, **told_of} if (told_of := self.engine.watch(shares)) else {}
+        if self._is_watched() and (said := self.engine.watch(shares)):
+            self.watched = {"step": self.step, **said}
         samples = sum(share.chance.total for share in shares)
         sent = _Sent(step=self.step, epoch=epoch, lr=lr, samples=samples, watched=self._just_watched())
         return global_sum(torch.cat([values, told])), sent
@@ -293,6 +293,12 @@ class Trainer:
             first=self.recipe.lr * optimizer.warmup_from,
             last=optimizer.final_lr,
         )
+
+    def _is_watched(self) -> bool:
+        """Whether the step just done was the last of its epoch, or the last of as many samples as a step has."""
+        steps = self.batches.steps_per_epoch
+        whole = len(self.subset) // self.recipe.effective_batch
+        return (self.step - 1) % steps + 1 == min(max(1, whole), steps)
 
     def _just_watched(self) -> dict[str, float]:
         """What the model said of itself after this very step."""

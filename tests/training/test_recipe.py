@@ -11,7 +11,19 @@ from training.studying.shelf import load_study
 
 
 def test_shipped_recipes_load_and_say_how_to_run_them():
-    shipped = ["presto", "presto-tiny", "satclip", "satclip-tiny", "satmae-b", "satmae-l", "satmae-tiny"]
+    maps = ["-gt", "-gt-tiny", "-gti", "-gti-tiny", "-t", "-ti", "-ti-tiny", "-tiny"]
+    shipped = [
+        *(f"geojepa{name}" for name in maps),
+        "geometry",
+        "geometry-tiny",
+        "presto",
+        "presto-tiny",
+        "satclip",
+        "satclip-tiny",
+        "satmae-b",
+        "satmae-l",
+        "satmae-tiny",
+    ]
     assert list_train_recipes() == shipped
     for name in list_train_recipes():
         assert load_train_recipe(name).name == name

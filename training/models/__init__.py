@@ -25,6 +25,8 @@ ARCHITECTURES: dict[str, tuple[str, str]] = {
     "satclip": ("training.models.satclip", "SatCLIP"),
     "geometry": ("training.models.geometry", "GeometryNet"),
     "geojepa": ("training.models.geojepa", "GeoJEPA"),
+    "tagcount": ("training.models.tagcount", "TagCount"),
+    "tagpool": ("training.models.tagpool", "TagPool"),
 }
 
 

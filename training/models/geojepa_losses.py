@@ -48,6 +48,11 @@ def variance_and_covariance(sets: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, 
     Args:
         sets: tokens (B, K, D), and which of them are no padding (B, K), of each set.
     """
+    with torch.autocast(sets[0][0].device.type, enabled=False):  # eight bits are too few for products of differences
+        return _terms(sets)
+
+
+def _terms(sets: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     counts_S = global_sum(torch.stack([seen.sum() for _, seen in sets]).float())
     weights = [seen.unsqueeze(-1).float() for _, seen in sets]
     tokens = [x.float() for x, _ in sets]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 import torch
@@ -108,6 +109,7 @@ class Scene:
         return self.modality_BS > 0
 
 
+@lru_cache(maxsize=16)
 def odds(config: MaskConfig) -> Mapping[Kind, float]:
     """How often each way of masking is taken, of 1."""
     chances = [getattr(config, kind) for kind in KINDS]
@@ -205,11 +207,14 @@ def _run(present_BS: Tensor, long_B: Tensor, start_B: Tensor) -> Tensor:
 
 
 def _top_up(context_BS: Tensor, present_BS: Tensor, *, least: float, chance: Chance) -> Tensor:
-    """Runs of tokens for tiles whose context is too small, (B, S); one token at least, where there is no context."""
+    """Runs of tokens for tiles whose context is too small, (B, S); one token at least, where there is no context.
+
+    What is context already is no part of a run, so that the least is met. (In the source runs begin anywhere.)
+    """
     count_B, has_B = present_BS.sum(dim=1), context_BS.sum(dim=1)
     lacking_B = torch.maximum((least * count_B - has_B).ceil().long(), (has_B == 0).long())
     start_B = to_device(chance.uniform(), present_BS.device)
-    return _run(present_BS, lacking_B.clamp(min=0), start_B)
+    return _run(present_BS & ~context_BS, lacking_B.clamp(min=0), start_B)
 
 
 def _disjoint(targets_MBS: Tensor, context_BS: Tensor) -> Tensor:

@@ -289,6 +289,12 @@ class SatMAE(Model):
         """Embeddings (B, D) of images scaled to 0..1; see :meth:`encode`."""
         return self._encode_images(x_BCHW).mean(dim=1).float()
 
+    def encode_tokens(self, x_BCHW: Tensor) -> Tensor:
+        """Class token and patches (B, 1 + P, D) of images scaled to 0..1: of a patch, the mean over its tokens of groups."""
+        tokens_BLD = self._encode(self.tokens(self.patches(x_BCHW)))
+        groups_BGPD = tokens_BLD[:, 1:].view(len(x_BCHW), len(self.config.groups), -1, tokens_BLD.shape[-1])
+        return torch.cat([tokens_BLD[:, :1], groups_BGPD.mean(dim=1)], dim=1)
+
     def encoder_layers(self) -> list[list[nn.Parameter]]:
         """Patch embeddings and class token, then each block; the last norm goes with the last of them."""
         embedding = [*self.patch_embed.parameters(), self.cls_token]

@@ -21,7 +21,7 @@ from training.batch import Bands
 from training.models import build_model, config_faults
 from training.normalize import Normalization
 
-__all__ = ["ImageEncoder", "Tower", "TowerConfig"]
+__all__ = ["ImageEncoder", "Tower", "TowerConfig", "json_values"]
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def _load(config: TowerConfig) -> tuple[Any, TowerConfig]:
         config,
         origin=Path(config.origin).resolve().name,  # what is published tells nothing of this machine's folders
         architecture=model.architecture,
-        config=_json(model.config_json()),
+        config=json_values(model.config_json()),
         weights_hash=weights_hash(model),
         normalization=model.require_normalization().to_json(),
     )
@@ -184,7 +184,7 @@ def _load(config: TowerConfig) -> tuple[Any, TowerConfig]:
     return model, found
 
 
-def _json(values: Mapping[str, Any]) -> dict[str, Any]:
+def json_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Config values as JSON has them: lists for tuples."""
     return {key: _listed(value) for key, value in values.items()}
 
