@@ -31,8 +31,8 @@ EXTRACTS: Final = (".pbf", ".osm", ".osm.gz", ".osm.bz2")  # endings of their na
 BATCH: Final = 16_384  # objects
 NODE, WAY, RELATION = range(len(OSM_TYPES))
 
-# Sixteen bytes a node: in memory up to about ten million nodes, then in a file; of half the planet and more by node number.
-SMALL_BYTES: Final = 128 * 2**20
+# Sixteen bytes a node: in memory up to some million nodes, then in a file; of half the planet and more by node number.
+SMALL_BYTES: Final = 32 * 2**20
 PLANET_BYTES: Final = 32 * 2**30
 
 

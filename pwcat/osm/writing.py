@@ -18,8 +18,9 @@ from pwcat.osm.vocabulary import TagCounter
 
 __all__ = ["GROUP_ROWS", "EntityWriter"]
 
-# A row group has so many rows or more, to the end of a tile: some dozen tiles of a town at zoom 16, and about 2 MB.
-GROUP_ROWS: Final = 4_096
+# A row group has so many rows or more, to the end of a tile: some thirty tiles of a town at zoom 16. Readers decode whole
+# groups, so that fewer rows cost less for tiles drawn at random, and more make the file's own description shorter.
+GROUP_ROWS: Final = 8_192
 
 _WORDS: Final = ("tile", "osm_type", "kind", "tags.key_value.key", "tags.key_value.value")
 _FLOATS: Final = ("xy.list.element", "box.list.element")
