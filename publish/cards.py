@@ -42,6 +42,7 @@ HUB_LICENSES: Mapping[str, str] = {
     "CC-BY-3.0": "cc-by-3.0",
 }
 TAGS = ["geospatial", "earth-observation", "remote-sensing", "satellite", "multi-spectral", "pretraining", "stac"]
+MAP_TAGS = ["geospatial", "openstreetmap", "maps", "aerial-imagery", "pretraining", "stac"]
 SIZES = [
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -113,7 +114,7 @@ def dataset_front_matter(facts: DatasetFacts, *, schemas: Mapping[str, pa.Schema
         **hub_license(facts.licenses),
         "size_categories": [size_category(facts.num_samples)],
         "task_categories": ["image-feature-extraction"],
-        "tags": [*TAGS, *(["sentinel-2"] if facts.is_copernicus else [])],
+        "tags": [*(MAP_TAGS if facts.of_tiles else TAGS), *(["sentinel-2"] if facts.is_copernicus else [])],
         "configs": [_config(name, files[name], default=i == 0) for i, name in enumerate(schemas)],
         "dataset_info": [{"config_name": name, "features": feature_list(schema)} for name, schema in schemas.items()],
     }

@@ -20,6 +20,7 @@ from publish.croissant import croissant
 from publish.facts import DatasetFacts, dataset_facts, describe_dataset, describe_sampling, software_versions
 from publish.items import ITEMS_PATH, PREVIEW_PATH, write_items, write_preview
 from publish.manifest import FileRecord, write_manifest
+from publish.maps import ENTITIES_PATH, TAGS_PATH, is_map, write_map
 from publish.publication import Publication, building, check_destination, deliver, is_built
 from publish.shards import CHIP_SCHEMA, DEFAULT_LAYOUT, SENSOR_SCHEMA, Layout, Shard, plan_shards, write_shards
 from publish.stac import stac_collection
@@ -32,6 +33,7 @@ Progress = Callable[[int, int], None]
 MANIFEST_VERSION = 1
 ATLAS_PATH = "atlas.html"
 CLASSES_SHOWN = 10
+THINGS = {"entity": "entities", "tag": "tags"}
 LAYERS = {"continent": "continents", "biome": "biomes", "landcover": "land covers"}
 
 
@@ -136,6 +138,8 @@ def build_dataset_folder(
         records[ITEMS_PATH] = write_items(subset, folder, shards, facts=facts)
         if (preview := write_preview(subset, folder)) is not None:
             records[PREVIEW_PATH] = preview
+        if facts.has_map:
+            records |= write_map(subset, folder)
         _describe(subset, folder, facts, shards, records=records)
         write_manifest(folder, header=header, known=records)
     return out
@@ -226,9 +230,13 @@ def _card_values(
         "layers": layers,
         "spectral": spectral if spectral["ci_low"] is not None else None,
         "sampling": describe_sampling(facts),
-        "harmonised": facts.is_copernicus and all(r["chip"]["harmonise"] for r in facts.recipes.values()),
-        "resampling": _listed(recipe["chip"]["resampling"] for recipe in facts.recipes.values()),
-        "block_km": _listed(f"{recipe['split']['block_km']:g}" for recipe in facts.recipes.values()),
+        "harmonised": facts.is_copernicus and all(r.get("chip", {}).get("harmonise") for r in facts.recipes.values()),
+        "resampling": _listed(
+            (recipe.get("chip") or recipe.get("images") or {}).get("resampling", "nearest")
+            for recipe in facts.recipes.values()
+        ),
+        "block_km": _listed(f"{r['split']['block_km']:g}" for r in facts.recipes.values() if not is_map(r)),
+        "things": [_thing(name, facts.statistics[name]) for name in THINGS if name in facts.statistics],
         "licenses_line": _licenses_line(facts),
         "copernicus": facts.is_copernicus,
         "years": " to ".join(years),
@@ -248,6 +256,9 @@ def _configs(
         "chips": {split: f"data/{split}-*-of-{counts[split]:05d}.parquet" for split in facts.splits},
         "items": {"items": ITEMS_PATH},
     }
+    if facts.has_map:
+        for name, path in (("entities", ENTITIES_PATH), ("tags", TAGS_PATH)):
+            schemas[name], files[name] = pq.read_schema(folder / path), {name: path}
     if previewed:
         schemas["preview"] = pq.read_schema(folder / PREVIEW_PATH)
         files["preview"] = {"preview": PREVIEW_PATH}
@@ -258,6 +269,13 @@ def _layer(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
     ordered = sorted(statistics["counts"].items(), key=lambda pair: (-pair[1], pair[0]))
     shown = {"column": name, "label": LAYERS[name], "num_labelled": sum(n for _, n in ordered)}
     return {**statistics, **shown, "classes": ordered[:CLASSES_SHOWN], "more": len(ordered[CLASSES_SHOWN:])}
+
+
+def _thing(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """What a map holds: of very many classes the statistics name some."""
+    ordered = sorted(statistics["counts"].items(), key=lambda pair: (-pair[1], pair[0]))[:CLASSES_SHOWN]
+    more = statistics["num_classes"] - len(ordered)
+    return {**statistics, "label": THINGS[name], "classes": ordered, "more": more}
 
 
 def _listed(values: Iterable[str]) -> str:

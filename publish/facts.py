@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from catalog.subset import Subset
+from publish.maps import attribution_of, has_map, is_map
 from publish.sampling import describe_recipe
 from publish.shards import split_names
 from pwcat.cube import SensorBand
@@ -71,6 +72,7 @@ class DatasetFacts:
         interval: First and last acquisition, ISO 8601.
         statistics: As ``Subset.stats()`` gives them.
         mean_valid_fraction: Mean share of pixels with data.
+        has_map: Whether entities of a map go with them.
     """
 
     name: str
@@ -92,6 +94,22 @@ class DatasetFacts:
     interval: tuple[str, str]
     statistics: Mapping[str, Any]
     mean_valid_fraction: float
+    has_map: bool = False
+
+    @property
+    def of_tiles(self) -> bool:
+        """Whether the samples are tiles of a map, whose pixels are no reflectance."""
+        return any(is_map(recipe) for recipe in self.recipes.values())
+
+    @property
+    def has_images(self) -> bool:
+        """Whether pixels are more than zeros: maps may have none."""
+        return not self.of_tiles or any(recipe.get("images") for recipe in self.recipes.values())
+
+    @property
+    def attributions(self) -> Mapping[str, str | None]:
+        """Whom each collection asks to be named, by its name."""
+        return {name: attribution_of(recipe) for name, recipe in self.recipes.items()}
 
     @property
     def sensors(self) -> tuple[Band, ...]:
@@ -127,17 +145,20 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         splits={split: int((splits == split).sum()) for split in split_names(subset)},
         bands=_bands(subset),
         chip_shape=subset.chip_shape,
-        resolution_m=float(first.recipe["chip"]["resolution_m"]),
+        resolution_m=float(first.cube.attrs["resolution_m"]),
         scale=float(first.cube.attrs["scale"]),
         bbox=_bbox(subset),
         interval=(_iso(times.min()), _iso(times.max())),
         statistics=subset.stats(),
         mean_valid_fraction=float(np.mean(subset.column("div:valid_fraction").astype(np.float64))),
+        has_map=has_map(subset),
     )
 
 
 def describe_dataset(facts: DatasetFacts) -> str:
     """A few sentences for someone who has never heard of the dataset."""
+    if facts.of_tiles:
+        return _describe_tiles(facts)
     times, bands, height, width = facts.chip_shape
     kind = "Sentinel-2" if facts.is_copernicus else "satellite"
     dates = "on one date" if times == 1 else f"on {times} dates each"
@@ -149,6 +170,25 @@ def describe_dataset(facts: DatasetFacts) -> str:
         f"{facts.resolution_m:g} m, {bands} bands{whose}, {dates}. Each says where and when it was taken, its continent, biome "
         "and land cover, and how varied its spectrum is. The recipe that chose the places is given in full, so that the "
         "dataset can be made again, changed, and compared with others."
+    )
+
+
+def _describe_tiles(facts: DatasetFacts) -> str:
+    """The same of tiles of a map."""
+    _, bands, height, width = facts.chip_shape
+    things = facts.statistics.get("entity")
+    what = []
+    if things:
+        what.append(
+            f"{things['num_labelled']:,} entities of a map with their tags and shapes, in coordinates of their tile"
+        )
+    if facts.has_images:
+        what.append(f"images of {bands} bands, {height} × {width} pixels a tile")
+    return (
+        f"{facts.num_samples:,} tiles of the web mercator grid, to learn from maps and images: {' and '.join(what)}. "
+        "Each says where it lies, its continent, biome and land cover where these are known, and the labels of five tasks on "
+        "maps. Tiles of one group are of one split. The recipe is given in full, so that the dataset can be made again, "
+        "changed, and compared with others."
     )
 
 
@@ -173,13 +213,19 @@ def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
             return [shorten(key, inner) for inner in value]
         if key == "url" and value:
             return bare(value)
-        return Path(value).name if key == "path" and value and Path(value).is_absolute() else value
+        return (
+            Path(value).name
+            if key in ("path", "files", "tiles", "within") and isinstance(value, str) and Path(value).is_absolute()
+            else value
+        )
 
     return {name: shorten(name, value) for name, value in recipe.items()}
 
 
 def _is_copernicus(recipe: Mapping[str, Any]) -> bool:
-    source = recipe["source"]
+    source = recipe.get("source") or (recipe.get("images") or {}).get("source")
+    if not source:
+        return False
     named = source["provider"] != "archive" and "sentinel" in str(source["collection"]).lower()
     return named or "copernicus" in str(recipe.get("attribution") or "").lower()
 

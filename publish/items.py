@@ -20,6 +20,7 @@ from catalog.items import PROJECTION_URI, STAC_VERSION
 from catalog.subset import Subset
 from publish.facts import DatasetFacts
 from publish.manifest import FileRecord, describe_file
+from publish.maps import map_columns
 from publish.shards import Shard
 
 __all__ = ["ITEMS_PATH", "PREVIEW_PATH", "PREVIEW_SAMPLES", "write_items", "write_preview"]
@@ -33,6 +34,8 @@ MIN_PREVIEW_PX = 16  # below this a thumbnail shows nothing: pixel time series h
 # Sentinel-2 in true colour, black at 0 and white at a reflectance of 0.3, as ESA's true-colour images about do.
 TRUE_COLOUR = ("B04", "B03", "B02")
 WHITE_DN = 3000
+# Images of 8 bits, each number one higher, are shown as they are.
+PICTURE, PICTURE_MOST = ("red", "green", "blue"), 256
 
 GEOMETRY_TYPES = {int(shapely.GeometryType.POLYGON): "Polygon", int(shapely.GeometryType.MULTIPOLYGON): "MultiPolygon"}
 
@@ -44,7 +47,8 @@ def write_items(subset: Subset, folder: Path, shards: list[Shard], *, facts: Dat
 
     The items belong to the published collection; ``pwcat:collection`` says which one they come from.
     """
-    table = _locate(subset.table, shards).drop_columns(["pwcat:index"])
+    names = [*subset.table.column_names, *map_columns(subset)]
+    table = _locate(subset.columns(names), shards).drop_columns(["pwcat:index"])
     table = table.append_column("pwcat:collection", table["collection"])
     table = _replace(table, "collection", _repeat(facts.name, len(table)))
     table = _replace(table, "assets", _assets(table["pwcat:shard"]))
@@ -163,6 +167,8 @@ def _true_colour(chips: NDArray[np.uint16], bands: tuple[str, ...]) -> Bytes:
     first = chips[:, 0].astype(np.float32)
     if set(TRUE_COLOUR) <= set(bands):
         channels, low, high = [bands.index(name) for name in TRUE_COLOUR], 0.0, float(WHITE_DN)
+    elif set(PICTURE) <= set(bands) and first.max(initial=0) <= PICTURE_MOST:
+        channels, low, high = [bands.index(name) for name in PICTURE], 1.0, float(PICTURE_MOST)
     else:
         channels = [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
         low, high = (float(v) for v in np.percentile(first[:, channels], (2, 98)))

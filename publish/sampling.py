@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from publish.maps import is_map
+
 __all__ = ["describe_recipe"]
 
 DOMAINS = {
@@ -31,6 +33,8 @@ def describe_recipe(recipe: Document) -> str:
     Args:
         recipe: as JSON, defaults included.
     """
+    if is_map(recipe):
+        return _tiles(recipe)
     when = recipe["when"]
     sentences = [
         f"{recipe['num_samples']:,} places for {recipe['name']} were drawn from seed {recipe['seed']}, "
@@ -41,6 +45,31 @@ def describe_recipe(recipe: Document) -> str:
         *(_sensor(name, sensor) for name, sensor in (recipe.get("sensors") or {}).items()),
     ]
     return " ".join(sentences)
+
+
+def _tiles(recipe: Document) -> str:
+    """How the tiles of a map recipe were chosen."""
+    grid, images, split = recipe["tiles"], recipe.get("images"), recipe["split"]
+    need = {"any": "entities or an image", "map": "entities", "images": "an image", "both": "entities and an image"}
+    sentences = [
+        f"Tiles of zoom {grid['zoom']} for {recipe['name']} are those {_where(grid)} that have {need[grid['need']]}. They are "
+        f"split by groups of zoom {grid['group_zoom']} from seed {recipe['seed']}: {_percent(split['val'])} of the groups are "
+        f"`val`, {_percent(split['test'])} `test`."
+    ]
+    if recipe.get("map"):
+        sentences.append(f"Entities are those of {PurePath(recipe['map']['path']).name} that have tags.")
+    if images and images.get("source"):
+        sentences.append(f"Each tile has the newest image of {images['source']['collection']} that covers it.")
+    return " ".join(sentences)
+
+
+def _where(grid: Document) -> str:
+    """Which tiles were asked for."""
+    if grid["boxes"]:
+        return "that touch a box of the recipe" if len(grid["boxes"]) == 1 else "that touch one of the recipe's boxes"
+    if grid["within"]:
+        return f"that touch the areas of {PurePath(grid['within']).name}"
+    return f"of a list of {_count(len(grid['only']), 'tile')}" if grid["only"] else "of the whole map"
 
 
 def _sensor(name: str, sensor: Document) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from catalog.subset import Subset
 from publish.manifest import FileRecord, describe_file
+from publish.maps import attribution_of
 
 __all__ = [
     "CHIP_SCHEMA",
@@ -115,7 +116,7 @@ class Shard:
 def split_names(subset: Subset) -> list[str]:
     """The splits that have samples: ``train`` and ``val`` first."""
     present = set(subset.column("pwcat:split"))
-    return sorted(present, key=lambda name: ({"train": 0, "val": 1}.get(name, 2), name))
+    return sorted(present, key=lambda name: ({"train": 0, "val": 1, "test": 2}.get(name, 3), name))
 
 
 def plan_shards(subset: Subset, *, layout: Layout) -> list[Shard]:
@@ -243,7 +244,7 @@ def _epsg(code: str | None) -> int | None:
 
 def _terms(subset: Subset) -> dict[str, tuple[str, str | None]]:
     """Licence and attribution of each collection, by name."""
-    return {c.name: (str(c.recipe["license"]), c.recipe.get("attribution")) for c in subset.collections}
+    return {c.name: (str(c.recipe["license"]), attribution_of(c.recipe)) for c in subset.collections}
 
 
 def _datetimes(subset: Subset) -> NDArray[np.datetime64]:

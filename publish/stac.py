@@ -7,6 +7,7 @@ from typing import Any
 from catalog.stac.collection import EXTENSIONS
 from publish.facts import Band, DatasetFacts
 from publish.items import ITEMS_PATH
+from publish.maps import ENTITIES_PATH, TAGS_PATH
 from publish.shards import Shard
 
 __all__ = ["stac_collection"]
@@ -52,7 +53,7 @@ def stac_collection(
         "extent": {"spatial": {"bbox": [list(facts.bbox)]}, "temporal": {"interval": [list(facts.interval)]}},
         "links": [{"rel": "license", "href": "../LICENSES.md", "type": "text/markdown"}],
         "summaries": _summaries(facts),
-        "assets": _assets(shards),
+        "assets": _assets(shards) | (_map_assets() if facts.has_map else {}),
     }
 
 
@@ -79,6 +80,14 @@ def _band(band: Band) -> dict[str, Any]:
         return {"name": band.name}
     meaning = {"raster:scale": band.scale, "raster:offset": band.offset, "unit": band.unit, "nodata": 0}
     return {"name": band.name, "description": f"of the sensor {band.sensor}", **meaning}
+
+
+def _map_assets() -> dict[str, Any]:
+    """The files of the map."""
+    return {
+        "entities": {"href": f"../{ENTITIES_PATH}", "type": PARQUET, "roles": ["data"]},
+        "tags": {"href": f"../{TAGS_PATH}", "type": PARQUET, "roles": ["metadata"]},
+    }
 
 
 def _assets(shards: list[Shard]) -> dict[str, Any]:

@@ -53,6 +53,9 @@ class MapSource(Document):
     exclude: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="patterns of keys that are no tags, `name:*`; a list of ours where not given"
     )
+    leave: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="columns of a vector file that are no tags, such as a label that somebody added"
+    )
 
 
 class MapImages(Document):

@@ -334,6 +334,7 @@ class _Draft:
             only=None if only is None else self._tiles(only),
             also=self._tiles(also),
             exclude=None if excluded is None else Exclusion(tuple(excluded)),
+            leave=self.recipe.map.leave,
             progress=self.progress,
         )
         self.codes = encode_tiles(*self.extracted.tiles.T)

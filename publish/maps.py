@@ -1,0 +1,160 @@
+"""The map of published tiles: its entities and tags beside the chips, and what the card says of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from catalog.items import MAP_SCHEMA
+from catalog.query import Collection
+from catalog.subset import Subset
+from publish.manifest import FileRecord, describe_file
+from pwcat.osm.document import MapRecipe
+from pwcat.osm.entities import ENTITIES, TAGS, read_entities
+from pwcat.osm.schema import ENTITY_SCHEMA
+from pwcat.osm.vocabulary import TagCounter
+
+__all__ = ["ENTITIES_PATH", "TAGS_PATH", "attribution_of", "has_map", "is_map", "map_columns", "write_map"]
+
+ENTITIES_PATH: Final = "map/entities.parquet"
+TAGS_PATH: Final = "map/tags.parquet"
+TILES_AT_ONCE = 2048
+
+# Tags as a list of keys and values, boxes as any list: the `datasets` library has no maps, nor lists of one length.
+_PLAIN: Final = {
+    "tags": pa.list_(pa.struct([pa.field("key", pa.string()), pa.field("value", pa.string())])),
+    "box": pa.list_(pa.float32()),
+}
+ENTITY_ROWS: Final = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("collection", pa.string()),
+        *(field.with_type(_PLAIN.get(field.name, field.type)) for field in ENTITY_SCHEMA if field.name != "index"),
+    ]
+)
+
+
+def is_map(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe, as JSON, is that of a collection of map tiles."""
+    return recipe.get("kind") == "map"
+
+
+def attribution_of(recipe: Mapping[str, Any]) -> str | None:
+    """Whom a recipe asks to be named, as one line."""
+    if is_map(recipe):
+        return MapRecipe.model_validate(dict(recipe), context={"planned": True}).attribution
+    attribution = recipe.get("attribution")
+    return None if attribution is None else str(attribution)
+
+
+def has_map(subset: Subset) -> bool:
+    """Whether any of a subset's collections has entities."""
+    return any(collection.place.has(ENTITIES) for collection in subset.collections)
+
+
+def map_columns(subset: Subset) -> list[str]:
+    """Columns that items of map tiles have besides, where all of a subset's have them."""
+    return [
+        name for name in MAP_SCHEMA.names if all(name in collection.items.columns for collection in subset.collections)
+    ]
+
+
+def write_map(subset: Subset, folder: Path) -> dict[str, FileRecord]:
+    """The records of ``map/entities.parquet`` and ``map/tags.parquet``, the map of exactly these tiles.
+
+    Rows of entities name the item that they lie on, in the order of the collections' own files; tags are counted over the tiles
+    that are published.
+
+    Args:
+        subset: of map tiles, some at least.
+        folder: of the publication.
+    """
+    (folder / "map").mkdir()
+    with TemporaryDirectory() as scratch:
+        counter, known = TagCounter(Path(scratch)), set[tuple[str, int, str]]()
+        rows = 0
+        with pq.ParquetWriter(
+            folder / ENTITIES_PATH, ENTITY_ROWS.with_metadata({"geo": json.dumps(_GEO)}), compression="zstd"
+        ) as writer:
+            for number, (collection, name, part) in enumerate(_parts(subset)):
+                table = _published(collection, name, part)
+                rows += len(table)
+                writer.write_table(table.cast(ENTITY_ROWS))
+                counter.add(
+                    _numbered(part, number), part["tags"].combine_chunks(), _first(part, collection.name, known)
+                )
+        counter.write(folder / TAGS_PATH)
+    whole = subset.collections[0]
+    if len(subset.collections) == 1 and len(subset) == whole.items.num_rows:  # as it was counted, tile by tile
+        shutil.copyfile(whole.path / TAGS, folder / TAGS_PATH)
+    tags = pq.read_metadata(folder / TAGS_PATH).num_rows
+    return {
+        ENTITIES_PATH: describe_file(folder / ENTITIES_PATH, rows=rows),
+        TAGS_PATH: describe_file(folder / TAGS_PATH, rows=tags),
+    }
+
+
+_GEO: Final = {
+    "version": "1.1.0",
+    "primary_column": "geometry",
+    "columns": {"geometry": {"encoding": "WKB", "geometry_types": []}},
+}
+
+
+def _parts(subset: Subset) -> Iterator[tuple[Collection, dict[int, str], pa.Table]]:
+    """Entities of a subset's tiles, some tiles at a time, with their collection and the item of each tile."""
+    ids = subset.column("id")
+    for collection, rows in subset.parts():
+        if not collection.place.has(ENTITIES):
+            continue
+        index = subset.index[rows]
+        order = np.argsort(index)
+        names = ids[rows][order]
+        for start in range(0, len(order), TILES_AT_ONCE):
+            chosen = index[order][start : start + TILES_AT_ONCE]
+            names_of = dict(zip(chosen.tolist(), names[start : start + TILES_AT_ONCE].tolist(), strict=True))
+            part = read_entities(collection.path, chosen)
+            if len(part):
+                yield collection, names_of, part
+
+
+def _published(collection: Collection, name_of: Mapping[int, str], part: pa.Table) -> pa.Table:
+    """Entities as they are published."""
+    index, tags = part["index"].to_numpy(), part["tags"].combine_chunks()
+    places, named = np.unique(index, return_inverse=True)
+    ids = pa.array([name_of[int(place)] for place in places]).take(pa.array(named))
+    first, last = tags.offsets[0].as_py(), tags.offsets[-1].as_py()
+    pairs = pa.StructArray.from_arrays(
+        [tags.keys.slice(first, last - first), tags.items.slice(first, last - first)], names=["key", "value"]
+    )
+    lists = pa.ListArray.from_arrays(pc.subtract(tags.offsets, first), pairs)
+    columns = {name: part[name] for name in part.column_names if name != "index"}
+    return pa.table(
+        {"id": ids, "collection": pa.array([collection.name]).take(pa.array(np.zeros(len(part), np.int64))), **columns}
+        | {"tags": lists}
+    ).select(ENTITY_ROWS.names)
+
+
+def _numbered(part: pa.Table, number: int) -> pa.Array:
+    """The tile of each row, other numbers in other stretches: tiles of two collections may have the same."""
+    return pc.add(part["index"].combine_chunks(), number * 2**40)
+
+
+def _first(part: pa.Table, collection: str, known: set[tuple[str, int, str]]) -> pa.Array:
+    """Whether each row is the first of its entity, which is kept in mind."""
+    first: NDArray[np.bool_] = np.zeros(len(part), dtype=bool)
+    for row, entity in enumerate(zip(part["osm_type"].to_pylist(), part["osm_id"].to_pylist(), strict=True)):
+        if (key := (*entity, collection)) not in known:
+            known.add(key)
+            first[row] = True
+    return pa.array(first)
