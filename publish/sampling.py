@@ -52,7 +52,7 @@ def _tiles(recipe: Document) -> str:
     grid, images, split = recipe["tiles"], recipe.get("images"), recipe["split"]
     need = {"any": "entities or an image", "map": "entities", "images": "an image", "both": "entities and an image"}
     sentences = [
-        f"Tiles of zoom {grid['zoom']} for {recipe['name']} are those {_where(grid)} that have {need[grid['need']]}. They are "
+        f"Tiles of zoom {grid['zoom']} for {recipe['name']} are those {_where(grid)} that have {need[grid['need']]}, "
         f"split by groups of zoom {grid['group_zoom']} from seed {recipe['seed']}: {_percent(split['val'])} of the groups are "
         f"`val`, {_percent(split['test'])} `test`."
     ]

@@ -81,7 +81,7 @@ class MapImages(Document):
         description="bits of the images' numbers: of 8, values are numbers / 255; of 16, numbers / 10000, 0 is no data",
     )
     attribution: str | None = Field(None, min_length=1, description="whose images they are, as they ask to be named")
-    license: str | None = Field(None, min_length=1, description="SPDX identifier of the images' licence")
+    license: str | None = Field(None, min_length=1, description="of the images: an SPDX identifier, or a few words")
 
     @field_validator("bands")
     @classmethod

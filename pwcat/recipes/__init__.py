@@ -10,6 +10,7 @@ from pwcat.atomic import replacing
 from pwcat.errors import RecipeError
 
 if TYPE_CHECKING:
+    from pwcat.osm.document import MapRecipe
     from pwcat.recipe import Recipe
 
 __all__ = ["copy_recipe", "list_recipes", "load_builtin", "recipe_text"]
@@ -31,15 +32,15 @@ def recipe_text(name: str) -> str:
     return _path(name).read_text(encoding="utf-8")
 
 
-def load_builtin(name: str) -> Recipe:
-    """A recipe, checked.
+def load_builtin(name: str) -> Recipe | MapRecipe:
+    """A recipe of either kind, checked.
 
     Raises:
         RecipeError: there is none of that name.
     """
-    from pwcat.recipe import load_recipe
+    from pwcat.osm.document import load_any_recipe
 
-    return load_recipe(_path(name))
+    return load_any_recipe(_path(name))
 
 
 def copy_recipe(name: str, to: Path) -> Path:

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pwcat.osm.document import MapRecipe
 from pwcat.recipe import Recipe
 from pwcat.recipes import copy_recipe, list_recipes, load_builtin, recipe_text
 
@@ -35,7 +36,9 @@ def list_(as_json: bool) -> None:
     table.add_column("Samples", justify="right", no_wrap=True)
     table.add_column("Chip", justify="right", no_wrap=True)
     for recipe in loaded:
-        table.add_row(recipe.name, recipe.sampler.strategy, f"{recipe.num_samples:,}", f"{recipe.chip.size_px} px")
+        told = _facts(recipe)
+        samples = f"{told['num_samples']:,}" if told["num_samples"] is not None else "as mapped"
+        table.add_row(recipe.name, str(told["strategy"]), samples, f"{told['size_px']} px")
     console = Console()
     console.print(table)
     console.print("Next: pwcat recipes show NAME, pwcat recipes copy NAME", highlight=False)
@@ -57,7 +60,10 @@ def copy(name: str, to: Path) -> None:
     click.echo(f"Copied to {target}. Next: pwcat plan {target}")
 
 
-def _facts(recipe: Recipe) -> dict[str, object]:
+def _facts(recipe: Recipe | MapRecipe) -> dict[str, object]:
+    if isinstance(recipe, MapRecipe):
+        told = {"strategy": "map", "num_samples": None, "size_px": recipe.size_px}
+        return {"name": recipe.name, "title": recipe.title, **told, "recipe_hash": recipe.hash}
     return {
         "name": recipe.name,
         "title": recipe.title,

@@ -8,7 +8,9 @@ from click.testing import CliRunner
 
 from pwcat.errors import RecipeError
 from pwcat.landcover import LEGENDS
-from pwcat.recipe import load_recipe
+from pwcat.osm.document import load_any_recipe
+from pwcat.osm.planning import codes_asked
+from pwcat.recipe import Recipe, load_recipe
 from pwcat.recipes import copy_recipe, list_recipes, load_builtin, recipe_text
 from pwcat.recipes.commands import recipes
 from pwcat.regions.continents import CONTINENTS
@@ -16,6 +18,7 @@ from pwcat.regions.datasets import find_dataset
 from pwcat.samplers import apportion
 
 PRETRAIN_WHERE = [name for name in list_recipes() if name.startswith("pretrain-where-")]
+OF_SITES = [name for name in list_recipes() if isinstance(load_builtin(name), Recipe)]
 SPATIAL_DISTRIBUTION = [name for name in list_recipes() if name.startswith("spatial-distribution-")]
 
 
@@ -35,7 +38,7 @@ def test_a_recipe_loads_is_named_as_its_file_and_keeps_its_hash(name, tmp_path):
     recipe = load_builtin(name)
     assert recipe.name == name
     (tmp_path / "again.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    assert load_recipe(tmp_path / "again.yaml").hash == recipe.hash
+    assert load_any_recipe(tmp_path / "again.yaml").hash == recipe.hash
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -46,7 +49,7 @@ def test_a_recipe_says_what_it_is_what_is_assumed_and_what_it_needs(name):
     assert any(line.startswith("# Ours") for line in comment)
 
 
-@pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.parametrize("name", OF_SITES)
 def test_the_pixels_that_a_recipe_says_it_has_are_those_it_has(name):
     recipe = load_builtin(name)
     dates = recipe.when.dates_per_site or 1
@@ -54,6 +57,16 @@ def test_the_pixels_that_a_recipe_says_it_has_are_those_it_has(name):
     told = next(line for line in recipe_text(name).splitlines() if line.startswith("# Cost: "))
     number, unit = told.removeprefix("# Cost: ").split()[:2]
     assert size == pytest.approx(float(number) * {"GB": 1e9, "TB": 1e12}[unit], rel=0.04)
+
+
+def test_the_tiles_of_geojepas_regions_are_as_many_as_its_recipe_says(tmp_path):
+    recipe = load_builtin("geojepa-regions")
+    codes = codes_asked(recipe.tiles, base_dir=tmp_path)
+    groups = np.unique(codes >> 2 * (recipe.tiles.zoom - recipe.tiles.group_zoom))
+    text = recipe_text("geojepa-regions")
+    assert f"{len(codes):,} tiles in {len(groups):,} groups" in text
+    assert f"Cost: {len(codes) * recipe.size_px**2 * len(recipe.bands) * 2 / 1e9:.0f} GB" in text
+    assert (recipe.split.val, recipe.split.test) == (0.1, 0.1)
 
 
 def test_hashes_differ():
@@ -124,13 +137,13 @@ def test_a_copy_replaces_nothing(tmp_path):
 )
 def test_an_unknown_name_lists_what_is_near(name, close):
     with pytest.raises(
-        RecipeError, match=rf"no built-in recipe '{name}': did you mean .*{close}.*There are global-spectral, "
+        RecipeError, match=rf"no built-in recipe '{name}': did you mean .*{close}.*There are geojepa-regions, global-spectral, "
     ):
         recipe_text(name)
 
 
 def test_a_name_like_none_lists_all():
-    with pytest.raises(RecipeError, match=r"no built-in recipe '': There are global-spectral, .*, ssl4eco-grid$"):
+    with pytest.raises(RecipeError, match=r"no built-in recipe '': There are geojepa-regions, global-spectral, .*, ssl4eco-grid$"):
         recipe_text("")
 
 
