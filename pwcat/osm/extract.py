@@ -32,7 +32,7 @@ BATCH: Final = 16_384  # objects
 NODE, WAY, RELATION = range(len(OSM_TYPES))
 
 # Sixteen bytes a node: in memory up to some million nodes, then in a file; of half the planet and more by node number.
-SMALL_BYTES: Final = 32 * 2**20
+SMALL_BYTES: Final = 16 * 2**20
 PLANET_BYTES: Final = 32 * 2**30
 
 
@@ -55,12 +55,15 @@ def describe_extract(path: Path) -> ExtractFacts:
     Raises:
         SourceError: the file cannot be read.
     """
-    with _opened(path, osmium.osm.osm_entity_bits.NOTHING) as reader:
-        header = reader.header()
-        box, said = header.box(), header.get("osmosis_replication_timestamp") or header.get("timestamp")
-        bounds = None
-        if box.valid() and box.size() > 0:
-            bounds = (box.bottom_left.lon, box.bottom_left.lat, box.top_right.lon, box.top_right.lat)
+    try:
+        with _opened(path, osmium.osm.osm_entity_bits.NOTHING) as reader:
+            header = reader.header()
+    except RuntimeError as exc:
+        raise _unreadable(path, exc) from exc
+    box, said = header.box(), header.get("osmosis_replication_timestamp") or header.get("timestamp")
+    bounds = None
+    if box.valid() and box.size() > 0:
+        bounds = (box.bottom_left.lon, box.bottom_left.lat, box.top_right.lon, box.top_right.lat)
     try:
         return ExtractFacts(day=datetime.fromisoformat(said).date() if said else None, bounds=bounds)
     except ValueError:

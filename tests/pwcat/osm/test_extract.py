@@ -191,6 +191,13 @@ def test_an_extract_says_its_day_and_its_box(tmp_path):
     assert facts.bounds == pytest.approx((7.4, 43.7, 7.5, 43.8))
 
 
+def test_extracts_in_xml_are_read(tmp_path):
+    node = '<node id="1" lat="43.73" lon="7.42" version="1"><tag k="amenity" v="café"/></node>'
+    (tmp_path / "map.osm").write_text(f'<osm version="0.6">{node}</osm>', encoding="utf-8")
+    assert read(tmp_path / "map.osm", tmp_path)[0] == {("node", 1): (shapely.Point(7.42, 43.73), {"amenity": "café"})}
+    assert describe_extract(tmp_path / "map.osm").day is None
+
+
 def test_an_extract_may_say_neither(drawn, tmp_path):
     facts = describe_extract(drawn.write(tmp_path / "map.osm.pbf"))
     assert (facts.day, facts.bounds) == (None, None)
@@ -209,6 +216,9 @@ def test_files_that_cannot_be_read(drawn, tmp_path):
             SourceError, match=rf"{name}.osm.pbf cannot be read as an extract of OpenStreetMap: PBF error"
         ):
             read(tmp_path / f"{name}.osm.pbf", tmp_path)
+    (tmp_path / "cut.osm").write_text("<osm version='0.6'><node")
+    with pytest.raises(SourceError, match=r"cut.osm cannot be read as an extract of OpenStreetMap: XML parsing error"):
+        describe_extract(tmp_path / "cut.osm")
 
 
 def test_versions_of_objects_are_refused(tmp_path):
