@@ -115,7 +115,12 @@ def _reasons(records: Records) -> dict[Key, str]:
 
 
 def _why(key: Key, reasons: Mapping[Key, str]) -> str:
-    return reasons.get((*key[:4], key[4].partition("-")[0]), "")
+    return reasons.get(key) or reasons.get((*key[:4], key[4].partition("-")[0]), "")
+
+
+def _asks(entry: Mapping[str, Any], probe: str) -> bool:
+    """Whether a model is scored by a probe; what follows "-" may be the member of a family, or its own name."""
+    return not entry.get("probes") or bool({probe, probe.partition("-")[0]} & set(entry["probes"]))
 
 
 def _key(values: Any) -> Key:
@@ -137,11 +142,13 @@ def _expected(records: Records, rows: pd.DataFrame) -> Iterator[Key]:
     for model in models or rows["model"].unique():
         entry = models.get(model, {})
         trained = [str(entry["dataset"])] if entry.get("weights") and entry.get("dataset") else names
+        trained = [CONTROL] if model in records.untrained else trained
         seeds = entry.get("seeds") or sorted(rows.loc[rows["model"] == model, "pretrain_seed"].unique()) or [0]
         for task in tasks or rows["task"].unique():
             if model not in (tasks.get(task, {}).get("models") or [model]):
                 continue
             own = list(probes.get(task, ())) or tasks.get(task, {}).get("probes") or planned
+            own = [probe for probe in own if _asks(entry, str(probe))]
             for dataset, seed, probe in product(trained, seeds, own):
                 # random weights are drawn once or several times, and the probes of a family are told apart by what follows "-"
                 if dataset != CONTROL or seed == min(seeds):

@@ -70,6 +70,12 @@ class Records:
         return (*(name for name in found if name != CONTROL), *([CONTROL] if CONTROL in found else []))
 
     @cached_property
+    def untrained(self) -> frozenset[str]:
+        """Models that have nothing to train, and are scored once, as the control is."""
+        entries = self.document.get("models") or ()
+        return frozenset(str(entry["name"]) for entry in entries if entry.get("trained") is False)
+
+    @cached_property
     def titles(self) -> dict[str, str]:
         """What to call each in tables and figures: its title where that is told and no other dataset has it."""
         titles = self.datasets["title"] if "title" in self.datasets else pd.Series(dtype=object)

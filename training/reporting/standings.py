@@ -86,7 +86,8 @@ class Standings:
 def standings_of(view: View, *, rng: np.random.Generator) -> Standings:
     """The main table of a view."""
     columns = tuple(view.columns)
-    names = [name for name in view.records.names if name in view.grid.datasets or name != CONTROL]
+    awaited = view.model not in view.records.untrained  # of each dataset, though there is no score yet
+    names = [name for name in view.records.names if name in view.grid.datasets or (awaited and name != CONTROL)]
     scores = {name: {column: view.score(name, column) for column in columns} for name in names}
     most = max(sum(s.complete for s in row.values()) for row in scores.values())
     full = [name for name, row in scores.items() if most and sum(s.complete for s in row.values()) == most]

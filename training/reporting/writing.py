@@ -27,6 +27,7 @@ from training.reporting.ladder import ladder_section
 from training.reporting.latex import latex_table
 from training.reporting.leaking import LeftOut, leaks_caveat, leaks_section, left_out_of
 from training.reporting.markdown import markdown_report
+from training.reporting.models import models_sheet
 from training.reporting.page import page_of
 from training.reporting.places import places_frame, places_section
 from training.reporting.records import CONTROL, Records, read_records
@@ -161,14 +162,18 @@ def _scores_section(every: Sequence[Standings], headline: Sequence[Standings], l
     names = [name for name in looks.titles if any(name in s.scores for s in every)]
     order = sorted(names, key=lambda name: (name == CONTROL, ranks.get(name, np.inf)))
     figure = forest_figure(models, columns=columns, heads=heads, order=order, looks=looks)
+    beside = models_sheet(every)
+    compares_models = beside is not None and sum(name != CONTROL for name in names) < 2
     blocks: list[Block] = [
+        *([] if beside is None else [beside]),
         Picture(name="scores", title="Scores of every dataset, model and probe", figure=figure,
                 caption="Means with 95 % intervals over seeds and test samples, cut at the panel's edge; a marker a probe."),
-        *(sheet_of(standings) for standings in headline),
+        *(sheet_of(standings) for standings in headline if not compares_models),
     ]  # fmt: skip
-    folded = [sheet_of(standings) for standings in every if standings not in headline]
+    folded = [sheet_of(standings) for standings in every if compares_models or standings not in headline]
     if folded:
-        blocks += [Fold(title="Tables of the other probes", blocks=folded), combined_sheet(every)]
+        title = "Tables of each model" if compares_models else "Tables of the other probes"
+        blocks += [Fold(title=title, blocks=folded), *([] if compares_models else [combined_sheet(every)])]
     if any(standings.stability for standings in headline):
         blocks.append(_stability(headline, looks))
     return Section(key="scores", title="Scores", blocks=[*blocks, Words(RANKS, soft=True)])

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from pwcat.atomic import replacing
 from pwcat.errors import PwcatError
+from pwcat.osm.tiles import to_world
 from training.looping.throughput import measure_peak
 from training.models import build_model
 from training.models.base import Model
@@ -237,7 +238,7 @@ class Estimator:
         """Of a dataset: tiles of towns, samples of a recipe, or a guess."""
         work = job.work
         assert isinstance(work, DatasetWork)
-        held = (work.recipe or {}).get("num_samples", UNKNOWN_SAMPLES)
+        held = (work.recipe or {}).get("num_samples") or _tiles(work.recipe or {}) or UNKNOWN_SAMPLES
         for need in job.needs:
             made = self.jobs[need].work
             if isinstance(made, ArchiveWork) and isinstance(made.options, Towns):
@@ -313,6 +314,17 @@ def _archive_units(options: Archive | Towns) -> float:
     if isinstance(options, Towns):
         return float(options.towns * options.across**2)
     return float(6 * (options.places + options.test_places) * options.dates)
+
+
+def _tiles(recipe: Mapping[str, Any]) -> int:
+    """Tiles in the boxes of a map recipe, whatever lies on them; 0 where it has none."""
+    grid = recipe.get("tiles") or {}
+    if recipe.get("kind") != "map" or not (boxes := grid.get("boxes")):
+        return 0
+    zoom = int(grid.get("zoom", 16))
+    boxes = boxes.values() if isinstance(boxes, Mapping) else boxes
+    corners = [to_world([west, east], [north, south], zoom) for west, south, east, north in boxes]
+    return round(sum(float((x[1] - x[0]) * (y[1] - y[0])) for x, y in corners))
 
 
 def _sample_bytes(work: DatasetWork) -> float:

@@ -15,6 +15,7 @@ from training.reporting.completeness import completeness_of
 from training.reporting.findings import findings_of
 from training.reporting.ladder import ladder_section
 from training.reporting.leaking import leaks_caveat, leaks_section, left_out_of
+from training.reporting.models import models_sheet
 from training.reporting.places import places_of
 from training.reporting.records import read_records
 from training.reporting.relations import relations_of
@@ -450,3 +451,53 @@ def test_where_every_test_sample_leaks_that_is_told(made, tmp_path):
     assert (held.tests, held.leaking) == (30, 30)
     sheet = leaks_section([held], [only_standings(records)], []).blocks[-1]
     assert [cell.text for cell in sheet.rows[0].cells] == ["a", ".60", "–", "0.00", "–"]
+
+
+def beside_one_another(made, folder, **changes):
+    """Two models on one dataset, and one with nothing to train, on tasks of which less and more is better."""
+    rows = [
+        {"dataset": dataset, "model": model, "task": task, "probe": "mlp", "metric": metric, "value": value + noise,
+         "ci_low": value - 0.01, "ci_high": value + 0.01, "seed": seed}
+        for model, dataset, values in (
+            ("T", "towns", (7.0, 0.9)), ("T", "none", (9.0, 0.6)), ("GTI", "towns", (5.0, 0.8)), ("counts", "none", (5.5, 0.5)),
+        )
+        for task, metric, value in zip(("houses", "kinds"), ("mae", "accuracy"), values, strict=True)
+        for seed, noise in enumerate((0.0, 0.02))
+    ]  # fmt: skip
+    models = [{"name": "T"}, {"name": "GTI"}, {"name": "counts", "trained": False}]
+    document = {"name": "maps", "datasets": [{"name": "towns"}], "models": models, **changes}
+    return opened(made, folder, pd.DataFrame(rows), document=document)
+
+
+def test_models_stand_beside_one_another_with_what_they_were_pretrained_on(made, tmp_path):
+    records = beside_one_another(made, tmp_path)
+    sheet = models_sheet([standings_of(view, rng=rng()) for view in views_of(records)])
+    said = [[cell.text for cell in row.cells[:3]] for row in sheet.rows]
+    assert said == [
+        ["GTI", "MLP", "towns"],  # ranks 0 and 1 of the columns
+        ["T", "MLP", "towns"],  # 2 and 0
+        ["counts", "MLP", "nothing to train"],  # 1 and 3
+        ["T", "MLP", "random weights"],  # 3 and 2
+    ]
+    assert [row.cells[-1].text for row in sheet.rows] == ["0.50", "1.00", "2.00", "2.50"]
+    assert [[cell.best for cell in row.cells[3:5]] for row in sheet.rows] == [[1, 0], [0, 1], [0, 0], [0, 0]]
+    assert sheet.frame["houses-mean"].tolist() == pytest.approx([5.01, 7.01, 5.51, 9.01])
+
+
+def test_nothing_is_awaited_of_a_model_that_has_nothing_to_train(made, tmp_path):
+    records = beside_one_another(made, tmp_path, control=True)
+    held = completeness_of(records)
+    assert {key[:2] for key in held.missing} == {("none", "GTI")}
+    (counts,) = [view for view in views_of(records) if view.model == "counts"]
+    assert standings_of(counts, rng=rng()).order == ["none"]
+
+
+def test_a_model_with_probes_of_its_own_lacks_no_others(made, tmp_path):
+    models = [{"name": "T"}, {"name": "GTI", "probes": ["linear"]}, {"name": "counts", "trained": False}]
+    records = beside_one_another(made, tmp_path, control=True, models=models)
+    assert completeness_of(records).missing == ()
+
+
+def test_a_model_alone_is_beside_none(made, tmp_path, table):
+    records = opened(made, tmp_path, table)
+    assert models_sheet([standings_of(view, rng=rng()) for view in views_of(records)]) is None

@@ -84,6 +84,66 @@ def test_shipped_studies_are_of_the_papers_sizes(name: str, datasets: int, probe
         assert len(of_a_task) == datasets * probes
 
 
+VARIANTS = ("T", "GT", "TI", "GTI")
+
+
+def test_maps_and_images_are_of_the_papers_sizes() -> None:
+    jobs = {mini: plan_jobs(load_study("geojepa", mini=mini)) for mini in (False, True)}
+    full, small = ([job for job in of if job.kind == "evaluate"] for of in jobs.values())
+    assert len({job.task for job in full}) == 10
+    for scored, seeds, tasks in ((full, 5, 10), (small, 1, 6)):
+        for name in VARIANTS:
+            own = [job for job in scored if job.model == name]
+            assert len({job.seed for job in own}) == seeds
+            assert len(own) == 2 * seeds * tasks * 2  # two probes, pretrained and with random weights
+        assert {job.dataset for job in scored if job.model in {"TagCount", "TagPool", "Constant"}} == {"none"}
+        assert {job.name.split("/")[-2] for job in scored if job.model == "Constant"} == {"dummy"}
+    pretrained = {job.model for job in jobs[False] if job.kind == "pretrain"}
+    assert pretrained == {*VARIANTS, "ViT"}
+
+
+def test_towns_are_made_for_the_datasets_that_find_them(write_study) -> None:
+    recipe = {"kind": "map", "title": "T", "license": "CC0-1.0", "map": {"path": "../towns/towns.osm.pbf"}}
+    changes = {"recipes": {"tiny": recipe}, "towns": {"towns": 3, "across": 1}}
+    study = load_study(write_study(**changes))
+    jobs = {job.name: job for job in plan_jobs(study)}
+    assert jobs["dataset/built"].needs == ("towns",)
+    assert jobs["dataset/here"].needs == ()
+    other = load_study(write_study(**{**changes, "towns": {"towns": 4, "across": 1}}))
+    assert {job.name: job.key for job in plan_jobs(other)}["dataset/built"] != jobs["dataset/built"].key
+
+
+def test_pretraining_on_some_splits_is_another_pretraining_and_nothing_trained_has_none(
+    write_study, small_document
+) -> None:
+    model = small_document()["models"][0]
+
+    def pretrained(**changes: object) -> dict[str, str]:
+        jobs = plan_jobs(load_study(write_study(models=[{**model, **changes}])))
+        return {job.name: job.key for job in jobs if job.kind == "pretrain"}
+
+    every, some = pretrained(), pretrained(splits=["train"])
+    assert every.keys() == some.keys()
+    assert not set(every.values()) & set(some.values())
+    assert pretrained(trained=False) == {}
+
+
+def test_a_model_may_be_for_some_probes_alone(small_document, write_study) -> None:
+    model = small_document()["models"][0]
+    jobs = plan_jobs(load_study(write_study(models=[{**model, "probes": ["logistic"]}])))
+    assert {job.name.split("/")[-2] for job in jobs if job.kind == "evaluate"} == {"logistic"}
+    with pytest.raises(RecipeError, match=r"models.tiny.probes: 'mlp' is none of knn, ridge, logistic"):
+        parse_study(small_document(models=[{**model, "probes": ["mlp"]}]), origin="mine.yaml")
+    with pytest.raises(RecipeError, match="`trained` is for recipes"):
+        parse_study(small_document(models=[{"name": "w", "weights": "runs/w", "trained": False}]), origin="mine.yaml")
+
+
+def test_keys_that_came_later_leave_a_study_its_hash(small_document) -> None:
+    dumped = parse_study(small_document(), origin="mine.yaml").model_dump(mode="json")
+    assert "towns" not in dumped
+    assert not {"splits", "probes", "trained"} & dumped["models"][0].keys()
+
+
 def test_keys_hang_on_what_bears_on_the_outcome_alone(write_study, small_document) -> None:
     def keys(name: str, **changes: object) -> dict[str, str]:
         return {job.name: job.key for job in plan_jobs(load_study(write_study(f"{name}.yaml", **changes)))}

@@ -15,6 +15,7 @@ WAYS = {
         "evaluate/presto-tiny/Uniform/s0/crop/logistic/*",
         "evaluate/satclip-tiny/Uniform/s0/biome/logistic/*",
     ],
+    "geojepa": ["evaluate/T/Towns/s0/building-count/linear/*", "evaluate/Constant/none/s0/building-count/dummy/*"],
 }
 
 
@@ -24,7 +25,11 @@ def test_a_miniature_comes_to_scores(name: str, tmp_path: Path) -> None:
     assert {(each.state, each.why) for each in states} == {("done", "")}
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["primary"] == "true"]
-    assert len({row["task"] for row in rows}) == len(WAYS[name])
+    assert len({(row["task"], row["probe"]) for row in rows}) == len(WAYS[name])
+    if name == "geojepa":
+        assert {row["metric"] for row in rows} == {"mae"}
+        assert {row["group"] for row in rows} > {"all"}  # and each continent's towns apart
+        return
     assert all(0 <= float(row["value"]) <= 1 for row in rows if row["value"])
     if name == "spatial_distribution":
         assert {row["drawn"] for row in rows} >= {"continent=Africa", "continent=Europe", "continent=South America"}
