@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 import pwcat
+from catalog.subset import load_subset
+from pwcat.osm.schema import ENTITY_SCHEMA, TAG_SCHEMA
 from training.checkpoint import load_model_folder
 from training.looping.distributed import gather_with_grad, global_sum, own_rows, rank, world_size
 from training.pretrain import pretrain
@@ -28,13 +33,25 @@ TOWER = {
     f"model.tower.config.{key}": value for key, value in (("image_size", "32"), ("dim", "48"), ("group_dim", "16"))
 }
 
+BANDS = "[B04, B03, B02]"
+ENCODER = f"image_size: 16, patch_size: 8, bands: {BANDS}, groups: [{BANDS}], dim: 8, depth: 1, heads: 2, group_dim: 4"
+STUDENT = {  # without dropout, in which ranks differ
+    "model.dim": "16",
+    "model.depth": "1",
+    "model.dropout": "0.0",
+    "model.tags": "{dim: 32, least_count: 1}",
+    "model.image": f"{{config: {{{ENCODER}}}}}",
+    "optimizer.warmup_epochs": "0.5",
+    "optimizer.clip_norm": "1.0",
+}
+
 TOGETHER = """
 import json, sys
 from pathlib import Path
 import torch
 from torch.nn import functional
 from catalog.subset import load_subset
-from training.looping.distributed import gather_with_grad, global_sum, joined, own_rows, rank, world_size
+from training.looping.distributed import gather_with_grad, global_sum, joined, own_rows, rank, sum_with_grad, world_size
 from training.pretrain import pretrain
 from training.recipe import parse_train_recipe
 
@@ -55,13 +72,21 @@ def gather():
         whole.backward()
         torch.testing.assert_close(global_sum(loss) / world_size(), whole.detach())
         torch.testing.assert_close(global_sum(weights.grad) / world_size(), alone.grad)
+    weights.grad = None
+    total = sum_with_grad((x[own] @ weights).sum(dim=0))
+    total.square().sum().backward()
+    alone = weights.detach().clone().requires_grad_()
+    whole = (x @ alone).sum(dim=0)
+    whole.square().sum().backward()
+    torch.testing.assert_close(total, whole)
+    torch.testing.assert_close(global_sum(weights.grad) / world_size(), alone.grad)
 
 torch.set_num_threads(1)
-data, recipes, out = sys.argv[1:]
+data, maps, recipes, out = sys.argv[1:]
 with joined("cpu"):
     gather()
-    subset = load_subset(data)
     for name, document in json.loads(Path(recipes).read_text()).items():
+        subset = load_subset(maps if document["architecture"] == "geojepa" else data)
         pretrain(subset, parse_train_recipe(document), Path(out) / name, device="cpu")
 """
 
@@ -99,6 +124,24 @@ def torchrun(*args, log: Path, ranks=2):
             process.terminate()  # torchrun ends its processes
 
 
+def as_map(collection, folder):
+    """The same collection with points on its tiles, on one in three none."""
+    shutil.copytree(collection, folder)
+    rows, rng = [], np.random.default_rng(0)
+    for tile in (tile for tile in range(48) if tile % 3):
+        for number in range(int(rng.integers(1, 9))):
+            xy = rng.random(2, dtype=np.float32).tolist()
+            tags = [("building", ("yes", "house")[number % 2])]
+            rows.append(
+                {"index": tile, "tile": f"16/{tile}/0", "osm_type": "node", "osm_id": 100 * tile + number, "part": 0,
+                 "kind": "point", "cut": False, "tags": tags, "geometry": b"", "xy": xy, "rings": [1], "box": xy * 4}
+            )  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows, ENTITY_SCHEMA), folder / "entities.parquet")
+    tags = [{"key": "building", "value": value, "count": 1, "tiles": 1} for value in ("house", "yes")]
+    pq.write_table(pa.Table.from_pylist(tags, TAG_SCHEMA), folder / "tags.parquet")
+    return folder
+
+
 def script(folder, text):
     path = folder / "script.py"
     path.write_text(text)
@@ -124,13 +167,22 @@ def test_two_processes_train_as_one_and_gather_with_gradient(subset, tiny_catalo
         "series of pixels": load_train_recipe("presto-tiny", overrides=SHORT),
         "places against images": load_train_recipe("satclip-tiny", overrides={**SHORT, **TOWER}),
         "clipped": make_recipe(epochs="2", augment__crop="resized", optimizer__clip_norm="0.1"),
+        "student and teacher": load_train_recipe("geojepa-ti-tiny", overrides={**SHORT, **STUDENT}),
     }
+    maps = as_map(tiny_catalog / "everywhere", tmp_path / "maps")
     documents = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}
     (tmp_path / "recipes.json").write_text(json.dumps(documents))
-    arguments = [script(tmp_path, TOGETHER), tiny_catalog / "everywhere", tmp_path / "recipes.json", tmp_path / "two"]
+    data = tiny_catalog / "everywhere"
+    arguments = [script(tmp_path, TOGETHER), data, maps, tmp_path / "recipes.json", tmp_path / "two"]
     with torchrun(*arguments, log=tmp_path / "log") as process:
         alone = {
-            name: pretrain(subset, recipe, tmp_path / "one" / name, device="cpu") for name, recipe in recipes.items()
+            name: pretrain(
+                load_subset(maps) if recipe.architecture == "geojepa" else subset,
+                recipe,
+                tmp_path / "one" / name,
+                device="cpu",
+            )
+            for name, recipe in recipes.items()
         }
         assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()
     for name, one in alone.items():

@@ -22,13 +22,44 @@ def test_shipped_recipes_load_and_say_how_to_run_them():
         "satclip-tiny",
         "satmae-b",
         "satmae-l",
+        "satmae-rgb-tiny",
         "satmae-tiny",
+        "tagcount",
+        "tagpool",
     ]
     assert list_train_recipes() == shipped
     for name in list_train_recipes():
         assert load_train_recipe(name).name == name
         head = (FOLDER / f"{name}.yaml").read_text().split("name:")[0]
         assert all(word in head for word in ("command", "hardware", "time", "score"))
+
+
+OLD_HASHES = {
+    "presto": "43d9dd002494d220804e7dec7a3e18377673b7e649ce22f06a8f432b981fb184",
+    "presto-tiny": "cdc19ffe3441b20437263224bfb7d63ee1173e01be78cd6bdee9d85686b82675",
+    "satclip": "10a80c251d66490251e0867fdcdf7c2fadc79eb428b4dce500445992c5ac9f92",
+    "satclip-tiny": "a02012beb869eaeb15fdd934d7517957f64d31ea28c3f888dac79d33274f1082",
+    "satmae-b": "4f815e769daeeb5877d5ef6b9b9e9406b613fbfdf99fbd460d95a423cdef2a6f",
+    "satmae-l": "d3a898f101ca46213ae0094a053bcaf76831c3e97829ea0a94700ab9d147c931",
+    "satmae-tiny": "addcd8578bb9450cca22aff9d581f7c88db551dd35367c1fadaca25c63dd5dd5",
+}
+
+
+def test_keys_that_came_later_change_no_hash_where_they_say_nothing():
+    assert {name: load_train_recipe(name).hash for name in OLD_HASHES} == OLD_HASHES
+    plain = load_train_recipe("satmae-tiny")
+    assert not {"weight_decay_end", "warmup_from", "final_lr"} & plain.told()["optimizer"].keys()
+    for key, value in {"weight_decay_end": "0.05", "warmup_from": "0.1", "final_lr": "1e-6"}.items():
+        changed = load_train_recipe("satmae-tiny", overrides={f"optimizer.{key}": value})
+        assert changed.hash != plain.hash
+        assert parse_train_recipe(changed.told()).hash == changed.hash
+
+
+def test_where_rates_end_must_fit_the_schedule():
+    with pytest.raises(RecipeError, match=r"final_lr 0.001 is where a cosine ends: schedule constant"):
+        load_train_recipe("satclip-tiny", overrides={"optimizer.final_lr": "0.001"})
+    with pytest.raises(RecipeError, match=r"final_lr 0.1 must not be above lr 0.001"):
+        load_train_recipe("geojepa-tiny", overrides={"optimizer.final_lr": "0.1"})
 
 
 def test_satmae_b_is_the_papers():
@@ -66,7 +97,7 @@ def test_unknown_architecture_names_those_there_are():
 
 
 def test_unknown_recipe_names_those_there_are(tmp_path):
-    with pytest.raises(RecipeError, match="satclip, satclip-tiny, satmae-b, satmae-l, satmae-tiny"):
+    with pytest.raises(RecipeError, match="satclip, satclip-tiny, satmae-b, satmae-l, satmae-rgb-tiny, satmae-tiny"):
         load_train_recipe("satmae-xl")
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(RecipeError, match="must hold a mapping"):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pwcat.errors import TrainingError
 from training.batch import Batch
+from training.fitting import resized
 from training.models.geojepa_config import GeoJEPAConfig
 from training.models.geojepa_network import MODALITIES, Codes
 from training.models.geojepa_tokens import EntityTokens, ImageTokens, Places, TagVectors, patch_boxes, place_entities
@@ -119,7 +119,7 @@ class Reader(nn.Module):
         self, tower: Tower, batch: Batch, inputs: dict[str, Tensor], normalization: Normalization | None
     ) -> dict[str, Tensor]:
         """The image, or its tokens where its encoder is frozen; boxes and modalities with those of the image."""
-        chips_BCHW = batch.first(tower.bands)
+        chips_BCHW = _whole(tower, batch)
         there_B = (chips_BCHW.view(torch.int16) != 0).flatten(1).any(dim=1)
         boxes_BP8 = self.patch_boxes_P8.expand(len(batch), -1, -1)
         modality_BP = (there_B.long() * MODALITIES["image"]).unsqueeze(1).expand(-1, self.patches)
@@ -137,20 +137,23 @@ class Reader(nn.Module):
         return cast(Tensor, encoder.encode_tokens(x_BCHW)).float()
 
 
+def _whole(tower: Tower, batch: Batch) -> Tensor:
+    """Images of the encoder's bands and size, (B, C, H, W) uint16: resized, for they show whole tiles."""
+    chips_BCHW, size = batch.first(tower.bands), tower.image_size
+    if tuple(chips_BCHW.shape[-2:]) == (size, size):
+        return chips_BCHW
+    return resized(chips_BCHW.unsqueeze(1), size, bands=batch.bands.select(tower.bands)).squeeze(1)
+
+
 def _scaled(tower: Tower, chips_BCHW: Tensor, batch: Batch, normalization: Normalization | None) -> Tensor:
-    """Images as their encoder reads them, by its own statistics or else by those given; resized, for they show whole tiles."""
+    """Images as their encoder reads them, by its own statistics or else by those given."""
     if tower.normalization is not None:
         if normalization is not None:
             tower.require_unit(normalization.unit)
-        scaled_BCHW = tower.scale(chips_BCHW, batch.bands.select(tower.bands))
-    elif normalization is not None:
-        scaled_BCHW = normalization.apply(chips_BCHW)
-    else:
+        return tower.scale(chips_BCHW, batch.bands.select(tower.bands))
+    if normalization is None:
         raise TrainingError("images cannot be scaled: the model has no normalisation. Take a pretrained one")
-    size = tower.image_size
-    if tuple(scaled_BCHW.shape[-2:]) == (size, size):
-        return scaled_BCHW
-    return functional.interpolate(scaled_BCHW, (size, size), mode="bilinear", antialias=True)
+    return normalization.apply(chips_BCHW)
 
 
 def _side(tower: Tower | None) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -105,12 +106,13 @@ def num(*parts):
 
 
 def test_weights_are_as_many_as_the_sources():
-    gti = GeoJEPA(GeoJEPAConfig())
+    with torch.device("meta"):  # counted, not made
+        gti = GeoJEPA(GeoJEPAConfig())
+        t = GeoJEPA(GeoJEPAConfig(modalities="T", predictor=PredictorConfig(dim=192, projector="mlp", registers=2)))
     assert num(gti.encoder) == num(gti.teacher) == 21_294_336
     assert num(gti.predictor) == 3_357_056
     assert num(gti.reader.codes) == 2_087_808
     assert num(gti.reader.entities, gti.reader.images) == 1_970_688
-    t = GeoJEPA(GeoJEPAConfig(modalities="T", predictor=PredictorConfig(dim=192, projector="mlp", registers=2)))
     assert num(t.predictor) == 2_297_856
     shapes, image = 1024 * 384 + 384, 768 * 384 + 384  # each with a norm of 2 x 384
     assert num(t.reader.entities) == 1_970_688 - (shapes + 768) - (image + 768)
@@ -119,7 +121,7 @@ def test_weights_are_as_many_as_the_sources():
 @pytest.mark.parametrize("name", ["t", "gt", "ti", "gti"])
 def test_recipes_are_the_published_ones(name):
     recipe = load_train_recipe(f"geojepa-{name}")
-    o, c = recipe.optimizer, build_model("geojepa", recipe.model).config
+    o, c = recipe.optimizer, TypeAdapter(GeoJEPAConfig).validate_python(recipe.model)
     assert (c.modalities, recipe.epochs, recipe.seed, o.clip_norm) == (name.upper(), 300, 12345, 10)
     assert (o.lr, o.final_lr, o.betas, o.warmup_epochs, o.warmup_from) == (1e-3, 1e-6, (0.9, 0.95), 30, 0.1)
     assert (c.dim, c.depth, c.heads, c.dropout, c.smooth_l1_beta, c.registers) == (384, 12, 8, 0.1, 1.0, 0)
@@ -305,9 +307,9 @@ def test_now_and_then_tags_or_shapes_are_left_out_in_training_alone(made_up):
 
     assert "kept_2" not in model.prepare(batch, chance=Chance(0, total=1))
     model.train()
-    drawn = [kept(seed) for seed in range(300)]
+    drawn = [kept(seed) for seed in range(150)]
     assert set(drawn) == {(1.0, 1.0), (0.0, 1.0), (1.0, 0.0)}
-    assert 0.2 < 1 - drawn.count((1.0, 1.0)) / 300 < 0.4
+    assert 0.15 < 1 - drawn.count((1.0, 1.0)) / 150 < 0.45
     model.eval()
     full = model.prepare(batch, chance=Chance(0, total=1))
     tokens = model.reader(full)[0]
