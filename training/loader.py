@@ -33,7 +33,7 @@ from training.loading.source import Source, Times, band_indices
 from training.loading.streaming import streamed
 from training.loading.transfer import Transfer
 from training.normalize import Normalization, measured
-from training.osm.reading import EntityReader
+from training.osm.reading import EntityReader, memory_for_entities
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
@@ -179,7 +179,7 @@ class Loader:
         self._threads = num_threads(shared_by=self._ranks_here)
         self._shards = shards_of(subset)
         self._source = Source(subset, bands=bands, times=times)
-        self._samples = Samples(subset, bands=bands, times=times, reader=_reader(subset, entities))
+        self._samples = Samples(subset, bands=bands, times=times, reader=self._reader() if entities else None)
         self._choice = self._choose(placement, memory_budget_mb, card_reserve)
         self._source.reads_ahead = self.placement == "stream"
         self._source.gives_up = self.placement == "stream" and not self._choice.stays
@@ -269,6 +269,17 @@ class Loader:
         else:
             counts = counts_of_source(self._source, own, threads=self._threads, progress=progress)
         return add(torch.from_numpy(counts).to(self._sums_on)).cpu().numpy()
+
+    def _reader(self) -> EntityReader:
+        """Reads what lies on tiles; says so where a window is more than memory was given for."""
+        reader = EntityReader(self.subset, budget=memory_for_entities(self._ranks_here))
+        window = min(len(self.subset), self.window_chips) * reader.tile_bytes
+        if window > reader.budget:
+            log.warning(
+                "what lies on the tiles of a window takes about %.1f GB, and %.1f GB are there for it: much is decoded again "
+                "for every batch. Lower window_chips", window / 1e9, reader.budget / 1e9,
+            )  # fmt: skip
+        return reader
 
     @property
     def _ranks_here(self) -> int:

@@ -28,12 +28,12 @@ from training.osm.tags import TAGS, TagNumbers, read_tags
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["ENTITIES", "EntityReader", "TagRule", "holds_entities"]
+__all__ = ["ENTITIES", "EntityReader", "TagRule", "holds_entities", "memory_for_entities"]
 
-# Bytes of decoded row groups that are kept, and the share of the memory there is, for several processes may train on a machine.
-# A loader's window of 32,768 tiles of a town takes about half a gigabyte.
+# Bytes of decoded row groups that are kept, and the share of the memory there is, of all processes that train on a machine. A
+# loader's window of 32,768 tiles of a town takes about half a gigabyte.
 KEPT_BYTES = 4 * 2**30
-KEPT_SHARE = 0.05
+KEPT_SHARE = 0.25
 
 Index = NDArray[np.int64]
 
@@ -41,6 +41,12 @@ Index = NDArray[np.int64]
 def holds_entities(subset: Subset) -> bool:
     """Whether all of a subset's samples are tiles of maps."""
     return bool(subset.collections) and not _without(subset)
+
+
+def memory_for_entities(ranks: int = 1) -> int:
+    """Bytes that decoded row groups may take in each of so many processes of this machine."""
+    ram = available_ram()
+    return KEPT_BYTES if ram is None else min(KEPT_BYTES, int(KEPT_SHARE * ram / ranks))
 
 
 def _without(subset: Subset) -> list[str]:
@@ -55,6 +61,9 @@ class EntityReader:
         removing: tags that are taken away; what is left without any goes.
         budget: bytes that decoded row groups may take; a share of the memory there is where ``None``.
 
+    Attributes:
+        budget: see above.
+
     Raises:
         TrainingError: a collection is no map, or its files are damaged.
     """
@@ -67,8 +76,8 @@ class EntityReader:
                 + (f", as there are of {', '.join(others)}" if others else "")
                 + f" ({ENTITIES}), which this model or task reads: take map collections alone (`pwcat build` of a map recipe)"
             )
-        self._subset = subset
-        self._files = _Files(subset, removing, budget=_budget() if budget is None else budget)
+        self._subset, self.budget = subset, memory_for_entities() if budget is None else budget
+        self._files = _Files(subset, removing, budget=self.budget)
 
     def of(self, subset: Subset) -> EntityReader:
         """A reader of other samples of the same collections, which shares what is decoded."""
@@ -76,7 +85,7 @@ class EntityReader:
         if any(names.get(each.name) is None for each in subset.collections):
             return EntityReader(subset, self._files.removing)
         reader = object.__new__(EntityReader)
-        reader._subset, reader._files = subset, self._files
+        reader._subset, reader._files, reader.budget = subset, self._files, self.budget
         return reader
 
     @property
@@ -128,11 +137,6 @@ class EntityReader:
         for file in np.unique(number).tolist():
             counts += self._files.tag_counts(file, tile[number == file])
         return counts
-
-
-def _budget() -> int:
-    ram = available_ram()
-    return KEPT_BYTES if ram is None else min(KEPT_BYTES, int(KEPT_SHARE * ram))
 
 
 class _Files:

@@ -159,6 +159,25 @@ def test_placements_and_ranks_give_the_same_entities(maps, bands):
     assert {id(batch.entities.tag_list) for batch in batches} == {id(batches[0].entities.tag_list)}
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("bands", [BAND, ()])
+def test_entities_arrive_whole_on_a_card(maps, bands, placement):
+    loader = Loader(maps, bands=bands, batch_size=9, seed=1, placement=placement, device="cuda", entities=True)
+    plain = EntityReader(maps)
+    for batch in loader.epoch(0):
+        assert batch.entities.tags.device.type == batch.device.type == "cuda"
+        assert batch.entities.rows.device.type == "cpu"
+        assert same(batch.entities.to("cpu"), plain.batch(batch.rows))
+
+
+def test_a_window_that_is_more_than_memory_is_told(maps, monkeypatch, caplog):
+    monkeypatch.setattr("training.osm.reading.KEPT_BYTES", 1000)
+    loader = Loader(maps, bands=(), batch_size=9, seed=0, entities=True)
+    assert "much is decoded again for every batch. Lower window_chips" in caplog.text
+    assert sum(len(batch) for batch in loader.epoch(0)) == 80
+
+
 def test_without_bands_no_chip_is_read(map_catalog, tmp_path):
     shutil.copytree(map_catalog / "everywhere", tmp_path / "everywhere")
     subset = load_subset(tmp_path / "everywhere")
