@@ -103,18 +103,21 @@ def _place_points(shapes: Shapes, window: Window) -> Pieces:
 def _cut_lines(shapes: Shapes) -> Pieces:
     first, last = _tile_ranges(shapes.geometry)
     many = (first != last).any(axis=1)
+    part = np.arange(len(many)) - np.searchsorted(shapes.owner, shapes.owner)  # a thing may be several lines
     whole = Pieces(
         kind=shapes.kind,
         owner=shapes.owner[~many],
         tiles=first[~many],
         geometry=shapes.geometry[~many],
         cut=np.zeros(int((~many).sum()), dtype=bool),
-        order=np.zeros((int((~many).sum()), 3)),
+        order=np.column_stack([part[~many], *np.zeros((2, int((~many).sum())))]),
     )
-    return _joined(whole, _pieces_of_lines(shapes.geometry[many], shapes.owner[many])) if many.any() else whole
+    if not many.any():
+        return whole
+    return _joined(whole, _pieces_of_lines(shapes.geometry[many], shapes.owner[many], part[many]))
 
 
-def _pieces_of_lines(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Pieces:
+def _pieces_of_lines(lines: NDArray[np.object_], owner: NDArray[np.int64], part: NDArray[np.int64]) -> Pieces:
     start_S2, end_S2, line_S = _stretches(lines)
     tile_S2 = np.floor((start_S2 + end_S2) / 2).astype(np.int64)
     begins_S = np.ones(len(line_S), dtype=bool)
@@ -130,7 +133,7 @@ def _pieces_of_lines(lines: NDArray[np.object_], owner: NDArray[np.int64]) -> Pi
         tiles=tile_S2[begins_S],
         geometry=geometry,
         cut=np.bincount(line)[line] > 1,
-        order=np.column_stack([np.arange(len(line)) - np.searchsorted(line, line), *np.zeros((2, len(line)))]),
+        order=np.column_stack([part[line], np.arange(len(line)) - np.searchsorted(line, line), np.zeros(len(line))]),
     )
     return pieces[shapely.length(geometry) > LEAST_LENGTH]
 

@@ -166,6 +166,29 @@ def test_places_where_there_are_no_tiles(drawn, tmp_path):
     assert {(row["osm_id"], row["tile"]) for row in table(tmp_path / "made")} == {(1, "1/1/1"), (3, "1/1/0")}
 
 
+def test_a_thing_of_several_lines_has_them_all(drawn, tmp_path):
+    places = [place(n / 10, 0.5) for n in range(1, 9)]
+    drawn.way(1, places, {"highway": "path"})
+    missing = drawn.objects.pop(3)
+    assert missing[1].id not in [node.id for kind, node in drawn.objects if kind == "n"]
+    done = write_entities(drawn.write(tmp_path / "map.osm.pbf"), tmp_path / "made", zoom=ZOOM)
+    assert done.mended == {"way some of whose nodes are not in the extract": 1}
+    assert [(row["part"], len(row["xy"]), row["cut"]) for row in table(tmp_path / "made")] == [
+        (0, 6, False),
+        (1, 8, False),
+    ]
+    assert pq.read_table(tmp_path / "made" / TAGS)["count"].to_pylist() == [1]
+
+
+def test_a_thing_that_is_there_twice_counts_once(town, tmp_path):
+    write_entities(town.write(tmp_path / "map.osm.pbf"), tmp_path / "one", zoom=ZOOM)
+    town.objects += town.objects
+    done = write_entities(town.write(tmp_path / "map.osm.pbf"), tmp_path / "two", zoom=ZOOM)
+    assert done.entities == 35
+    for name in (ENTITIES, TAGS):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
 def test_nothing_is_half_written(town, tmp_path):
     made, path = tmp_path / "made", town.write(tmp_path / "map.osm.pbf")
 
