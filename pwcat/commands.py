@@ -68,6 +68,8 @@ def sites(
     Where a scene is wanted as well, `pwcat plan` goes on drawing until one holds each site; so its places are others.
     """
     require_output(out, POINT_FORMATS, "--out")
+    if is_map_recipe(recipe):
+        raise PwcatError(f"{recipe}: a map recipe has tiles, not sites; `pwcat plan {recipe}` says which")
     loaded = load_recipe(recipe)
     _require_map(map_file, map_by, loaded)
     with show_drawing(Console(stderr=True)) as progress:

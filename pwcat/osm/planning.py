@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -30,7 +30,7 @@ from pwcat.lock import locked_in_turn
 from pwcat.origin import note_recipe
 from pwcat.osm.columns import ENTITY_COUNT, TAG_ENTROPY
 from pwcat.osm.document import MapRecipe, TileGrid, load_map_recipe
-from pwcat.osm.entities import Extracted, write_entities
+from pwcat.osm.entities import ENTITIES, TAGS, Extracted, write_entities
 from pwcat.osm.exclusion import Exclusion
 from pwcat.osm.groups import split_groups
 from pwcat.osm.imagery import Imagery, Offer, open_imagery
@@ -200,7 +200,8 @@ def freeze_tiles(
     if not is_map_folder(folder):
         with locked_in_turn(catalog / f".{recipe.name}.planning", doing=f"{folder}: another planning"):
             if not is_map_folder(folder):
-                _plan(recipe, folder, base_dir, progress)
+                with _nothing_left(folder):
+                    _plan(recipe, folder, base_dir, progress)
     plan = read_tiles(folder)
     if keys := differing_keys(plan.recipe.model_dump(mode="json"), recipe.model_dump(mode="json")):
         raise RecipeError(
@@ -210,6 +211,23 @@ def freeze_tiles(
     if recipe_file is not None:
         note_recipe(folder, recipe_file)
     return plan
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """Where no plan comes about, take away what was written for it, but for answers of a source.
+
+    Raises:
+        PwcatError: as the plan's making does.
+    """
+    try:
+        yield
+    except PwcatError:
+        for name in (ENTITIES, TAGS, IMAGES, "recipe.yaml"):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it holds answers
+            folder.rmdir()
+        raise
 
 
 def _plan(recipe: MapRecipe, folder: Path, base_dir: Path, progress: OnPlanned) -> None:

@@ -1,0 +1,74 @@
+"""What goes with published tiles of a map: its entities and tags, whom to name, under which licences."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from catalog.query import open_catalog
+from publish.dataset import publish_dataset
+from publish.sampling import describe_recipe
+
+X, Y = 4 * 8500, 4 * 5500
+
+
+@pytest.fixture(scope="module")
+def published(map_catalog, tmp_path_factory):
+    return publish_dataset(map_catalog / "hamlet", to=tmp_path_factory.mktemp("published") / "hamlet").folder
+
+
+def test_entities_name_their_items_and_load(published, tmp_path):
+    rows = load_dataset(str(published), "entities", split="entities", cache_dir=str(tmp_path)).to_list()
+    assert [row["id"] for row in rows] == [f"16-{X}-{Y}"] * 3 + [f"16-{X + 1}-{Y}", f"16-{X + 4}-{Y}"]
+    assert {"key": "building", "value": "café"} in rows[1]["tags"]
+    assert len(rows[0]["box"]) == 8
+    tags = load_dataset(str(published), "tags", split="tags", cache_dir=str(tmp_path)).to_list()
+    assert (tags[0]["key"], tags[0]["value"], tags[0]["count"], tags[0]["tiles"]) == ("building", "yes", 2, 2)
+
+
+def test_pixels_items_and_splits_are_those_of_the_tiles(published, tmp_path):
+    items = pq.read_table(published / "items" / "items.geoparquet")
+    assert {"map:tile", "map:building_count", "map:group"} <= set(items.column_names)
+    chips = [pq.read_table(path).to_pylist() for path in sorted((published / "data").glob("*.parquet"))]
+    assert sum(map(len, chips)) == 4
+    row = next(row for part in chips for row in part if row["id"] == f"16-{X + 4}-{Y}")
+    pixels = np.frombuffer(row["pixels"], row["dtype"]).reshape(row["shape"])
+    assert pixels[0, :, 5, 5].tolist() == [11, 21, 31]
+    assert row["attribution"] == "© OpenStreetMap contributors (ODbL-1.0); A plane (CC-BY-4.0)"
+
+
+def test_the_card_and_the_licences_name_map_and_images(published):
+    card, licences = ((published / name).read_text(encoding="utf-8") for name in ("README.md", "LICENSES.md"))
+    assert "license: odbl" in card
+    assert "| map | `map.geojson`, © OpenStreetMap contributors (ODbL-1.0) |" in card
+    assert "(pixel − 1) / 255" in card
+    assert "Reflectance" not in card
+    assert "cloud" not in card
+    assert "- Map: `map.geojson`, ODbL-1.0: © OpenStreetMap contributors." in licences
+    assert "CC-BY-4.0: A plane" in licences
+    assert "Open Database License" in licences
+    collection = json.loads((published / "stac" / "collection.json").read_text(encoding="utf-8"))
+    assert collection["assets"]["entities"]["href"] == "../map/entities.parquet"
+    assert collection["div:statistics"]["entity"]["num_labelled"] == 5
+
+
+def test_a_part_has_the_map_of_its_tiles_alone(map_catalog, tmp_path):
+    part = open_catalog(map_catalog).search(ids=[f"16-{X + 1}-{Y}", f"16-{X + 8}-{Y}"])
+    folder = publish_dataset(part, to=tmp_path / "part").folder
+    assert pq.read_table(folder / "map" / "entities.parquet")["id"].to_pylist() == [f"16-{X + 1}-{Y}"]
+    tags = pq.read_table(folder / "map" / "tags.parquet").to_pylist()
+    assert [(row["key"], row["count"], row["tiles"]) for row in tags] == [("building", 1, 1), ("roof:shape", 1, 1)]
+    alone = open_catalog(map_catalog).search(ids=[f"16-{X + 8}-{Y}"])
+    assert not pq.read_table(publish_dataset(alone, to=tmp_path / "alone").folder / "map" / "entities.parquet").num_rows
+
+
+def test_how_tiles_were_chosen_is_told(map_catalog):
+    told = describe_recipe(open_catalog(map_catalog).collection("hamlet").recipe)
+    assert told == (
+        "Tiles of zoom 16 for hamlet are those of the whole map that have entities or an image, split by groups of zoom 14 "
+        "from seed 0: 10 % of the groups are `val`, 10 % `test`. Entities are those of map.geojson that have tags."
+    )
