@@ -21,7 +21,7 @@ from pwcat.osm.extract import EXTRACTS, ExtractFacts, describe_extract, read_ext
 from pwcat.osm.features import Features, Losses
 from pwcat.osm.rows import DECIMALS, ORDER, ROW_SCHEMA, piece_rows, tag_column
 from pwcat.osm.shapes import resolve_shapes
-from pwcat.osm.sorting import RUN_BYTES, Sorter
+from pwcat.osm.sorting import RUN_BYTES, STRETCH_BYTES, Sorter
 from pwcat.osm.tiles import Tile, decode_tiles, encode_tiles, from_world, tiles_within
 from pwcat.osm.vectors import read_vectors
 from pwcat.osm.vocabulary import TagCounter
@@ -104,7 +104,7 @@ def extract_entities(
     ):
         work = Path(name)
         features = _features(source, exclude, leave, losses, work)
-        sorter = Sorter(work, ROW_SCHEMA, ORDER, run_bytes=RUN_BYTES)
+        sorter = Sorter(work, ROW_SCHEMA, ORDER, run_bytes=RUN_BYTES, stretch_bytes=STRETCH_BYTES)
         bounds = _cut_and_sort(features, asked, sorter, losses, progress)
         counter = TagCounter(work)
         with EntityWriter(entities, zoom=asked.zoom, bounds=bounds, also=asked.also_codes, counter=counter) as writer:

@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["RUN_BYTES", "Sorter", "Stretch"]
+__all__ = ["RUN_BYTES", "STRETCH_BYTES", "Sorter", "Stretch"]
 
-RUN_BYTES: Final = 64 * 2**20  # of rows in memory, three times that while a run is sorted
-BATCH_ROWS: Final = 1_024  # what is read of a run at once
+# Of rows in memory: a run is twice there while it is sorted, a stretch some times while it is sorted, numbered and counted.
+RUN_BYTES: Final = 32 * 2**20
+STRETCH_BYTES: Final = 16 * 2**20
+BATCH_ROWS: Final = 128  # the least that is read of a run, of which a country has a thousand
 LAST: Final = np.iinfo(np.int64).max
 
 
@@ -54,13 +56,23 @@ class Sorter:
         schema: of the tables.
         order: columns that are sorted by, numbers; rows that share the value of the first are never apart.
         run_bytes: of rows that are sorted at a time.
+        stretch_bytes: of rows that are given back at a time, about.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, order: Sequence[str], *, run_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        schema: pa.Schema,
+        order: Sequence[str],
+        *,
+        run_bytes: int = RUN_BYTES,
+        stretch_bytes: int = STRETCH_BYTES,
+    ) -> None:
         self._folder = folder
         self._schema = schema
         self._order = tuple(order)
         self._run_bytes = run_bytes
+        self._stretch_bytes = stretch_bytes
         self._waiting: list[pa.Table] = []
         self._bytes = 0
         self._runs: list[_Run] = []
@@ -79,41 +91,44 @@ class Sorter:
         bounds = self._bounds()
         for start, stop in pairwise(bounds):
             parts = [part for run in self._runs for part in self._read(run, start, stop)]
-            table = pa.Table.from_batches(parts, schema=self._schema)
-            yield Stretch(start=start, stop=stop, rows=_distinct(self._sorted(table), self._order))
+            table = pa.Table.from_batches(parts, schema=self._schema).combine_chunks()
+            del parts
+            rows = table.take(self._places(table)).combine_chunks()
+            del table
+            yield Stretch(start=start, stop=stop, rows=_distinct(rows, self._order))
+            del rows
+            pa.default_memory_pool().release_unused()
 
     def _write_run(self) -> None:
-        table = self._sorted(pa.concat_tables(self._waiting))
+        table = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting, self._bytes = [], 0
         path = self._folder / f"run-{len(self._runs):06d}.arrow"
-        batches = table.to_batches(max_chunksize=BATCH_ROWS)
+        places = self._places(table)
+        first, last, sizes = [], [], []
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self._schema, options=options) as writer:
-            for batch in batches:
+            for start in range(0, len(table), BATCH_ROWS):
+                (batch,) = table.take(places.slice(start, BATCH_ROWS)).combine_chunks().to_batches()
                 writer.write_batch(batch)
-        firsts = [batch[self._order[0]] for batch in batches]
-        self._runs.append(
-            _Run(
-                path=path,
-                first=np.array([column[0].as_py() for column in firsts], dtype=np.int64),
-                last=np.array([column[-1].as_py() for column in firsts], dtype=np.int64),
-                sizes=np.array([batch.nbytes for batch in batches], dtype=np.int64),
-            )
-        )
+                first.append(batch[self._order[0]][0].as_py())
+                last.append(batch[self._order[0]][-1].as_py())
+                sizes.append(batch.nbytes)
+        self._runs.append(_Run(path=path, first=np.array(first), last=np.array(last), sizes=np.array(sizes)))
+        del table
+        pa.default_memory_pool().release_unused()
 
-    def _sorted(self, table: pa.Table) -> pa.Table:
-        table = table.combine_chunks()
-        keys = [table[name].to_numpy() for name in reversed(self._order)]
-        return table.take(pa.array(np.lexsort(keys))).combine_chunks()
+    def _places(self, table: pa.Table) -> pa.Array:
+        """Where the rows lie in the order that they are sorted into."""
+        return pa.array(np.lexsort([table[name].to_numpy() for name in reversed(self._order)]))
 
     def _bounds(self) -> list[int]:
-        """Where stretches begin and end, so that each holds about as much as a run."""
+        """Where stretches begin and end."""
         if not self._runs:
             return [0, LAST]
         first = np.concatenate([run.first for run in self._runs])
         order = np.argsort(first, kind="stable")
         taken = np.cumsum(np.concatenate([run.sizes for run in self._runs])[order])
-        ends = np.searchsorted(taken, np.arange(self._run_bytes, taken[-1], self._run_bytes))
+        ends = np.searchsorted(taken, np.arange(self._stretch_bytes, taken[-1], self._stretch_bytes))
         inner = np.unique(first[order][np.minimum(ends, len(order) - 1)])
         return [0, *(int(bound) for bound in inner if bound > 0), LAST]
 

@@ -16,7 +16,7 @@ def rows(n, seed=0, codes=500):
 def stretches(tmp_path, tables, run_bytes):
     folder = tmp_path / f"{run_bytes}-{len(list(tmp_path.iterdir()))}"
     folder.mkdir()
-    sorter = Sorter(folder, SCHEMA, ("code", "number"), run_bytes=run_bytes)
+    sorter = Sorter(folder, SCHEMA, ("code", "number"), run_bytes=run_bytes, stretch_bytes=run_bytes // 2)
     for table in tables:
         sorter.add(table)
     return list(sorter.stretches()), folder
