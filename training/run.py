@@ -32,7 +32,7 @@ class Run:
         path: its folder.
         recipe: the resolved recipe, as JSON values; the folder of an image tower by its name alone.
         recipe_hash: its hash.
-        data: what it was trained on: hash, number of samples, names of the collections.
+        data: what it was trained on: hash, number of samples, names of the collections; of entities, hash of the maps.
         normalization: the statistics of the data, as JSON values.
         finished: whether every epoch is done.
         steps: steps done, of ``total_steps``.
@@ -94,7 +94,8 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged steps: step, epoch, loss, lr, grad_norm, samples_per_s, wait_share, mfu, memory_mb."""
+        """The logged steps: step, epoch, loss, lr, grad_norm, samples_per_s, wait_share, mfu, memory_mb; of some,
+        what the model said of itself."""
         return [json.loads(line) for line in (self.path / METRICS).read_text().splitlines()]
 
     def load_model(self) -> Model:

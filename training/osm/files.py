@@ -102,9 +102,9 @@ class EntityFile:
         except TrainingError as exc:
             raise self._damaged(exc) from exc
 
-    def tags(self, numbers: TagNumbers) -> Iterator[tuple[Index, Index, Index]]:
-        """Of each row group its rows' tiles, where the tags of each row begin, and their numbers."""
-        for number in range(self.num_groups):
+    def tags(self, numbers: TagNumbers, *, groups: Index) -> Iterator[tuple[Index, Index, Index]]:
+        """Of some row groups their rows' tiles, where the tags of each row begin, and their numbers."""
+        for number in groups.tolist():
             table = self._read(number, ["index", "tags"])
             try:
                 yield np.asarray(table["index"], dtype=np.int64), *tags_of(table, numbers)

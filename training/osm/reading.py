@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,8 +82,7 @@ class EntityReader:
 
     def of(self, subset: Subset) -> EntityReader:
         """A reader of other samples of the same collections, which shares what is decoded."""
-        names = self._files.names
-        if any(names.get(each.name) is None for each in subset.collections):
+        if not all(self._files.holds(each.name, each.path) for each in subset.collections):
             return EntityReader(subset, self._files.removing)
         reader = object.__new__(EntityReader)
         reader._subset, reader._files, reader.budget = subset, self._files, self.budget
@@ -139,6 +139,11 @@ class EntityReader:
         return counts
 
 
+def _between(firsts: Index, lasts: Index) -> Index:
+    """All numbers from each first to its last, each once."""
+    return np.unique(places_of(firsts, lasts - firsts + 1))
+
+
 class _Files:
     """The files of some collections, and what was decoded of them."""
 
@@ -149,10 +154,19 @@ class _Files:
         self._files = [EntityFile(each.path / ENTITIES, tiles=each.cube.num_samples) for each in subset.collections]
         self._first_group = starts_of(np.array([file.num_groups for file in self._files]))
         self._lately = Lately(budget)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what is read once is read once, however many threads ask
+
+    def holds(self, name: str, folder: Path) -> bool:
+        number = self.names.get(name)
+        return number is not None and self._folders[number] == folder
+
+    @property
+    def tag_list(self) -> TagList:
+        with self._lock:
+            return self._tag_list
 
     @cached_property
-    def tag_list(self) -> TagList:
+    def _tag_list(self) -> TagList:
         return read_tags(self._folders)
 
     @cached_property
@@ -192,7 +206,7 @@ class _Files:
         return first, count
 
     def _starts(self, number: int) -> Index:
-        with self._lock:  # read once, however many threads ask
+        with self._lock:
             return self._files[number].starts
 
     def _group(self, number: int) -> Group:
@@ -207,12 +221,16 @@ class _Files:
         return self._lately.get(number, make)
 
     def tag_counts(self, number: int, tiles: Index) -> Index:
-        wanted = np.zeros(self._files[number].tiles, dtype=bool)
+        """(V,) how many entities of these tiles of a file have each tag; other row groups than theirs are not read."""
+        file, starts = self._files[number], self._starts(number)
+        wanted = np.zeros(file.tiles, dtype=bool)
         wanted[tiles] = True
+        there = np.flatnonzero(wanted & (np.diff(starts) > 0))
+        ends = np.searchsorted(file.group_starts, [starts[there], starts[there + 1] - 1], side="right") - 1
         with self._lock:
             numbers = self._numbers
         counts = np.zeros(len(self.tag_list), dtype=np.int64)
-        for index, starts, tags in self._files[number].tags(numbers):
+        for index, starts, tags in file.tags(numbers, groups=_between(*ends)):
             counts += np.bincount(tags[np.repeat(wanted[index], np.diff(starts))], minlength=len(counts))
         return counts
 
