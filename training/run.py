@@ -94,8 +94,10 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The logged steps: step, epoch, loss, lr, grad_norm, samples_per_s, wait_share, mfu, memory_mb; of some,
-        what the model said of itself."""
+        """The logged steps: step, epoch, loss, lr, grad_norm, samples_per_s, wait_share, mfu, memory_mb; some with more.
+
+        That is what the model said of itself.
+        """
         return [json.loads(line) for line in (self.path / METRICS).read_text().splitlines()]
 
     def load_model(self) -> Model:
