@@ -100,7 +100,10 @@ MAP_MEANINGS: Final[Mapping[str, str]] = {
     "map:region": "the recipe's box that its middle lies in, by name",
     ENTITY_COUNT: "entities on the tile: anything on the map that has tags",
     TAG_ENTROPY: "nats: entropy of the tags on the tile",
-    **{target.column: " ".join(filter(None, (target.title, target.unit))) for target in TARGETS.values()},
+    **{
+        target.column: f"{target.title}, {target.unit}" if target.unit == "km/h" else target.title
+        for target in TARGETS.values()
+    },
 }
 
 # What is the same for every sample of a collection, where a table of items does not say otherwise.

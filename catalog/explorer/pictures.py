@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ __all__ = ["COMPOSITES", "Composite", "composites_of", "encode_png", "render", "
 
 NODATA = 0
 GAMMA = 0.6  # brightens what is dark: forest and water reflect a tenth of what bare ground does
+PICTURE_SCALE = 1 / 255  # of images of 8 bits
 TOLERANCE_NM = 60.0  # how far a band may lie from the wavelength that stands for a colour
 PERCENTILES = (10, 50, 90)
 
@@ -103,7 +105,8 @@ def render(
 ) -> NDArray[np.uint8]:
     """A chip as red, green, blue and opacity, ``(H, W, 4)``: pixels without data are clear.
 
-    Every chip is stretched alike, from reflectance 0 to the composite's brightest, with one gamma.
+    Every chip is stretched alike, from reflectance 0 to the composite's brightest, with one gamma. Images of 8 bits are
+    pictures already, and shown as they are.
 
     Args:
         chip_BHW: all bands of one date.
@@ -115,8 +118,9 @@ def render(
     """
     shown = chip_BHW[list(bands), ::step, ::step]
     reflectance = shown * np.float32(scale) + np.float32(offset)
-    top = np.array(composite.brightest, dtype=np.float32)[:, None, None]
-    levels = np.clip(reflectance / top, 0, 1) ** GAMMA * 255
+    is_picture = math.isclose(scale, PICTURE_SCALE, rel_tol=1e-6)
+    top = np.array((1, 1, 1) if is_picture else composite.brightest, dtype=np.float32)[:, None, None]
+    levels = np.clip(reflectance / top, 0, 1) ** (1.0 if is_picture else GAMMA) * 255
     opaque = np.where((shown != NODATA).all(axis=0), 255, 0)
     return np.concatenate([levels.round(), opaque[None]]).astype(np.uint8).transpose(1, 2, 0)
 

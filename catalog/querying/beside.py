@@ -35,6 +35,7 @@ __all__ = [
     "fitting",
     "is_column_name",
     "joined",
+    "map_queryables",
     "matrix_of",
     "require_fit",
 ]
@@ -246,6 +247,11 @@ def matrix_of(column: pa.ChunkedArray) -> NDArray[Any]:
 def _is_of_map(name: str) -> bool:
     """Whether a column is one that items of map tiles have behind those of all items."""
     return name.startswith("map:")
+
+
+def map_queryables(items: Items) -> dict[str, Queryable]:
+    """What filters may name of map tiles besides: those of the items' columns that only such have."""
+    return {name: _of_map(name, kind) for name, kind in sorted(items.columns.items()) if _is_of_map(name)}
 
 
 def _of_map(name: str, kind: str) -> Queryable:

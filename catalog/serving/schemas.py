@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from catalog.query import Collection
+from catalog.querying.beside import map_queryables
 from catalog.querying.queryables import ALL, LAYERS, Queryable
 
 __all__ = ["queryables", "sortables"]
@@ -24,7 +25,8 @@ def queryables(collections: Iterable[Collection], *, address: str) -> dict[str, 
     members = list(collections)
     classes = _classes(members)
     properties = {name: _described(one) | _among(name, classes) for name, one in ALL.items()} | _beside(members)
-    return _schema("Queryables", properties, address)
+    of_maps = {name: _described(one) for member in members for name, one in map_queryables(member.items).items()}
+    return _schema("Queryables", properties | of_maps, address)
 
 
 def sortables(collections: Iterable[Collection] = (), *, address: str) -> dict[str, Any]:

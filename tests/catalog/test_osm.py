@@ -12,8 +12,10 @@ import shapely
 from click.testing import CliRunner
 from rasterio.features import rasterize
 
+from catalog.explorer.pictures import COMPOSITES, composites_of, render
 from catalog.measures.tally import Tally
 from catalog.query import open_catalog
+from catalog.serving.schemas import queryables
 from catalog.stac.merging import merge_catalogs
 from catalog.stac.validation import validate_catalog
 from catalog.store import build_map, describe
@@ -226,3 +228,19 @@ def test_a_real_extract_without_images_is_a_collection(kit, tmp_path):
     assert 10 < len(found) < built.report.tiles
     assert str(found.column("datetime")[0]).startswith("2023-12-26")  # as the extract's header says
     assert examine(built.folder).is_well
+
+
+def test_the_server_says_that_maps_can_be_asked_for(hamlet):
+    told = queryables(hamlet.members.values(), address="http://127.0.0.1/queryables")["properties"]
+    assert told["map:building_count"] == {"description": "Buildings on the tile", "type": "number"}
+    assert told["map:tile"]["type"] == "string"
+
+
+def test_images_of_8_bits_are_shown_as_they_are(hamlet):
+    cube = hamlet.collection("hamlet").cube
+    (true,) = (composite for composite in COMPOSITES if composite.name == "true")
+    chip = cube.read(np.array([0]))[0, 0]
+    shown = render(
+        chip, composite=true, bands=composites_of(cube)["true"], scale=cube.attrs["scale"], offset=cube.attrs["offset"]
+    )
+    assert shown[5, 5].tolist() == [10, 20, 30, 255]
