@@ -120,6 +120,7 @@ def _run_values(run: Run) -> dict[str, Any]:
         "world_size": run.world_size,
         "placement": run.placement,
         "parameters": run.num_parameters,
+        **{name: value for name, value in run.watched.items() if name != "step"},
         "reused": run.reused,
     }
 
