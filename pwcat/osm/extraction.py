@@ -93,7 +93,8 @@ def extract_entities(
 ) -> Extracted:
     """What :func:`pwcat.osm.entities.write_entities` does."""
     facts = describe_extract(source) if _is_extract(source) else ExtractFacts(day=None, bounds=None)
-    asked = replace(asked, within=asked.within or facts.bounds)
+    if asked.within is None and asked.only is None:
+        asked = replace(asked, within=facts.bounds)
     losses = Losses()
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)

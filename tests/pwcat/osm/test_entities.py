@@ -276,6 +276,14 @@ def test_monaco(kit, tmp_path):
 
 
 @pytest.mark.kit
+def test_what_reaches_out_of_monaco_is_there_where_it_is_asked_for(kit, tmp_path):
+    ferry = Tile(ZOOM, 34125, 23926)
+    done = write_entities(kit / "osm_aerial" / "osm" / "monaco.osm.pbf", tmp_path, zoom=ZOOM, only=[ferry])
+    assert done.counts.tolist() == [1]
+    assert dict(table(tmp_path)[0]["tags"])["route"] == "ferry"
+
+
+@pytest.mark.kit
 def test_banepa(kit, tmp_path):
     path = next((kit / "osm_aerial" / "hotosm_oam_banepa" / "train" / "osm").glob("*.geojson"))
     done = write_entities(path, tmp_path, zoom=19, leave=["label"])
