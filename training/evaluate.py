@@ -160,6 +160,7 @@ def evaluate(
         num_leaks=sum(str(each) in leaking for each in data.ids[np.unique(np.concatenate([d.test for d in draws]))]),
         trials=bench.trials,
         results=work.results(names or default_probes(data.info.kind)),
+        spread=work.spread,
     )
     if folder:
         _write(scores, folder)

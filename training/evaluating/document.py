@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,8 @@ class Scores:
         num_leaks: test samples that leak; group "leaks=none" has the scores without them.
         trials: the draws.
         results: one for each probe.
+        spread: how embeddings fill their space, of :meth:`training.collapse.Spread.to_json`; empty of pixels, of fine-tuning
+            alone, and of scores of earlier versions.
     """
 
     run: str | None
@@ -143,6 +145,7 @@ class Scores:
     num_leaks: int
     trials: list[Trial]
     results: list[ProbeScores]
+    spread: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_train(self) -> int:

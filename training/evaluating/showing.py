@@ -15,7 +15,14 @@ from training.scores import METRIC_WORDS
 __all__ = ["group_table", "lines_under", "main_table"]
 
 WORDS = METRIC_WORDS | {"balanced_accuracy": "balanced"}  # short, for headings
-GROUPINGS = {"continent": "Continent", "biome": "Biome", "landcover": "Land cover", "leaks": "Leaks"}
+COLLAPSED = 1.05  # effective rank below which embeddings are all but the same, up to their length
+GROUPINGS = {
+    "region": "Region",
+    "continent": "Continent",
+    "biome": "Biome",
+    "landcover": "Land cover",
+    "leaks": "Leaks",
+}
 
 
 def main_table(scores: Scores, *, width: int = 120) -> Table:
@@ -78,7 +85,7 @@ def group_table(scores: Scores, *, width: int = 120) -> Table | None:
 
 def lines_under(scores: Scores) -> list[str]:
     """What else there is to know: how samples were drawn, what was left out, what leaks."""
-    told = [_drawing(scores)]
+    told = [_drawing(scores), *_spread_of_embeddings(scores)]
     if scores.left_out:
         told.append("left out: " + ", ".join(f"{why} ({count})" for why, count in scores.left_out.items()))
     if scores.without:
@@ -87,6 +94,20 @@ def lines_under(scores: Scores) -> list[str]:
             + ("; scores without them are those of group leaks, none" if scores.num_leaks else "")
         )
     return told
+
+
+def _spread_of_embeddings(scores: Scores) -> Iterator[str]:
+    """How many directions embeddings make use of, and whether they have collapsed."""
+    if scores.spread.get("effective_rank") is None:
+        if scores.spread:
+            yield "embeddings have collapsed: no embedding differs from zero"
+        return
+    about = scores.spread["effective_rank_centred"]
+    told = f"effective rank of the embeddings {scores.spread['effective_rank']:.1f}"
+    told += "" if about is None else f", {about:.1f} about their mean"
+    yield f"{told}, of at most {scores.spread['most']:,}" + (
+        ": they have all but collapsed" if scores.spread["effective_rank"] < COLLAPSED else ""
+    )
 
 
 def _drawing(scores: Scores) -> str:

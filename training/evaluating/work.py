@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pwcat.errors import TrainingError
+from training.collapse import spread_of
 from training.embed import embed_task
 from training.evaluating.bench import Bench
 from training.evaluating.dense import CHIPS, UNLABELLED, count_pixels, score_pixels
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FINETUNE", "Progress", "Work", "check_probes"]
 
 FINETUNE = "finetune"
+SPREAD_ROWS = 4096  # embeddings whose effective rank is told: more take long, and change little
 # What is done, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
 
@@ -53,6 +55,7 @@ class Work:
         test_pixels_a_chip: of a test chip that they predict; all of them where ``None``.
         finetuning: recipe of "finetune"; as published for the architecture where ``None``.
         progress: told what is being done, and how far it is.
+        spread: of embeddings, once probes were fitted on them; see :class:`training.collapse.Spread`.
     """
 
     model: Model
@@ -64,6 +67,7 @@ class Work:
     test_pixels_a_chip: int | None
     finetuning: FinetuneRecipe | None
     progress: Progress
+    spread: dict[str, Any] = field(default_factory=dict, init=False)
 
     def results(self, names: Sequence[str]) -> list[ProbeScores]:
         """The scores of these probes, and last of fine-tuning where it is among them."""
@@ -90,6 +94,8 @@ class Work:
             other_units=self.other_units,
             progress=lambda done, total: self.progress("embeddings", done, total),
         )
+        looked_at = np.linspace(0, len(features_ND) - 1, min(SPREAD_ROWS, len(features_ND))).astype(np.int64)
+        self.spread.update(spread_of(features_ND[looked_at]).to_json())
         for done, probe in enumerate(probes):
             self.progress(f"probe {probe.name}", done, len(probes))
             predicted = probe.fit_predict_many(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pwcat.osm.targets import TARGETS, TagRule
 from pwcat.osm.tiles import Tile, parse_tile
 from training.commands.evaluate import evaluate as evaluate_command
 from training.evaluate import default_probes, evaluate, load_scores
+from training.evaluating.showing import lines_under
 from training.osm.reading import EntityReader
 from training.recipe import load_train_recipe
 from training.resampling import Official
@@ -238,6 +240,12 @@ def test_the_dummy_and_counts_are_scored_like_any_model(towns, tmp_path):
     assert leaky.summary("ridge").measure.mean < scores.summary("ridge").measure.mean  # counting houses tells houses
     assert leaky.summary("ridge").measure.mean < 0.5
     assert [each.task for each in load_scores(tmp_path)] == ["building-count", "building-count-leaky"]
+    spread = load_scores(tmp_path)[0].spread
+    assert spread == scores.spread
+    assert 1 < spread["effective_rank"] < spread["most"] <= spread["samples"] == 48
+    (told,) = (line for line in lines_under(scores) if "effective rank" in line)
+    assert f"{spread['effective_rank']:.1f}" in told
+    assert "collapsed" not in told
 
 
 def test_bridges_are_scored_by_their_error_rate(towns, tmp_path):
@@ -267,3 +275,13 @@ def test_bridges_are_scored_by_their_error_rate(towns, tmp_path):
     assert figures["error_rate"] == pytest.approx(1 - figures["accuracy"])
     assert told["left_out"] == {}
     assert Path(tmp_path / "scores.json").is_file()
+
+
+def test_a_collapse_is_told(towns):
+    data = MapTask(target="building-count", zeros=1.0).open(towns)
+    scores = evaluate(None, data, control=load_train_recipe("tagcount"), probes=["dummy"], sampling=Official())
+    flat = replace(scores, spread={"effective_rank": 1.0, "effective_rank_centred": None, "most": 9, "samples": 48})
+    assert "effective rank of the embeddings 1.0, of at most 9: they have all but collapsed" in lines_under(flat)
+    gone = replace(scores, spread={"effective_rank": None, "effective_rank_centred": None, "most": 9, "samples": 48})
+    assert "embeddings have collapsed: no embedding differs from zero" in lines_under(gone)
+    assert not any("rank" in line for line in lines_under(replace(scores, spread={})))
