@@ -21,7 +21,7 @@ MAIN_KEYS = (  # that say what an entity is, the first that it has
     "building", "highway", "railway", "waterway", "amenity", "shop", "leisure", "landuse", "natural", "tourism", "barrier",
     "power", "man_made", "aeroway", "place", "boundary",
 )  # fmt: skip
-TAG_WIDTH, NAME_WIDTH, TILE_WIDTH = 26, 24, 20
+TAGS_WIDTH = 24
 
 
 def require_no_more(**options: Any) -> None:
@@ -68,9 +68,12 @@ def _name(one: dict[str, Any]) -> str:
 
 def _said(one: dict[str, Any]) -> str:
     """An entity's kind, tags and tile in a line."""
-    tags = ", ".join(filter(None, (main_tag(one["tags"]), one["tags"].get("name"))))
     pieces = f", {one['pieces']:,} pieces" if one["pieces"] > 1 else ""
-    return f"{one['kind']}, {tags}, tile {one['tile']} of {one['collection']}{pieces}"
+    return f"{one['kind']}, {_named(one['tags'])}, tile {one['tile']} of {one['collection']}{pieces}"
+
+
+def _named(tags: dict[str, str]) -> str:
+    return ", ".join(filter(None, (main_tag(tags), tags.get("name"))))
 
 
 def main_tag(tags: dict[str, str]) -> str:
@@ -89,16 +92,15 @@ def _show(found: list[dict[str, Any]], file: EntityFile) -> None:
         return
     title = f"The {len(found):,} most similar: {file.meaning}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("Entity", "Similarity", "Kind", "Tag", "Name", "Tile"):
+    for heading in ("Entity", "Similarity", "Kind", "Tag, name", "Tile"):
         table.add_column(heading, justify="right" if heading == "Similarity" else "left", no_wrap=True)
     for one in found:
         table.add_row(
             _name(one),
             f"{one['similarity']:.6f}",
             one["kind"],
-            shown_place(main_tag(one["tags"]), TAG_WIDTH),
-            shown_place(one["tags"].get("name", "") or " ", NAME_WIDTH),
-            shown_place(one["tile"], TILE_WIDTH),
+            shown_place(_named(one["tags"]), TAGS_WIDTH),
+            one["tile"],
         )
     Console().print(table)
 
