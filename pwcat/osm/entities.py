@@ -71,7 +71,7 @@ def write_entities(
         folder: is made where it is not there.
         zoom: of the tiles.
         within: west, south, east, north in degrees: only tiles that share an area with it. Where neither it nor ``only`` is
-            given, the box that an extract says it covers: beyond it lie but the ends of what reaches out, ferry lines say.
+            given, the box that an extract says it covers: beyond it lie but the ends of what reaches out, borders at sea, say.
         only: only these tiles.
         also: tiles that are numbered even where no entity lies on them.
         exclude: tags that are left out; what has no tag left is no entity. The usual list where not given.

@@ -277,10 +277,10 @@ def test_monaco(kit, tmp_path):
 
 @pytest.mark.kit
 def test_what_reaches_out_of_monaco_is_there_where_it_is_asked_for(kit, tmp_path):
-    ferry = Tile(ZOOM, 34125, 23926)
-    done = write_entities(kit / "osm_aerial" / "osm" / "monaco.osm.pbf", tmp_path, zoom=ZOOM, only=[ferry])
+    at_sea = Tile(ZOOM, 34125, 23926)
+    done = write_entities(kit / "osm_aerial" / "osm" / "monaco.osm.pbf", tmp_path, zoom=ZOOM, only=[at_sea])
     assert done.counts.tolist() == [1]
-    assert dict(table(tmp_path)[0]["tags"])["route"] == "ferry"
+    assert dict(table(tmp_path)[0]["tags"])["border_type"] == "territorial"
 
 
 @pytest.mark.kit
