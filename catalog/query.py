@@ -215,7 +215,7 @@ class Catalog:
             landcover_share: by land cover, the least share of the chip's area, or the least and the largest.
             collections: only of these datasets; all where ``None``.
             ids: only this sample, or these.
-            split: ``train`` or ``val``.
+            split: ``train`` or ``val``; of map tiles also ``test``.
             bbox: west, south, east, north, EPSG:4326; may cross the antimeridian.
             near: a place, as longitude and latitude, or a subset: only samples less than ``within_km`` from it, or from one of
                 its samples, on the ellipsoid.
