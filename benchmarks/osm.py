@@ -210,10 +210,10 @@ def measure(step: str, path: Path, nodes: int) -> Row:
 
 def show(rows: list[Row]) -> Table:
     table = Table(title="A map extract, each step in a process of its own", box=SIMPLE_HEAD)
-    for name in ("Step", "Nodes", "s", "CPU s", "Things", "Things/CPU s", "Peak MB", "Own MB"):
+    for name in ("Step", "Nodes", "s", "CPU s", "Things", "/CPU s", "Peak MB", "Own MB"):
         table.add_column(name, justify="left" if name == "Step" else "right", no_wrap=True)
     for row in rows:
-        numbers = (f"{row.nodes:,}", f"{row.seconds:.1f}", f"{row.cpu_seconds:.1f}", f"{row.things:,}")
+        numbers = (f"{row.nodes / 1e6:.1f} M", f"{row.seconds:.1f}", f"{row.cpu_seconds:.1f}", f"{row.things:,}")
         speed = f"{row.things / row.cpu_seconds:,.0f}"
         table.add_row(row.step, *numbers, speed, f"{row.peak_mb:,.0f}", f"{row.own_mb:,.0f}")
     return table
