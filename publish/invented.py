@@ -8,8 +8,11 @@ from torch import Tensor
 
 from pwcat.cube import SENTINEL2_BANDS
 from pwcat.errors import TrainingError
+from pwcat.osm.schema import KINDS
 from training.batch import Bands, Batch
 from training.models import Model
+from training.osm.entities import Entities, TagList
+from training.osm.visibility import edges_of
 
 __all__ = ["embed_invented", "invented_batch"]
 
@@ -18,7 +21,10 @@ FIRST_DAY, DAYS_APART = "2021-01-15", 30
 
 
 def invented_batch(model: Model) -> Batch:
-    """Two samples of Sentinel-2 that a model can read, of a year where it reads all dates, with places and times."""
+    """Two samples of Sentinel-2 that a model can read, of a year where it reads all dates, with places and times.
+
+    Where it reads maps, a crossing, a road and a house lie on each.
+    """
     bands = _bands(model)
     dates, size = 12 if model.times == "all" else 1, max(1, model.image_size)
     rng = np.random.default_rng(0)
@@ -26,11 +32,37 @@ def invented_batch(model: Model) -> Batch:
     start = np.datetime64(FIRST_DAY, "s").astype(np.int64)
     times = start + np.arange(dates) * DAYS_APART * 86_400
     return Batch(
-        chips=torch.from_numpy(chips),
+        chips=torch.from_numpy(chips) if bands else None,
         bands=Bands.reflectance(bands),
         lonlat=torch.tensor(PLACES, dtype=torch.float64),
         times=torch.from_numpy(np.tile(times, (len(PLACES), 1))),
         rows=np.arange(len(PLACES)),
+        entities=_entities() if model.reads_entities else None,
+    )
+
+
+def _entities() -> Entities:
+    """Three entities on each of two tiles, one of each kind, with a tag each."""
+    sizes = np.array([1, 2, 4] * len(PLACES))
+    shapes = [[(0.2, 0.2)], [(0, 0.5), (1, 0.6)], [(0.6, 0.7), (0.8, 0.7), (0.8, 0.9), (0.6, 0.9)]] * len(PLACES)
+    entity, vertices = np.arange(len(sizes)), np.array([xy for shape in shapes for xy in shape], dtype=np.float32)
+    owner, kinds = np.repeat(entity, sizes), entity % len(KINDS)
+    edges, edge_kinds = edges_of(vertices, owner, entity, kinds)
+    low = np.array([np.min(shape, axis=0) for shape in shapes], dtype=np.float32)
+    high = np.array([np.max(shape, axis=0) for shape in shapes], dtype=np.float32)
+    corners = [low, np.stack([high[:, 0], low[:, 1]], axis=1), high, np.stack([low[:, 0], high[:, 1]], axis=1)]
+    return Entities(
+        sample=torch.from_numpy(np.repeat(np.arange(len(PLACES)), len(KINDS))),
+        boxes=torch.from_numpy(np.stack(corners, axis=1)),
+        kinds=torch.from_numpy(kinds),
+        tags=torch.from_numpy(kinds),
+        tag_entity=torch.from_numpy(entity),
+        vertices=torch.from_numpy(vertices),
+        vertex_entity=torch.from_numpy(owner),
+        edges=torch.from_numpy(edges),
+        edge_kinds=torch.from_numpy(edge_kinds),
+        tag_list=TagList(pairs=(("highway", "crossing"), ("highway", "residential"), ("building", "house"))),
+        rows=torch.from_numpy(entity),
     )
 
 
