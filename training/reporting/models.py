@@ -17,6 +17,7 @@ from training.reporting.views import probe_words
 
 __all__ = ["models_sheet"]
 
+LEAKY = "-leaky"  # what names of tasks end in whose inputs tell the answer
 Key = tuple[str, str, str]  # model, probe, what it was pretrained on
 
 
@@ -33,10 +34,12 @@ def models_sheet(every: Sequence[Standings]) -> Sheet | None:
     }
     lower = {column: every[0].view.records.lower(column) for column in columns}
     best, near = _best(scores, columns, lower)
-    ranks = _ranks(scores, columns, lower)
+    records = every[0].view.records
+    honest = [column for column in columns if not all(task.endswith(LEAKY) for task in records.tasks(column))]
+    ranks = _ranks(scores, honest, lower)
     order = sorted(scores, key=lambda key: ranks.get(key, np.inf))
     heads = [next(head_of(s.view, column) for s in every if column in s.columns) for column in columns]
-    untrained, titles = every[0].view.records.untrained, every[0].view.records.titles
+    untrained, titles = records.untrained, records.titles
     rows = []
     for key in order:
         model, probe, name = key
@@ -55,7 +58,8 @@ def models_sheet(every: Sequence[Standings]) -> Sheet | None:
         heads=("Model", "Probe", "Pretrained on", *heads, "Rank"),
         rows=tuple(rows),
         frame=_frame(scores, order, columns, ranks),
-        note="Best in bold; † overlaps the best's interval. Rows that lack a score have no rank.",
+        note="Best in bold; † overlaps the best's interval. Rows that lack a score have no rank."
+        + (" Ranks leave out leaky tasks, whose inputs tell the answer." if honest != columns else ""),
         words=(0, 1, 2),
     )
 

@@ -453,7 +453,7 @@ def test_where_every_test_sample_leaks_that_is_told(made, tmp_path):
     assert [cell.text for cell in sheet.rows[0].cells] == ["a", ".60", "–", "0.00", "–"]
 
 
-def beside_one_another(made, folder, **changes):
+def beside_one_another(made, folder, tasks=("houses", "kinds"), **changes):
     """Two models on one dataset, and one with nothing to train, on tasks of which less and more is better."""
     rows = [
         {"dataset": dataset, "model": model, "task": task, "probe": "mlp", "metric": metric, "value": value + noise,
@@ -461,7 +461,7 @@ def beside_one_another(made, folder, **changes):
         for model, dataset, values in (
             ("T", "towns", (7.0, 0.9)), ("T", "none", (9.0, 0.6)), ("GTI", "towns", (5.0, 0.8)), ("counts", "none", (5.5, 0.5)),
         )
-        for task, metric, value in zip(("houses", "kinds"), ("mae", "accuracy"), values, strict=True)
+        for task, metric, value in zip(tasks, ("mae", "accuracy"), values, strict=True)
         for seed, noise in enumerate((0.0, 0.02))
     ]  # fmt: skip
     models = [{"name": "T"}, {"name": "GTI"}, {"name": "counts", "trained": False}]
@@ -482,6 +482,14 @@ def test_models_stand_beside_one_another_with_what_they_were_pretrained_on(made,
     assert [row.cells[-1].text for row in sheet.rows] == ["0.50", "1.00", "2.00", "2.50"]
     assert [[cell.best for cell in row.cells[3:5]] for row in sheet.rows] == [[1, 0], [0, 1], [0, 0], [0, 0]]
     assert sheet.frame["houses-mean"].tolist() == pytest.approx([5.01, 7.01, 5.51, 9.01])
+
+
+def test_tasks_that_leak_count_for_no_rank(made, tmp_path):
+    records = beside_one_another(made, tmp_path, tasks=("houses", "kinds-leaky"))
+    sheet = models_sheet([standings_of(view, rng=rng()) for view in views_of(records)])
+    assert [row.cells[-1].text for row in sheet.rows] == ["0.00", "1.00", "2.00", "3.00"]
+    assert [row.cells[0].text for row in sheet.rows] == ["GTI", "counts", "T", "T"]  # by houses alone
+    assert "Ranks leave out leaky tasks" in sheet.note
 
 
 def test_nothing_is_awaited_of_a_model_that_has_nothing_to_train(made, tmp_path):
