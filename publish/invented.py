@@ -44,12 +44,13 @@ def invented_batch(model: Model) -> Batch:
 def _entities() -> Entities:
     """Three entities on each of two tiles, one of each kind, with a tag each."""
     sizes = np.array([1, 2, 4] * len(PLACES))
-    shapes = [[(0.2, 0.2)], [(0, 0.5), (1, 0.6)], [(0.6, 0.7), (0.8, 0.7), (0.8, 0.9), (0.6, 0.9)]] * len(PLACES)
-    entity, vertices = np.arange(len(sizes)), np.array([xy for shape in shapes for xy in shape], dtype=np.float32)
+    drawn = [[(0.2, 0.2)], [(0.0, 0.5), (1.0, 0.6)], [(0.6, 0.7), (0.8, 0.7), (0.8, 0.9), (0.6, 0.9)]]
+    shapes = [np.array(shape, dtype=np.float32) for shape in drawn] * len(PLACES)
+    entity, vertices = np.arange(len(sizes)), np.concatenate(shapes)
     owner, kinds = np.repeat(entity, sizes), entity % len(KINDS)
     edges, edge_kinds = edges_of(vertices, owner, entity, kinds)
-    low = np.array([np.min(shape, axis=0) for shape in shapes], dtype=np.float32)
-    high = np.array([np.max(shape, axis=0) for shape in shapes], dtype=np.float32)
+    low = np.array([shape.min(axis=0) for shape in shapes])
+    high = np.array([shape.max(axis=0) for shape in shapes])
     corners = [low, np.stack([high[:, 0], low[:, 1]], axis=1), high, np.stack([low[:, 0], high[:, 1]], axis=1)]
     return Entities(
         sample=torch.from_numpy(np.repeat(np.arange(len(PLACES)), len(KINDS))),
