@@ -137,13 +137,16 @@ def test_a_copy_replaces_nothing(tmp_path):
 )
 def test_an_unknown_name_lists_what_is_near(name, close):
     with pytest.raises(
-        RecipeError, match=rf"no built-in recipe '{name}': did you mean .*{close}.*There are geojepa-regions, global-spectral, "
+        RecipeError,
+        match=rf"no built-in recipe '{name}': did you mean .*{close}.*There are geojepa-regions, global-spectral, ",
     ):
         recipe_text(name)
 
 
 def test_a_name_like_none_lists_all():
-    with pytest.raises(RecipeError, match=r"no built-in recipe '': There are geojepa-regions, global-spectral, .*, ssl4eco-grid$"):
+    with pytest.raises(
+        RecipeError, match=r"no built-in recipe '': There are geojepa-regions, global-spectral, .*, ssl4eco-grid$"
+    ):
         recipe_text("")
 
 
