@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,13 @@ __all__ = ["ENTITIES", "EntityFile"]
 ENTITIES = "entities.parquet"
 
 Index = NDArray[np.int64]
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, *_: int) -> bytes:
+    """SHA-256 of a file; worked out once while it does not change. Its footer will not do: a moved vertex can leave that."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 class EntityFile:
@@ -65,11 +73,10 @@ class EntityFile:
         """What the file's columns take before they are compressed."""
         return sum(self._about.row_group(number).total_byte_size for number in range(self.num_groups))
 
-    def footer(self) -> bytes:
-        """The end of the file, where sizes and bounds of all that is in it are told."""
-        with self._path.open("rb") as file:
-            file.seek(-self._about.serialized_size - 8, 2)
-            return file.read()
+    def digest(self) -> bytes:
+        """What identifies the file's content, byte for byte."""
+        about = self._path.stat()
+        return _digest(self._path, about.st_ino, about.st_size, about.st_mtime_ns)
 
     @cached_property
     def starts(self) -> Index:

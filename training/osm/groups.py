@@ -74,6 +74,8 @@ def decode(table: pa.Table, numbers: TagNumbers, *, dropped: NDArray[np.bool_], 
     Raises:
         TrainingError: a row is none of an entity.
     """
+    if empty := [name for name in COLUMNS if table[name].null_count]:
+        raise TrainingError(f"rows have no {', '.join(empty)}")
     kinds = np.asarray(pc.fill_null(pc.index_in(_whole(table["kind"]), value_set=pa.array(KINDS)), -1), dtype=np.int8)
     tag_starts, tags = _left(*tags_of(table, numbers), dropped, taken)
     ring_starts, rings = _lists(table["rings"], np.int64)
@@ -82,10 +84,13 @@ def decode(table: pa.Table, numbers: TagNumbers, *, dropped: NDArray[np.bool_], 
     whole = vertices is not None and (kinds >= 0).all() and not (number_starts % 2).any()
     if vertices is None or not whole or not np.array_equal(starts_of(rings)[ring_starts], vertex_starts):
         raise TrainingError("kinds are unknown, or rings and vertices of entities do not go together")
+    boxes = np.asarray(_whole(table["box"]).flatten(), dtype=np.float32).reshape(-1, BOX_NUMBERS // 2, 2)
+    if not np.isfinite(boxes).all():  # one would make a whole tile's embedding no number
+        raise TrainingError("corners of boxes are no numbers")
     edge_starts, edges, edge_kinds = _edges(kinds, vertex_starts, vertices, ring_starts, rings)
     return Group(
         kinds=kinds,
-        boxes=np.asarray(_whole(table["box"]).flatten(), dtype=np.float32).reshape(-1, BOX_NUMBERS // 2, 2),
+        boxes=boxes,
         tag_starts=tag_starts,
         tags=tags,
         vertex_starts=vertex_starts,

@@ -184,7 +184,7 @@ class _Files:
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for folder, file in zip(self._folders, self._files, strict=True):
-            digest.update(file.footer())
+            digest.update(file.digest())
             digest.update((folder / TAGS).read_bytes())
         for mask in self._gone:
             digest.update(np.packbits(mask).tobytes())

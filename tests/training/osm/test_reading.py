@@ -282,3 +282,30 @@ def test_another_map_has_another_fingerprint(copied, one_map):
         row_group_size=7,
     )
     assert EntityReader(load_subset(copied / "everywhere")).fingerprint != known
+
+
+def test_a_map_of_the_same_sizes_and_bounds_has_another_fingerprint(copied):
+    folder, prints = copied / "everywhere", set()
+    whole = pq.read_table(folder / "entities.parquet")
+    for move in (0.0, 0.125):
+        moved = whole.column("box").to_pylist()
+        moved[3][0] = 0.5 + move  # neither the smallest number nor the largest
+        column = pa.array(moved, whole.schema.field("box").type)
+        place = whole.schema.get_field_index("box")
+        changed = whole.set_column(place, whole.schema.field("box"), column)
+        pq.write_table(changed, folder / "entities.parquet", compression="none", use_dictionary=False)
+        prints.add(EntityReader(load_subset(folder)).fingerprint)
+    assert len(prints) == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("box", [np.nan] * 8), ("box", None), ("xy", None), ("rings", None)])
+def test_entities_without_a_place_are_named(copied, name, value):
+    folder = copied / "everywhere"
+    whole = pq.read_table(folder / "entities.parquet")
+    listed = whole.column(name).to_pylist()
+    listed[3] = value
+    place = whole.schema.get_field_index(name)
+    column = pa.array(listed, whole.schema.field(name).type)
+    pq.write_table(whole.set_column(place, whole.schema.field(name), column), folder / "entities.parquet")
+    with pytest.raises(TrainingError, match=r"entities\.parquet is damaged \(.*: build the collection again"):
+        EntityReader(load_subset(folder)).batch(np.arange(48))
