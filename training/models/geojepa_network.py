@@ -48,12 +48,23 @@ class Encoder(nn.Module):
         return cast(Tensor, self.norm(x_BLD[:, x_BLD.shape[1] - length :]))
 
 
+class PlaceMlp(Mlp):
+    """Two layers over corners of boxes, of which the first is never in bfloat16: that knows 128 places along half a tile."""
+
+    def forward(self, boxes_BL8: Tensor) -> Tensor:
+        """Codes of places, (B, L, outputs)."""
+        with torch.autocast(boxes_BL8.device.type, enabled=False):
+            hidden = self.bend(self.fc1(boxes_BL8.float()))
+        hidden = functional.dropout(hidden, self.dropout, training=self.training)
+        return cast(Tensor, self.fc2(hidden))
+
+
 class Codes(nn.Module):
     """What is added to tokens: the four corners of a token's box and its modality, fused."""
 
     def __init__(self, dim: int, *, dropout: float) -> None:
         super().__init__()
-        self.position = Mlp(BOX_NUMBERS, hidden=4 * dim, outputs=dim, dropout=dropout)
+        self.position = PlaceMlp(BOX_NUMBERS, hidden=4 * dim, outputs=dim, dropout=dropout)
         self.modality = Mlp(len(MODALITIES), hidden=4 * dim, outputs=dim, dropout=dropout)
         self.fusion = Mlp(2 * dim, hidden=2 * dim, outputs=dim, dropout=dropout)
 

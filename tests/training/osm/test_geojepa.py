@@ -21,7 +21,7 @@ from training.models.geojepa import GeoJEPA
 from training.models.geojepa_config import GeoJEPAConfig, PredictorConfig
 from training.models.geojepa_flops import Tokens, step_flops
 from training.models.geojepa_masks import KINDS
-from training.models.geojepa_network import take
+from training.models.geojepa_network import Codes, take
 from training.models.geojepa_tokens import patch_boxes, place_entities
 from training.osm.entities import Entities, TagList
 from training.osm.texts import encode_texts
@@ -337,6 +337,21 @@ def test_positions_are_moved_a_little_in_training_alone(made_up):
     still = model.prepare(batch, chance=Chance(0, total=2))["boxes_BL8"]
     assert torch.equal(still, batch.entities.boxes.view(2, 12, 8))
     assert 0.008 < (moved - still).std() < 0.012
+
+
+def test_in_bfloat16_places_are_told_apart_to_a_thousandth_of_a_tile():
+    torch.manual_seed(0)
+    codes = Codes(16, dropout=0.0).eval()
+    near_1L8 = torch.stack([torch.full((8,), 0.901) + 0.001 * step for step in range(3)]).unsqueeze(0)
+    modality_1L = torch.ones(1, 3, dtype=torch.int64)
+    exact_LD = codes(near_1L8, modality_1L).squeeze(0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden_LH = codes.position.fc1(near_1L8).squeeze(0)
+        place_LD = codes.position(near_1L8).squeeze(0)
+    assert (hidden_LH[0] == hidden_LH[2]).all()  # as they would be
+    assert (place_LD[0] != place_LD[1]).any()
+    assert (place_LD[1] != place_LD[2]).any()
+    torch.testing.assert_close(codes(near_1L8, modality_1L).squeeze(0), exact_LD, rtol=0, atol=0)
 
 
 def test_ranks_together_prepare_what_one_process_does(made_up):
