@@ -36,6 +36,7 @@ class Extracted:
         left_out: entities, or parts of them, that are not there, by the reason.
         mended: entities that are there though they were broken, by what was wrong.
         day: up to which the map has what was mapped, where it says so.
+        bounds: west, south, east, north of what the map says it covers, degrees: beyond it nothing is known.
     """
 
     zoom: int
@@ -45,6 +46,7 @@ class Extracted:
     left_out: Mapping[str, int]
     mended: Mapping[str, int]
     day: date | None
+    bounds: tuple[float, float, float, float] | None
 
 
 def write_entities(

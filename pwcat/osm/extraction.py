@@ -122,6 +122,7 @@ def extract_entities(
         left_out=dict(sorted(losses.left_out.items())),
         mended=dict(sorted(losses.mended.items())),
         day=facts.day,
+        bounds=facts.bounds,
     )
 
 

@@ -241,6 +241,8 @@ def _plan(recipe: MapRecipe, folder: Path, base_dir: Path, progress: OnPlanned) 
         )
     table, layers = draft.table()
     facts = {"candidates": draft.candidates, **(_facts(draft.extracted) if draft.extracted else {})}
+    if beyond := int(draft.beyond_map().sum()):
+        facts["beyond_map"] = beyond
     notes = {
         "pwcat:recipe_hash": recipe.hash,
         "pwcat:layers": json.dumps(layers, sort_keys=True),
@@ -395,7 +397,17 @@ class _Draft:
     def _of_the_map(self) -> Mapping[str, NDArray[Any]]:
         if self.extracted is None:
             return {ENTITY_COUNT: np.zeros(len(self.codes), dtype=np.int64)}
-        return count_of_tiles(self.folder, len(self.codes))
+        counts = dict(count_of_tiles(self.folder, len(self.codes)))
+        beyond = self.beyond_map()
+        return counts | {name: np.where(beyond, np.nan, counts[name]) for name in TARGET_COLUMNS}
+
+    def beyond_map(self) -> NDArray[np.bool_]:
+        """Tiles that lie beyond what the map says it covers: that nothing is on them is not known."""
+        if self.extracted is None or self.extracted.bounds is None:
+            return np.zeros(len(self.codes), dtype=bool)
+        x0, y0, x1, y1 = tiles_within(self.extracted.bounds, self.zoom)
+        x, y = decode_tiles(self.codes)
+        return np.asarray((x < x0) | (x > x1) | (y < y0) | (y > y1))
 
     def _labels(self) -> tuple[dict[str, pa.Array], dict[str, str]]:
         self.progress("labels", len(self.codes))

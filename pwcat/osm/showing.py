@@ -72,6 +72,8 @@ def _lines(counts: dict[str, Any]) -> Iterator[str]:
     )
     if candidates := counts.get("candidates"):
         yield f"{candidates - counts['tiles']:,} of {candidates:,} tiles that were asked for have too little, and are left out"
+    if beyond := counts.get("beyond_map"):
+        yield f"{beyond:,} tiles lie beyond the box that the map says it covers: nothing is known of them, they have no labels"
     if "entities" in counts:
         yield f"{counts['entities']:,} entities; {counts['entities_on_tiles']:,}, each counted in every tile that holds a piece"
         for title in ("left_out", "mended"):

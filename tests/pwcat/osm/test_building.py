@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 from hashlib import sha256
+from io import StringIO
 
 import numpy as np
+import osmium
 import pytest
 import rasterio
 import yaml
+from osmium.osm import mutable
 from rasterio.transform import from_bounds
+from rich.console import Console
 
 from pwcat.building.ledger import read_ledger
 from pwcat.cube import open_cube
@@ -20,6 +24,7 @@ from pwcat.osm.document import load_map_recipe
 from pwcat.osm.entities import read_entities
 from pwcat.osm.imagery import open_imagery
 from pwcat.osm.planning import freeze_tiles, read_tiles
+from pwcat.osm.showing import show_tiles
 from pwcat.osm.tiles import Tile, parse_tile
 
 X, Y = 4 * 8500, 4 * 5500
@@ -55,6 +60,12 @@ def hashes(folder):
 
 def columns(plan, *names):
     return list(zip(*(plan.table[name].to_pylist() for name in names), strict=True))
+
+
+def shown(plan):
+    console = Console(file=StringIO(), width=200)
+    show_tiles(plan, console)
+    return console.file.getvalue().splitlines()
 
 
 def test_tiles_have_entities_an_image_or_both(town):
@@ -106,6 +117,25 @@ def test_what_a_tile_needs_is_chosen(town, need, wanted, boxed):
     assert plan.facts["candidates"] == (48 if where else None)
     named = read_entities(plan.folder)["tile"].to_pylist()
     assert set(named) <= set(plan.table["tile"].to_pylist())
+
+
+def test_labels_beyond_what_the_map_covers_are_not_known(town):
+    covered = Tile(16, X, Y).bounds()
+    header = osmium.io.Header()
+    header.add_box(
+        osmium.osm.Box(*(edge + inside for edge, inside in zip(covered, (1e-4, 1e-4, -1e-4, -1e-4), strict=True)))
+    )
+    with osmium.SimpleWriter(str(town.folder / "map.osm.pbf"), header=header) as writer:
+        middle = ((covered[0] + covered[2]) / 2, (covered[1] + covered[3]) / 2)
+        writer.add_node(mutable.Node(id=1, location=middle, tags={"building": "yes"}))
+    plan = town.plan(map={"path": "map.osm.pbf"})
+    assert columns(plan, "id", "map:entities", "map:building_count", "map:bridge") == [
+        (f"16-{X}-{Y}", 1, 1, 0),
+        (f"16-{X + 4}-{Y}", 0, None, None),
+        (f"16-{X + 8}-{Y}", 0, None, None),
+    ]
+    assert plan.facts["beyond_map"] == 2
+    assert any("2 tiles lie beyond the box" in line for line in shown(plan))
 
 
 def test_tiles_can_be_named_one_by_one(town):
