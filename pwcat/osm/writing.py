@@ -56,6 +56,8 @@ class EntityWriter:
         self._also = also
         self._counter = counter
         self._tiles = 0
+        self._waiting: list[pa.Table] = []  # rows of a group that is not full, and
+        self._counts: list[NDArray[np.int64]] = []  # how many each of its tiles has
         self.codes: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         self.counts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         self.entities = 0
@@ -73,7 +75,10 @@ class EntityWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        try:
+            self._write_groups(least=1)
+        finally:
+            self._file.close()
 
     def write(self, stretch: Stretch) -> None:
         """Write the rows of a stretch, which begins where the one before ended."""
@@ -85,12 +90,28 @@ class EntityWriter:
         rows = self._rows(stretch.rows, codes, place)
         if len(rows):
             self._count(rows, stretch.rows["first"])
-            for start, stop in _groups(counts):
-                self._file.write_table(rows.slice(start, stop - start), row_group_size=stop - start)
+            self._waiting.append(rows)
+            self._counts.append(counts)
+            self._write_groups(least=GROUP_ROWS)
         self.codes.append(codes)
         self.counts.append(counts)
         self._tiles += len(codes)
         self.rows += len(rows)
+
+    def _write_groups(self, least: int) -> None:
+        """Write what waits, in groups of so many rows or more, and keep the rest: where stretches end does not show."""
+        if not self._waiting:
+            return
+        rows, ends = pa.concat_tables(self._waiting), np.cumsum(np.concatenate(self._counts))
+        written = 0
+        for end in _group_ends(ends):
+            if end - written >= least:
+                self._file.write_table(
+                    rows.slice(written, end - written).combine_chunks(), row_group_size=end - written
+                )
+                written = end
+        left = np.diff(ends[ends > written], prepend=written)
+        self._waiting, self._counts = ([rows.slice(written)], [left]) if len(left) else ([], [])
 
     def _count(self, rows: pa.Table, first: pa.ChunkedArray) -> None:
         first = first.combine_chunks()
@@ -124,14 +145,14 @@ def _numbers_within(table: pa.Table) -> NDArray[np.int32]:
     return (numbers - np.maximum.accumulate(np.where(begins, numbers, 0))).astype(np.int32)
 
 
-def _groups(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """First row and end of each row group, of tiles that have so many rows."""
+def _group_ends(ends: NDArray[np.int64]) -> list[int]:
+    """Ends of row groups of tiles that end at these rows; the last may not be full."""
     groups, start = [], 0
-    for end in np.cumsum(counts).tolist():
+    for end in ends.tolist():
         if end - start >= GROUP_ROWS:
-            groups.append((start, end))
+            groups.append(end)
             start = end
-    return groups if start == counts.sum() else [*groups, (start, int(counts.sum()))]
+    return groups if not len(ends) or start == ends[-1] else [*groups, int(ends[-1])]
 
 
 def _metadata(zoom: int, bounds: NDArray[np.float64]) -> dict[str, str]:
