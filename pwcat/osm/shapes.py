@@ -10,6 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from pwcat.osm.features import Features, Losses
+from pwcat.osm.meridian import cross_meridian, cut_at_meridian
 from pwcat.osm.tiles import MAX_LATITUDE, to_world
 
 __all__ = ["LINE", "POINT", "POLYGON", "Shapes", "resolve_shapes"]
@@ -45,6 +46,12 @@ def resolve_shapes(features: Features, zoom: int, losses: Losses) -> list[Shapes
     is_place = _has_place(geometry)
     losses.leave("coordinates that are none", len(np.unique(owner[~is_place])))
     geometry, owner = shapely.force_2d(geometry[is_place]), owner[is_place]
+    crossing = cross_meridian(geometry)
+    if crossing.any():
+        losses.mend("shape across the 180th meridian: cut there", len(np.unique(owner[crossing])))
+        geometry[crossing] = cut_at_meridian(geometry[crossing])
+        geometry, inside = _parts(geometry)
+        owner = owner[inside]
     kinds = _KIND_OF[shapely.get_type_id(geometry)]
     found = []
     for kind, resolve in ((POINT, _points), (LINE, _lines), (POLYGON, _polygons)):

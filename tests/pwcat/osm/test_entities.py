@@ -112,10 +112,12 @@ def test_the_same_map_in_any_order_gives_the_same_bytes(town, tmp_path, monkeypa
     monkeypatch.setattr("pwcat.osm.extraction.RUN_BYTES", runs)
     monkeypatch.setattr("pwcat.osm.extraction.STRETCH_BYTES", runs // 3)
     monkeypatch.setattr("pwcat.osm.extract.BATCH", 7 if runs < 2**20 else 16_384)
+    for n in range(400):  # more than a batch that sorted rows are read by
+        town.node(*place(n % 40 * 0.09, n // 40 * 0.09), 1000 + n, natural="tree")
     found = set()
     for seed in (None, 1, 2):
         done = write_entities(town.write(tmp_path / "map.osm.pbf", shuffled=seed), tmp_path / "made", zoom=ZOOM)
-        assert done.entities == 35
+        assert done.entities == 435
         found.add(tuple((tmp_path / "made" / name).read_bytes() for name in (ENTITIES, TAGS)))
     assert len(found) == 1
 
@@ -165,6 +167,29 @@ def test_places_where_there_are_no_tiles(drawn, tmp_path):
         "line without a length": 1,
     }
     assert {(row["osm_id"], row["tile"]) for row in table(tmp_path / "made")} == {(1, "1/1/1"), (3, "1/1/0")}
+
+
+def test_what_crosses_the_180th_meridian_does_not_reach_around_the_world(drawn, tmp_path):
+    house = [(179.9, -17.0), (-179.8, -17.0), (-179.8, -17.3), (179.9, -17.3), (179.9, -17.0)]
+    drawn.way(1, house, {"building": "yes"})
+    drawn.way(2, [(179.5, -17.1), (179.9, -17.2), (-179.9, -17.2), (-179.5, -17.1)], {"highway": "path"})
+    drawn.way(3, [(-100, -17.1), (100, -17.1), (-100, -17.2), (-100, -17.1)], {"natural": "water"})
+    done = write_entities(drawn.write(tmp_path / "map.osm.pbf"), tmp_path / "made", zoom=8)
+    assert done.mended == {"shape across the 180th meridian: cut there": 3}
+    found = {(row["osm_id"], row["tile"]): shapely.from_wkb(row["geometry"]) for row in table(tmp_path / "made")}
+    assert {name for name in found if name[0] < 3} == {(n, f"8/{x}/140") for n in (1, 2) for x in (0, 255)}
+    assert found[1, "8/255/140"].bounds == (179.9, -17.3, 180.0, -17.0)
+    assert found[1, "8/0/140"].bounds == (-180.0, -17.3, -179.8, -17.0)
+    assert found[2, "8/0/140"].bounds == (-180.0, -17.2, -179.5, -17.1)
+    assert {int(tile.split("/")[1]) for n, tile in found if n == 3} == {*range(57), *range(199, 256)}
+
+
+def test_what_goes_around_the_world_does(tmp_path):
+    belt = shapely.Polygon([(-180, -1), (180, -1), (180, 1), (-180, 1)])
+    path = tmp_path / "belt.geojson"
+    gpd.GeoDataFrame({"natural": ["water"]}, geometry=[belt], crs="EPSG:4326").to_file(path)
+    done = write_entities(path, tmp_path / "made", zoom=3)
+    assert (len(done.tiles), done.mended) == (16, {})
 
 
 def test_a_thing_of_several_lines_has_them_all(drawn, tmp_path):
