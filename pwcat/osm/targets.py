@@ -268,6 +268,12 @@ def _bridging(key: str, value: str) -> bool:
     return _naming("bridge")(key, value) or "layer" in _words(key.casefold())
 
 
+def _limiting(key: str, value: str) -> bool:
+    """Besides, signs as ``DE:274-50`` and ``FR:B14[50]``, and zones as ``DE:urban``: they say the limit in codes."""
+    named = key.casefold()
+    return _naming("maxspeed")(key, value) or named.split(":", 1)[0] == "traffic_sign" or named == "zone:traffic"
+
+
 def _of(
     name: str,
     title: str,
@@ -290,7 +296,7 @@ TARGETS: Final[Mapping[str, Target]] = MappingProxyType(
         for target in (
             _of("building-count", "Buildings on the tile", _building, _naming("building"), 0.10, "buildings"),
             _of("traffic-signals", "Traffic signals on the tile", _signals, _signalling, 0.05, "signals"),
-            _of("max-speed", "Highest speed limit on the tile", _limits, _naming("maxspeed"), 0.0, "km/h"),
+            _of("max-speed", "Highest speed limit on the tile", _limits, _limiting, 0.0, "km/h"),
             _of("bridge", "Whether there is a bridge", _bridge, _bridging, 0.25),
             _of("car-bridge", "Whether there is a bridge for cars", _bridge, _bridging, 0.10),
         )

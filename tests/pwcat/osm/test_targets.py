@@ -148,6 +148,18 @@ def test_a_layer_gives_a_bridge_away() -> None:
     assert not rule.drops("multiplayer", "yes")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("traffic_sign", "FR:B14[50],M10z"), ("traffic_sign:forward", "DE:274-50"), ("zone:traffic", "DE:urban")],
+)
+def test_a_sign_gives_a_speed_away(key: str, value: str) -> None:
+    rule = TagRule(target="max-speed", inputs="removed")
+    assert rule.drops(key, value)
+    assert not rule.takes(key, value)
+    assert not rule.drops("traffic_signals:direction", "forward")
+    assert not TagRule(target="traffic-signals").drops(key, value)
+
+
 def test_a_rule_of_nothing_known_is_refused() -> None:
     with pytest.raises(ValueError, match="no rule of 'trees'"):
         TagRule(target="trees")
