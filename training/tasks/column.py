@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pwcat.errors import CatalogError, TrainingError
+from pwcat.osm.targets import TARGETS, TagRule
 from training.tasks.base import TaskData, TaskInfo
 from training.tasks.chips import SubsetChips
 from training.tasks.sides import sides_of
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["CATALOG_TASKS", "ColumnTask"]
 
 MOST_TOLD = 12  # classes in a message
+# Of maps, what would tell the answer; the whole map is for tasks whose names say so (-leaky).
+RULES = {target.column: TagRule(target=name) for name, target in TARGETS.items()}
 GROUPS = {"continent": "div:continent", "biome": "div:biome", "landcover": "div:landcover"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnTask:
     """Predict a column of the catalog; samples without a value, and classes of few samples, are left out and counted.
+
+    Of a column that is counted of a map's tags, such as ``map:building_count``, inputs lack these tags.
 
     Attributes:
         name: of the task.
@@ -68,7 +73,7 @@ class ColumnTask:
             lonlat=labelled.lonlat,
             splits=sides_of(labelled),
             targets=targets,
-            chips=SubsetChips(subset=labelled),
+            chips=SubsetChips(subset=labelled, removing=RULES.get(self.column)),
             hash=digest.hexdigest(),
             groups={name: labelled.column(of) for name, of in GROUPS.items()},
             left_out=left_out,

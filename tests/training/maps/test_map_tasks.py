@@ -73,6 +73,15 @@ def test_a_column_of_map_tiles_is_tested_on_their_test_side_too(towns):
     assert (data.splits == towns.column("pwcat:split")).all()
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_column_of_a_target_has_masked_inputs_too(towns, target):
+    """Inputs that tell the answer are had by names that say so alone."""
+    data = CATALOG_TASKS[f"number:{TARGETS[target].column}"].open(towns)
+    tags = [tag for _, left in tags_of(data.chips.entities.batch(np.arange(len(data)))) for tag in left]
+    assert tags
+    assert not any(TARGETS[target].removes(*tag) for tag in tags)
+
+
 def test_tiles_without_a_speed_limit_are_left_out(towns, world):
     data = MapTask(target="max-speed").open(towns)
     speeds = [
