@@ -36,6 +36,7 @@ from pwcat.osm.groups import split_groups
 from pwcat.osm.imagery import Imagery, Offer, open_imagery
 from pwcat.osm.imagery.offers import corners_of
 from pwcat.osm.labels import count_of_tiles, label_tiles
+from pwcat.osm.sources import note_map, require_same_map
 from pwcat.osm.targets import TARGET_COLUMNS
 from pwcat.osm.tiles import Tile, decode_tiles, encode_tiles, from_mercator, parse_tile, tiles_within
 from pwcat.providers import open_source
@@ -189,7 +190,7 @@ def freeze_tiles(
         progress: told what is done, and how much of it so far.
 
     Raises:
-        RecipeError: the folder holds another plan under this name; nothing says when tiles are of.
+        RecipeError: the folder holds another plan under this name, or one of another map; nothing says when tiles are of.
         PwcatError: as the parts raise it; so where there is no tile.
     """
     folder = catalog / recipe.name
@@ -208,6 +209,8 @@ def freeze_tiles(
             f"{folder}: holds the plan of another recipe of this name ({plan.recipe.hash[:12]}, not {recipe.hash[:12]}); they "
             f"differ in {', '.join(keys)}. Remove the folder, or give the recipe another name"
         )
+    if recipe.map is not None:
+        require_same_map(folder, base_dir / recipe.map.path)
     if recipe_file is not None:
         note_recipe(folder, recipe_file)
     return plan
@@ -255,6 +258,8 @@ def _plan(recipe: MapRecipe, folder: Path, base_dir: Path, progress: OnPlanned) 
         _write(folder / IMAGES, pa.Table.from_pylist(rows, schema=IMAGE_SCHEMA))
     with replacing(folder / "recipe.yaml") as temporary:
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
+    if recipe.map is not None:
+        note_map(folder, base_dir / recipe.map.path)
     _write(folder / TILES, table.replace_schema_metadata(notes))
     shutil.rmtree(folder / SEARCH, ignore_errors=True)
 

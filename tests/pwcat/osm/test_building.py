@@ -260,6 +260,19 @@ def test_another_recipe_of_that_name_is_refused(town):
         town.plan(tiles={"zoom": 17, "group_zoom": 14})
 
 
+def test_another_map_under_the_same_name_is_refused(town):
+    plan, _ = town.build()
+    path = town.folder / "map.geojson"
+    former = path.read_text(encoding="utf-8")
+    path.write_text(former.replace("cafe", "pub"), encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"was made from another map\.geojson .*Remove the folder"):
+        town.plan()
+    path.write_text(former, encoding="utf-8")  # later, and the same
+    assert town.plan().hash == plan.hash
+    path.unlink()
+    assert town.plan().hash == plan.hash
+
+
 def test_the_doctor_says_what_is_missing_and_a_build_mends_it(town):
     plan, _ = town.build()
     shard = plan.folder / "cube.zarr" / "chips" / "c" / "0" / "0" / "0" / "0" / "0"
