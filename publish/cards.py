@@ -125,12 +125,20 @@ def weights_front_matter(name: str, *, license: str | None, model: Model) -> str
     """The YAML that heads a model's card."""
     tags = ["geospatial", "earth-observation", "remote-sensing", "pretraining", "safetensors", model.architecture]
     front = {
-        **(hub_license([license]) if license else {}),
+        **(_weights_license(license) if license else {}),
         "library_name": "pwcat",
         "pipeline_tag": "image-feature-extraction" if hasattr(model, "embed") else "feature-extraction",
         "tags": [*tags, *([f"arxiv:{arxiv}"] if (arxiv := model.facts().arxiv) else [])],
     }
     return _yaml({"model_name": name, **front})
+
+
+def _weights_license(license: str) -> dict[str, str]:
+    """The licence fields of a model's card, in whatever case it is written; of one unknown to the Hub, the card tells."""
+    known = {spdx.lower(): name for spdx, name in HUB_LICENSES.items()}
+    if license.lower() in known:
+        return {"license": known[license.lower()]}
+    return {"license": "other", "license_name": license, "license_link": "README.md"}
 
 
 def example_of(model: Model, source: str) -> str:

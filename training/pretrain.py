@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -427,9 +427,12 @@ class Trainer:
             versions=software_versions(),
         )
 
-    def _map(self) -> dict[str, str]:
-        """What the run says of the maps that it reads entities of."""
-        return {"map_hash": told} if (told := self.batches.map_hash) else {}
+    def _map(self) -> dict[str, Any]:
+        """What the run says of the maps that it reads entities of: what identifies them, and whose they are."""
+        if not (told := self.batches.map_hash):
+            return {}
+        whose = [each.document.get("pwcat:attributions", {}) for each in self.subset.collections]
+        return {"map_hash": told, "attributions": {name: terms for each in whose for name, terms in each.items()}}
 
     def _so_far(self) -> Run:
         rate = self.samples / self.seconds if self.seconds else 0.0

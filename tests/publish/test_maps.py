@@ -7,11 +7,18 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from datasets import load_dataset
 
 from catalog.query import open_catalog
+from catalog.subset import load_subset
+from publish.cards import weights_front_matter
 from publish.dataset import publish_dataset
 from publish.sampling import describe_recipe
+from publish.weights import build_model_folder
+from training.models import build_model
+from training.pretrain import pretrain
+from training.recipe import load_train_recipe
 
 X, Y = 4 * 8500, 4 * 5500
 
@@ -72,3 +79,22 @@ def test_how_tiles_were_chosen_is_told(map_catalog):
         "Tiles of zoom 16 for hamlet are those of the whole map that have entities or an image, split by groups of zoom 14 "
         "from seed 0: 10 % of the groups are `val`, 10 % `test`. Entities are those of map.geojson that have tags."
     )
+
+
+def test_a_model_of_maps_names_whose_they_are(map_catalog, tmp_path):
+    recipe = load_train_recipe(
+        "geojepa-tiny", overrides={"model.dim": "16", "model.tags": "{dim: 32, least_count: 1}", "batch_size": "4"}
+    )
+    run = pretrain(load_subset(map_catalog / "hamlet"), recipe, tmp_path / "run", device="cpu", stop_after_steps=1)
+    assert run.data["attributions"]["© OpenStreetMap contributors"] == "ODbL-1.0"
+    folder = build_model_folder(run.path, tmp_path / "model", license="odbl-1.0")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| whose data | © OpenStreetMap contributors (ODbL-1.0)" in card
+    assert "license: odbl\n" in card
+    assert "map tiles of hamlet" in card
+
+
+def test_a_licence_that_the_hub_does_not_know_points_to_the_card():
+    model = build_model("tagcount", {"vocabulary": ["building"]})
+    front = yaml.safe_load(weights_front_matter("m", license="My terms", model=model))
+    assert (front["license"], front["license_name"], front["license_link"]) == ("other", "My terms", "README.md")
