@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,7 @@ def _embed_entities(
     click.echo(f"{entities:,} entities of {len(subset):,} tiles, {numbers:,} numbers each, {dtype}: {found.meaning}")
     click.echo(_sentence(spread))
     click.echo(f"Written to {path}")
-    click.echo(f"Next: pwcat similar {path} --like {found.first_name()}")
+    click.echo(f"Next: pwcat similar {shlex.quote(str(path))} --like {found.first_name()}")
 
 
 def _sentence(spread: Spread) -> str:
