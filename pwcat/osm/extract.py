@@ -184,6 +184,8 @@ class _Reading:
             if not kept and way.id not in members:
                 continue
             shape = self._line_of(way, to_wkb)
+            if not isinstance(shape, str):
+                self._require_numbers(way)
             if shape is not None:
                 batch.add(way.id, kept, shape, way.is_closed() and is_area(dict(tags)))
             elif kept:
@@ -209,6 +211,14 @@ class _Reading:
             return bytes(shapely.to_wkb(shapely.MultiLineString(lines))) if lines else None
         except RuntimeError:  # of one place
             return None
+
+    def _require_numbers(self, way: Any) -> None:
+        """See that the places of a way's nodes can be known: the table of places has none of negative numbers."""
+        if any(node.ref < 0 for node in way.nodes):
+            raise SourceError(
+                f"{self._path}: way {way.id} has nodes with negative numbers, which editors give to what is not uploaded; "
+                "give its objects others, with `osmium renumber` say"
+            )
 
     def _ways(self, batch: _Batch, members: _MemberWays) -> Iterator[Features]:
         lines = shapely.from_wkb(np.array(batch.shapes, dtype=object))
@@ -270,7 +280,8 @@ class _Reading:
                     f"{self._path} holds several versions of its objects; make an extract of one moment "
                     "(osmium time-filter)"
                 )
-            yield from osmium.OsmFileIterator(reader, *handlers)
+            objects: Iterator[Any] = iter(osmium.OsmFileIterator(reader, *handlers))
+            yield from (each for each in objects if not each.deleted)
 
 
 def _features(kind: int, ids: Any, tags: list[list[tuple[str, str]]], geometry: NDArray[np.object_]) -> Features:

@@ -198,6 +198,20 @@ def test_extracts_in_xml_are_read(tmp_path):
     assert describe_extract(tmp_path / "map.osm").day is None
 
 
+def test_what_is_deleted_is_not_there(tmp_path):
+    node = '<node id="1" lat="43.73" lon="7.42" version="2" visible="false"><tag k="amenity" v="pub"/></node>'
+    (tmp_path / "map.osm").write_text(f'<osm version="0.6">{node}</osm>', encoding="utf-8")
+    assert read(tmp_path / "map.osm", tmp_path)[0] == {}
+
+
+def test_numbers_of_what_was_not_uploaded_are_refused(tmp_path):
+    nodes = "".join(f'<node id="{-n}" lat="43.7{n}" lon="7.42"/>' for n in (1, 2))
+    way = '<way id="-3"><nd ref="-1"/><nd ref="-2"/><tag k="highway" v="path"/></way>'
+    (tmp_path / "map.osm").write_text(f'<osm version="0.6">{nodes}{way}</osm>', encoding="utf-8")
+    with pytest.raises(SourceError, match=r"way -3 has nodes with negative numbers.*osmium renumber"):
+        read(tmp_path / "map.osm", tmp_path)
+
+
 def test_an_extract_may_say_neither(drawn, tmp_path):
     facts = describe_extract(drawn.write(tmp_path / "map.osm.pbf"))
     assert (facts.day, facts.bounds) == (None, None)
