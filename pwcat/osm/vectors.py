@@ -31,6 +31,9 @@ TYPE_NAMES: Final = ("osm_type", "@type")
 # Columns of many tags: GDAL's (hstore, or JSON), and what tools on DuckDB write
 MANY_TAGS: Final = ("other_tags", "all_tags", "tags")
 
+# Of the layer of areas that GDAL's driver makes: it has both columns, and each row one of the numbers.
+_BY_COLUMN: Final = {("osm_id", True): 2, ("osm_way_id", True): 1}
+
 _HSTORE: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\s*=>\s*(?:"((?:[^"\\]|\\.)*)"|NULL)')
 
 
@@ -38,8 +41,8 @@ def read_vectors(path: Path, *, exclude: Exclusion, leave: Sequence[str], losses
     """What the layers of a file hold, as far as it has tags left.
 
     ``osm_id`` and ``osm_type`` (node, way, relation) name an entity where they are there; without them it is numbered as its
-    row, and is a node where it is a point, else a way. A negative number without a type is a relation's. Nulls and empty
-    texts are no tags; true and false are ``yes`` and ``no``.
+    row, and is a node where it is a point, else a way. Without a type, a negative number is a relation's, and so is that of
+    ``osm_id`` where there is ``osm_way_id`` too. Nulls and empty texts are no tags; true and false are ``yes`` and ``no``.
 
     Args:
         path: of the file; one that names no CRS is in EPSG:4326.
@@ -157,11 +160,13 @@ def _names(
     is_point = shapely.get_type_id(geometry) == shapely.GeometryType.POINT
     types = np.where(is_point, 0, 1).astype(np.int8)
     ids = np.arange(row, row + len(batch), dtype=np.int64)
+    of_gdal = "osm_way_id" in batch.schema.names
     for name in (each for each in ID_NAMES if each in batch.schema.names):
         for n, value in enumerate(batch[name].to_pylist()):
             kind, number = _parsed(value)
             if number is not None:
                 ids[n] = abs(number)
+                kind = _BY_COLUMN.get((name, of_gdal)) if kind is None else kind
                 types[n] = 2 if number < 0 else types[n] if kind is None else kind
     for name in (each for each in TYPE_NAMES if each in batch.schema.names):
         for n, value in enumerate(batch[name].to_pylist()):

@@ -93,6 +93,17 @@ def test_names_of_entities(tmp_path):
     assert set(read(write(tmp_path / "three.geojson", rows))[0]) == {("node", 0), ("way", 1)}
 
 
+def test_areas_of_gdals_driver_are_relations_or_ways(tmp_path):
+    rows = {
+        "osm_id": ["5", None],
+        "osm_way_id": [None, "5"],
+        "building": ["yes", "yes"],
+        "geometry": [shapely.box(0, 0, 1, 1), shapely.box(1, 1, 2, 2)],
+    }
+    found, _ = read(write(tmp_path / "map.gpkg", rows))
+    assert {name: shape.bounds[0] for name, (shape, _) in found.items()} == {("relation", 5): 0, ("way", 5): 1}
+
+
 def test_all_layers_are_read_and_put_into_degrees(tmp_path):
     path = tmp_path / "map.gpkg"
     place = gpd.GeoSeries([shapely.Point(7.5, 43.5)], crs=4326)
