@@ -105,5 +105,6 @@ class FolderImages:
             resampling = Resampling[self.said.resampling]
             if resampling == Resampling.bilinear and min(raster.shape) > size:
                 resampling = Resampling.average
-            values = raster.read(list(range(1, bands + 1)), out_shape=(bands, size, size), resampling=resampling)
-        return as_stored(values.astype(np.float32), self.said.depth)
+            shape = (bands, size, size)
+            values = raster.read(list(range(1, bands + 1)), out_shape=shape, resampling=resampling, masked=True)
+        return as_stored(values.astype(np.float32).filled(np.nan), self.said.depth)  # where it is transparent

@@ -61,6 +61,17 @@ def test_a_tile_of_a_folder_is_read_as_it_is_and_averaged_where_it_is_larger(tmp
     assert (double == np.kron(pixels.astype(int), np.ones((1, 2, 2), int)) + 1).all()
 
 
+@pytest.mark.parametrize("size", [4, 8])
+def test_what_is_transparent_is_no_data(tmp_path, size):
+    pixels = np.full((4, 8, 8), 100, dtype=np.uint8)
+    pixels[:, :, :4] = 0  # no colour, and not to be seen
+    write_tile(tmp_path / f"16_{TILE.x}_{TILE.y}.png", pixels)
+    _, (chip,) = read(MapImages(tiles=".", size_px=size), tmp_path)
+    assert chip.shape == (3, size, size)
+    assert (chip[:, :, : size // 2] == 0).all()
+    assert (chip[:, :, size // 2 :] == 101).all()
+
+
 def test_tiles_of_another_zoom_are_refused(tmp_path):
     write_tile(tmp_path / "3_1_2.png", np.zeros((3, 4, 4), np.uint8))
     with (
