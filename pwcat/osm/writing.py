@@ -69,6 +69,7 @@ class EntityWriter:
             compression="zstd",
             use_dictionary=list(_WORDS),
             use_byte_stream_split=list(_FLOATS),
+            write_page_checksum=True,
         )
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ from io import StringIO
 
 import numpy as np
 import osmium
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 import yaml
@@ -258,6 +259,22 @@ def test_another_recipe_of_that_name_is_refused(town):
     town.plan()
     with pytest.raises(RecipeError, match=r"differ in tiles\.zoom"):
         town.plan(tiles={"zoom": 17, "group_zoom": 14})
+
+
+def test_the_doctor_reads_every_byte_of_the_map(town):
+    plan, _ = town.build()
+    for name in ("entities.parquet", "tags.parquet"):
+        path = plan.folder / name
+        whole = path.read_bytes()
+        with pq.ParquetFile(path) as file:
+            columns = [file.metadata.row_group(0).column(n) for n in range(file.metadata.num_columns)]
+        for column in columns:
+            spoilt = bytearray(whole)
+            start = column.dictionary_page_offset or column.data_page_offset
+            spoilt[start + column.total_compressed_size - 1] ^= 255
+            path.write_bytes(spoilt)
+            assert any(name in finding.what for finding in examine(plan.folder).findings), column.path_in_schema
+        path.write_bytes(whole)
 
 
 def test_another_map_under_the_same_name_is_refused(town):
