@@ -21,7 +21,7 @@ from training.evaluating.bench import Bench
 from training.evaluating.dense import PIXELS_A_CHIP
 from training.evaluating.document import SCORES, Figures, ProbeScores, Scores, Summary, Trial, load_scores, save_scores
 from training.evaluating.draws import default_sampling, described, draws_of, key_of
-from training.evaluating.leaks import Leaks, leaks_of, with_leaks
+from training.evaluating.leaks import Leaks, leaks_of, warn_of_maps_seen, with_leaks
 from training.evaluating.models import model_of, pretrained_on
 from training.evaluating.work import Progress, Work, check_probes
 from training.models.folder import weights_hash
@@ -117,6 +117,7 @@ def evaluate(
     names = tuple(probes) or None
     check_probes(names or ())
     data, leaking = _marked(_task_data(data, task, metric=metric), without, pretraining=pretrained_on(run_dir))
+    warn_of_maps_seen(data, pretrained_on(run_dir))
     sampling = sampling or default_sampling(data)
     if seed is not None:
         sampling = replace(sampling, seed=seed)

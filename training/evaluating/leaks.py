@@ -13,10 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from catalog.subset import load_subset
 from pwcat.errors import TrainingError
+from training.osm.reading import holds_entities
 from training.tasks.base import TaskData
+from training.tasks.chips import SubsetChips
 
-__all__ = ["CLEAN", "GROUPING", "Leaks", "leaks_of", "with_leaks"]
+__all__ = ["CLEAN", "GROUPING", "Leaks", "leaks_of", "warn_of_maps_seen", "with_leaks"]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,22 @@ def with_leaks(data: TaskData, leaking: Collection[str]) -> TaskData:
     """The task with its samples in groups "leaks=none" and "leaks=some"."""
     of_N = np.array([LEAKING if str(each) in leaking else CLEAN for each in data.ids], dtype=object)
     return data.with_groups({GROUPING: of_N})
+
+
+def warn_of_maps_seen(data: TaskData, pretraining: str) -> None:
+    """Say where a model was pretrained on whole maps of the tiles that it is tested on, which tell what is taken off them.
+
+    It is known of runs on all tiles of a collection, whose hash is that of the run's samples.
+    """
+    if not pretraining or not isinstance(data.chips, SubsetChips) or not holds_entities(data.chips.subset):
+        return
+    for collection in data.chips.subset.collections:
+        if load_subset(collection.path).hash == pretraining:
+            log.warning(
+                "the model was pretrained on all tiles of %s, those it is tested on among them, with the tags that tell the "
+                "answer: pretrain on the others (`pwcat search CATALOG --split train --save FILE`)",
+                collection.name,
+            )
 
 
 def _read(path: Path, data: TaskData, pretraining: str) -> NDArray[np.object_]:

@@ -18,6 +18,7 @@ from training.commands.evaluate import evaluate as evaluate_command
 from training.evaluate import default_probes, evaluate, load_scores
 from training.evaluating.showing import lines_under
 from training.osm.reading import EntityReader
+from training.pretrain import pretrain
 from training.recipe import load_train_recipe
 from training.resampling import Official
 from training.tasks import CATALOG_TASKS, open_task
@@ -284,6 +285,18 @@ def test_bridges_are_scored_by_their_error_rate(towns, tmp_path):
     assert figures["error_rate"] == pytest.approx(1 - figures["accuracy"])
     assert told["left_out"] == {}
     assert Path(tmp_path / "scores.json").is_file()
+
+
+def test_a_model_that_saw_the_maps_it_is_tested_on_is_told(towns, tmp_path, caplog):
+    """Whole maps of pretraining tell what is taken off the same tiles afterwards."""
+    data = MapTask(target="building-count", zeros=1.0).open(towns)
+    small = {"epochs": "1", "optimizer.warmup_epochs": "0", "model.dim": "16", "model.depth": "1"}
+    recipe = load_train_recipe("geojepa-tiny", overrides=small)
+    for samples, told in ((towns.split("train"), False), (towns, True)):
+        run = pretrain(samples, recipe, tmp_path / str(told), device="cpu")
+        caplog.clear()
+        evaluate(run.path, data, probes=["dummy"], sampling=Official())
+        assert ("pretrained on all tiles of towns, those it is tested on among them" in caplog.text) is told
 
 
 def test_a_collapse_is_told(towns):
