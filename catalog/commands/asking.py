@@ -56,7 +56,7 @@ _OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (WHERE, "--within", {"type": float, "metavar": "KM", "help": "How near."}),
     (WHERE, "--datetime", {"metavar": "START/END", "help": "A day or an interval; .. leaves an end open."}),
     (WHICH, "--collection", {"multiple": True, "metavar": "NAME", "help": "Only this dataset."}),
-    (WHICH, "--split", {"metavar": "NAME", "help": "train or val."}),
+    (WHICH, "--split", {"metavar": "NAME", "help": "train, val or test."}),
     (WHICH, "--id", {"multiple": True, "metavar": "ID", "help": "Only this sample."}),
     (WHICH, "--limit", {"type": int, "metavar": "N", "help": "At most so many, drawn at random."}),
     (WHICH, "--limit-by", {"metavar": "LAYER", "help": "As many of each class of it."}),
