@@ -5,7 +5,8 @@ The parts are in :mod:`training.studying`, one concept a module; this is their p
 - ``study.yaml``: the document, defaults included, with its hash;
 - ``jobs/``: a folder a job and key: what it took, its rows, who is at it, why it failed;
 - ``catalog/``, ``recipes/``, ``runs/``, ``embeddings/``: what the jobs make;
-- ``results.csv``, ``rungs/*.csv``, ``datasets.csv``, ``costs.csv``, ``ladder.csv``: the tables; ``report/``: the report.
+- ``results.csv``, ``rungs/*.csv``, ``datasets.csv``, ``embeddings.csv``, ``costs.csv``, ``ladder.csv``: the tables;
+  ``report/``: the report.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Records:
             ("continent"; empty of all); ``own``, whether its training samples were drawn within this group.
         datasets: a row a dataset, by name; may be empty.
         costs: a row a job; may be empty.
+        embeddings: a row a model and task: effective rank of its embeddings; may be empty.
         remarks: what was not there, or left out, a sentence each.
         jobs: of the study that the folder holds, and how far they are; empty where it holds none.
     """
@@ -62,6 +63,7 @@ class Records:
     costs: pd.DataFrame
     remarks: tuple[str, ...]
     jobs: tuple[Status, ...] = ()
+    embeddings: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -145,6 +147,7 @@ def read_records(folder: Path) -> Records:
         costs=_optional(folder / "costs.csv", "what it cost", remarks),
         remarks=tuple(remarks),
         jobs=_jobs(folder),
+        embeddings=_read(folder / "embeddings.csv") if (folder / "embeddings.csv").is_file() else pd.DataFrame(),
     )
 
 

@@ -21,6 +21,7 @@ from training.reporting.completeness import completeness_of, missing_section
 from training.reporting.digits import amount, gigabytes, hours
 from training.reporting.diversity import datasets_section
 from training.reporting.efficiency import differences_section, efficiency_frame, efficiency_section
+from training.reporting.filling import embeddings_section
 from training.reporting.findings import findings_of
 from training.reporting.inline import png_bytes, svg_text
 from training.reporting.ladder import ladder_section
@@ -87,8 +88,8 @@ class Report:
 def write_report(study_dir: str | Path, *, title: str | None = None) -> list[Path]:
     """Write ``report/`` in a study's folder: the files that were written, the page first.
 
-    Reads ``results.csv``, and ``datasets.csv``, ``costs.csv`` and ``study.yaml`` where they are there. The same tables give the
-    same figures: whatever is drawn at random is drawn from a fixed seed.
+    Reads ``results.csv``, and ``datasets.csv``, ``embeddings.csv``, ``costs.csv`` and ``study.yaml`` where they are there. The
+    same tables give the same figures: whatever is drawn at random is drawn from a fixed seed.
 
     Args:
         study_dir: the study's folder.
@@ -135,6 +136,7 @@ def make_report(records: Records, *, title: str | None, rng: np.random.Generator
         efficiency_section(first, rest, records=records, looks=looks),
         differences_section(headline, looks=looks),
         ladder_section(list(every.values()), full=full, looks=looks),
+        embeddings_section(records),
         costs_section(records),
         rerun_section(records),
         _reading_section(records, leaking),

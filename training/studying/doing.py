@@ -19,6 +19,7 @@ from pwcat.errors import TrainingError
 from pwcat.osm.document import is_map_recipe
 from pwcat.regions import Regions, open_regions
 from training.checkpoint import load_model_folder
+from training.collapse import spread_of
 from training.embed import embed_task
 from training.evaluating.models import with_random_weights
 from training.models import Model
@@ -221,7 +222,7 @@ class Workshop:
             device=self.device,
             progress=lambda done, total: tell(done, total, "samples"),
         )
-        facts = {"num_samples": len(data), "dim": int(embeddings.shape[1])}
+        facts = {"num_samples": len(data), "dim": int(embeddings.shape[1]), "spread": spread_of(embeddings).to_json()}
         return Outcome(facts=facts, bytes=embeddings.nbytes, units=len(data))
 
     def _evaluate(self, job: Job, work: EvaluateWork, tell: Tell) -> Outcome:

@@ -12,13 +12,14 @@ from typing import Any
 from pwcat.atomic import replacing
 from training.studying.describing import MEASURES
 from training.studying.document import StudyDocument
-from training.studying.job import DatasetWork, EvaluateWork, Job
+from training.studying.job import DatasetWork, EmbedWork, EvaluateWork, Job
 from training.studying.records import Done, Records
 from training.studying.shelf import OpenedStudy
 
 __all__ = ["COLUMNS", "COSTS", "DATASETS", "LADDER", "RESULTS", "RUNGS", "read_rows", "write_results", "write_table"]
 
 RESULTS, DATASETS, COSTS, RUNGS, LADDER = "results.csv", "datasets.csv", "costs.csv", "rungs", "ladder.csv"
+EMBEDDINGS = "embeddings.csv"
 # fmt: off
 COLUMNS = (
     "dataset", "model", "run", "pretrain_seed", "weights_hash", "data_hash", "task", "task_group", "task_hash", "kind", "probe",
@@ -26,11 +27,15 @@ COLUMNS = (
 )
 # fmt: on
 COST_COLUMNS = ("job", "kind", "dataset", "model", "task", "seconds", "gpu_hours", "bytes", "device")
+EMBEDDING_COLUMNS = (
+    "dataset", "model", "pretrain_seed", "rung", "task", "numbers", "samples",
+    "effective_rank", "effective_rank_centred", "most",
+)  # fmt: skip
 DECIMALS = 6  # of figures: sums in another order differ farther behind
 
 
 def write_results(folder: Path, study: OpenedStudy, jobs: Sequence[Job], records: Records) -> None:
-    """Write ``results.csv``, ``rungs/*.csv``, ``datasets.csv`` and ``costs.csv`` from what is done by now.
+    """Write ``results.csv``, ``rungs/*.csv``, ``datasets.csv``, ``embeddings.csv`` and ``costs.csv`` from what is done by now.
 
     Rows are in the order of the study's document. Another process may do the same at once: whoever comes last looks again
     whether more was done meanwhile, so that the last file has everything.
@@ -42,6 +47,7 @@ def write_results(folder: Path, study: OpenedStudy, jobs: Sequence[Job], records
             path = folder / RUNGS / f"{rung}.csv" if rung else folder / RESULTS
             write_table(path, COLUMNS, rows)
         write_table(folder / DATASETS, *_datasets(study.document, jobs, done))
+        write_table(folder / EMBEDDINGS, EMBEDDING_COLUMNS, _embeddings(jobs, done))
         write_table(folder / COSTS, COST_COLUMNS, (_cost(job, done[job.name]) for job in jobs if job.name in done))
         if len(done) == sum(records.done(job) is not None for job in jobs):
             return
@@ -87,6 +93,21 @@ def _cost(job: Job, done: Done) -> dict[str, Any]:
         "bytes": done.bytes,
         "device": done.device,
     }
+
+
+def _embeddings(jobs: Sequence[Job], done: Mapping[str, Done]) -> Iterable[dict[str, Any]]:
+    """How the embeddings of each model fill their space, a row a task."""
+    for job in jobs:
+        if isinstance(job.work, EmbedWork) and job.name in done and "spread" in (facts := done[job.name].facts):
+            yield {
+                "dataset": job.dataset,
+                "model": job.model,
+                "pretrain_seed": job.seed,
+                "rung": job.rung,
+                "task": job.task,
+                "numbers": facts["dim"],
+                **facts["spread"],
+            }
 
 
 def _datasets(

@@ -12,6 +12,7 @@ from training.relating.verdict import number
 from training.reporting.cells import difference, grid_of
 from training.reporting.charts.looks import looks_of
 from training.reporting.completeness import completeness_of
+from training.reporting.filling import embeddings_section
 from training.reporting.findings import findings_of
 from training.reporting.ladder import ladder_section
 from training.reporting.leaking import leaks_caveat, leaks_section, left_out_of
@@ -509,3 +510,16 @@ def test_a_model_with_probes_of_its_own_lacks_no_others(made, tmp_path):
 def test_a_model_alone_is_beside_none(made, tmp_path, table):
     records = opened(made, tmp_path, table)
     assert models_sheet([standings_of(view, rng=rng()) for view in views_of(records)]) is None
+
+
+def test_embeddings_that_have_collapsed_are_told(made, tmp_path):
+    made.write(tmp_path, plain({"a": {"t": 0.5}, "none": {"t": 0.4}}))
+    assert embeddings_section(read_records(tmp_path)) is None
+    ranks = [("none", "", 9.25, 30.5), ("a", "", 1.04, 12.0), ("a", "", 3.0, 8.0), ("a", "short", 1.0, 1.0)]
+    table = pd.DataFrame(ranks, columns=["dataset", "rung", "effective_rank", "effective_rank_centred"])
+    table.assign(model="satmae", task="t", most=64).to_csv(tmp_path / "embeddings.csv", index=False)
+    (_, sheet) = embeddings_section(read_records(tmp_path)).blocks
+    texts = [tuple(cell.text for cell in row.cells[2:]) for row in sheet.rows]
+    assert texts == [("1.0 to 3.0 !", "8.0 to 12.0", "64"), ("9.2", "30.5", "64")]  # the control last, rungs left out
+    assert "collapsed" in sheet.note
+    assert sheet.frame["effective_rank_min"].tolist() == [1.04, 9.25]

@@ -79,7 +79,7 @@ def test_a_study_killed_twenty_times_ends_in_the_same_bytes(processes, unbroken,
     last.start()
     last.join()
     assert last.exitcode == 0
-    for name in ("results.csv", "datasets.csv"):
+    for name in ("results.csv", "datasets.csv", "embeddings.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     started = [line for line in log.read_text().splitlines() if line.startswith("started")]
     assert len(started) > len(set(started)), "no job was interrupted"
@@ -136,6 +136,9 @@ def test_rows_say_what_they_are_of(unbroken) -> None:
     assert (
         float(datasets[0]["continent_low"]) <= float(datasets[0]["continent"]) <= float(datasets[0]["continent_high"])
     )
+    embedded = rows_of(folder, "embeddings.csv")
+    assert [row["dataset"] for row in embedded] == ["here", "built", "none"]
+    assert all(1 <= float(row["effective_rank"]) <= float(row["most"]) for row in embedded)
     assert {row["job"] for row in rows_of(folder, "costs.csv")} == {job.name for job in plan_jobs(study_in(folder))}
 
 
