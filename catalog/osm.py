@@ -48,7 +48,7 @@ from pwcat.osm.counting import count_things
 from pwcat.osm.entities import ENTITIES, TAGS, read_entities
 from pwcat.osm.imagery.numbers import meaning_of
 from pwcat.osm.imagery.offers import MERCATOR
-from pwcat.osm.planning import MapPlan, read_tiles
+from pwcat.osm.plan import MapPlan, read_tiles
 
 if TYPE_CHECKING:
     from catalog.subset import Subset

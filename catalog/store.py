@@ -33,7 +33,8 @@ from pwcat.materialize import BuildReport, build_cube, require_same_cube, spec_o
 from pwcat.osm.building import MapReport, build_tiles
 from pwcat.osm.document import load_map_recipe
 from pwcat.osm.imagery import open_imagery
-from pwcat.osm.planning import freeze_tiles, is_map_folder, read_tiles
+from pwcat.osm.plan import is_map_folder, read_tiles
+from pwcat.osm.planning import freeze_tiles
 from pwcat.plan import freeze_plan, read_plan
 from pwcat.providers import open_fallback, open_source
 from pwcat.readers import ReaderName

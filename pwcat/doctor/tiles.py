@@ -31,7 +31,7 @@ from pwcat.osm.building import map_coordinates
 from pwcat.osm.columns import ENTITY_COUNT
 from pwcat.osm.document import MapRecipe, is_map_recipe, load_map_recipe
 from pwcat.osm.entities import ENTITIES, TAGS
-from pwcat.osm.planning import IMAGES, TILES, MapPlan, is_map_folder, read_tiles
+from pwcat.osm.plan import IMAGES, TILES, MapPlan, is_map_folder, read_tiles
 from pwcat.recipe import differing_keys
 
 __all__ = ["examine_tiles", "holds_tiles"]

@@ -38,7 +38,7 @@ from pwcat.materialize import require_same_cube
 from pwcat.osm.imagery import Imagery
 from pwcat.osm.imagery.numbers import meaning_of
 from pwcat.osm.imagery.offers import MERCATOR, TileImage
-from pwcat.osm.planning import MapPlan, read_tiles
+from pwcat.osm.plan import MapPlan, read_tiles
 from pwcat.osm.tiles import parse_tile
 from pwcat.sensors.files import Unread
 

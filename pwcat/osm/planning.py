@@ -12,161 +12,40 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import cached_property
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import shapely
 from numpy.typing import NDArray
 
 from pwcat.atomic import replacing
-from pwcat.cube import CubeSpec
-from pwcat.errors import PwcatError, RecipeError, SourceError
+from pwcat.errors import PwcatError, RecipeError
 from pwcat.lock import locked_in_turn
 from pwcat.origin import note_recipe
-from pwcat.osm.columns import ENTITY_COUNT, TAG_ENTROPY
-from pwcat.osm.document import MapRecipe, TileGrid, load_map_recipe
+from pwcat.osm.asked import codes_asked
+from pwcat.osm.columns import ENTITY_COUNT
+from pwcat.osm.document import MapRecipe
 from pwcat.osm.entities import ENTITIES, TAGS, Extracted, write_entities
 from pwcat.osm.exclusion import Exclusion
 from pwcat.osm.groups import split_groups
 from pwcat.osm.imagery import Imagery, Offer, open_imagery
 from pwcat.osm.imagery.offers import corners_of
 from pwcat.osm.labels import count_of_tiles, label_tiles
+from pwcat.osm.plan import IMAGE_SCHEMA, IMAGES, TILE_SCHEMA, TILES, MapPlan, is_map_folder, read_tiles
 from pwcat.osm.sources import note_map, require_same_map
 from pwcat.osm.targets import TARGET_COLUMNS
-from pwcat.osm.tiles import Tile, decode_tiles, encode_tiles, from_mercator, parse_tile, tiles_within
+from pwcat.osm.tiles import Tile, decode_tiles, encode_tiles, from_mercator, tiles_within
 from pwcat.providers import open_source
 from pwcat.recipe import differing_keys
 from pwcat.regions.opening import open_regions
-from pwcat.regions.vector import read_vector
-from pwcat.sharding import shard_size_of
-from pwcat.sites.schema import FRACTIONS
 
-__all__ = ["TILES", "TILE_SCHEMA", "MapPlan", "OnPlanned", "freeze_tiles", "is_map_folder", "read_tiles"]
+__all__ = ["OnPlanned", "freeze_tiles"]
 
-TILES: Final = "tiles.parquet"
-IMAGES: Final = "images.parquet"
 SEARCH: Final = "_search"
 
-_LABELS: Final = ("continent", "biome", "ecoregion", "landcover")
-TILE_SCHEMA: Final = pa.schema(
-    [
-        pa.field("id", pa.string()),
-        pa.field("tile", pa.string()),
-        pa.field("group", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("region", pa.string()),  # the first named box that its middle lies in
-        pa.field("lon", pa.float64()),  # of its middle
-        pa.field("lat", pa.float64()),
-        pa.field("x0", pa.float64()),  # upper-left corner, EPSG:3857
-        pa.field("y0", pa.float64()),
-        pa.field("images", pa.list_(pa.string())),  # the first that has data for a pixel gives it
-        pa.field("datetime", pa.timestamp("us", tz="UTC")),  # of the first image, else of the map
-        pa.field(ENTITY_COUNT, pa.int64()),
-        pa.field(TAG_ENTROPY, pa.float64()),
-        *(pa.field(name, pa.float64()) for name in TARGET_COLUMNS),
-        *(pa.field(name, pa.string()) for name in _LABELS),
-        pa.field("landcover_fractions", FRACTIONS),
-    ]
-)
-IMAGE_SCHEMA: Final = pa.schema([pa.field("id", pa.string()), pa.field("document", pa.string())])
-
 OnPlanned = Callable[[str, int], None]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MapPlan:
-    """A plan as it lies on disk.
-
-    Attributes:
-        folder: the collection's.
-        recipe: what was asked.
-        table: :data:`TILE_SCHEMA`, in the order of the cube.
-        layers: source of each region layer.
-        facts: counts of what was left out of the map and mended in it, of tiles that were left out, and the like.
-    """
-
-    folder: Path
-    recipe: MapRecipe
-    table: pa.Table
-    layers: Mapping[str, str]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 of the plan's bytes, which ledgers are tied to."""
-        with (self.folder / TILES).open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
-
-    @property
-    def spec(self) -> CubeSpec:
-        """Shape and layout of its cube."""
-        recipe = self.recipe
-        chip_bytes = 2 * len(recipe.bands) * recipe.size_px**2
-        return CubeSpec(
-            num_samples=len(self),
-            num_times=1,
-            bands=tuple(recipe.bands),
-            size_px=recipe.size_px,
-            shard_size=shard_size_of(len(self), chip_bytes),
-        )
-
-    @property
-    def pixel_m(self) -> float:
-        """Side of a pixel, in metres of EPSG:3857: those on the ground are shorter, by the cosine of the latitude."""
-        west, _, east, _ = Tile(self.recipe.tiles.zoom, 0, 0).mercator_bounds()
-        return (east - west) / self.recipe.size_px
-
-    def documents(self) -> dict[str, dict[str, Any]]:
-        """What it takes to read each image, by id.
-
-        Raises:
-            PwcatError: it cannot be read.
-        """
-        table = _read(self.folder / IMAGES)
-        return {row["id"]: json.loads(row["document"]) for row in table.to_pylist()}
-
-
-def is_map_folder(folder: Path) -> bool:
-    """Whether a collection's folder is that of a map recipe."""
-    return (folder / TILES).is_file()
-
-
-def read_tiles(folder: Path) -> MapPlan:
-    """The plan in a collection's folder.
-
-    Raises:
-        PwcatError: there is none, or it is of another recipe than the one beside it.
-    """
-    path = folder / TILES
-    if not path.is_file():
-        raise PwcatError(f"{path}: no plan there; make one with `pwcat plan RECIPE`")
-    table = _read(path)
-    recipe = load_map_recipe(folder / "recipe.yaml", planned=True)
-    notes = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if notes.get("pwcat:recipe_hash") != recipe.hash:
-        raise RecipeError(f"{folder}: recipe.yaml is not the recipe that {TILES} was made from; plan again")
-    return MapPlan(
-        folder=folder,
-        recipe=recipe,
-        table=table.replace_schema_metadata(None),
-        layers=json.loads(notes.get("pwcat:layers", "{}")),
-        facts=json.loads(notes.get("pwcat:facts", "{}")),
-    )
-
-
-def _read(path: Path) -> pa.Table:
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError) as exc:
-        raise PwcatError(f"{path}: cannot be read ({exc}); remove it and plan again") from exc
 
 
 def freeze_tiles(
@@ -447,44 +326,3 @@ def _regions(boxes: Mapping[str, list[float]], lon: NDArray[np.float64], lat: ND
     for name, (west, south, east, north) in reversed(list(boxes.items())):
         names[(lon >= west) & (lon <= east) & (lat >= south) & (lat <= north)] = name
     return list(names)
-
-
-def codes_asked(grid: TileGrid, *, base_dir: Path) -> NDArray[np.int64] | None:
-    """Codes of the tiles that a recipe asks for by their places, sorted; ``None`` where it does not.
-
-    Raises:
-        RegionError: the file of areas cannot be read.
-        SourceError: it holds no areas.
-    """
-    if grid.only is not None:
-        tiles = [parse_tile(name) for name in grid.only]
-        return np.unique(encode_tiles([tile.x for tile in tiles], [tile.y for tile in tiles]))
-    if grid.areas is not None:
-        return np.unique(np.concatenate([_codes_in(tuple(box), grid.zoom) for box in grid.areas]))
-    if grid.within is not None:
-        return _codes_on(base_dir / grid.within, grid.zoom)
-    return None
-
-
-def _codes_in(bounds: Any, zoom: int) -> NDArray[np.int64]:
-    x0, y0, x1, y1 = tiles_within(bounds, zoom)
-    columns, rows = np.meshgrid(np.arange(x0, x1 + 1), np.arange(y0, y1 + 1))
-    return encode_tiles(columns.ravel(), rows.ravel())
-
-
-def _codes_on(path: Path, zoom: int) -> NDArray[np.int64]:
-    """Codes of the tiles that share an area with any polygon of a file."""
-    if not path.is_file():
-        raise SourceError(f"tiles.within: {path} is no file")
-    shapes = read_vector(path, name="tiles.within").geometry.to_numpy()
-    areas = np.array([shape for shape in shapes if shape is not None and shapely.area(shape) > 0], dtype=object)
-    if not len(areas):
-        raise SourceError(f"tiles.within: {path} holds no areas")
-    codes = np.unique(np.concatenate([_codes_in(shapely.bounds(area), zoom) for area in areas]))
-    x0, y0, side = corners_of(codes, zoom)
-    west, north = from_mercator(x0, y0)
-    east, south = from_mercator(x0 + side, y0 - side)
-    boxes = shapely.box(west, south, east, north)
-    tree = shapely.STRtree(boxes)
-    _, touched = tree.query(areas, predicate="intersects")
-    return np.asarray(codes[np.unique(touched)])

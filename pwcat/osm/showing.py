@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pwcat.osm.columns import ENTITY_COUNT
 from pwcat.osm.groups import SPLITS
-from pwcat.osm.planning import MapPlan
+from pwcat.osm.plan import MapPlan
 from pwcat.osm.targets import TARGETS
 
 __all__ = ["plan_counts", "show_tiles"]

@@ -13,7 +13,7 @@ from pwcat.building.ledger import read_ledger
 from pwcat.errors import SourceError
 from pwcat.osm.document import MapImages
 from pwcat.osm.imagery import open_imagery
-from pwcat.osm.planning import read_tiles
+from pwcat.osm.plan import read_tiles
 from pwcat.osm.tiles import encode_tiles
 from pwcat.providers.document import Source
 

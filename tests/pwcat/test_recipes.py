@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from pwcat.errors import RecipeError
 from pwcat.landcover import LEGENDS
+from pwcat.osm.asked import codes_asked
 from pwcat.osm.document import load_any_recipe
-from pwcat.osm.planning import codes_asked
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.recipes import copy_recipe, list_recipes, load_builtin, recipe_text
 from pwcat.recipes.commands import recipes

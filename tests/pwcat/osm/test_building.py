@@ -24,7 +24,8 @@ from pwcat.osm.building import build_tiles
 from pwcat.osm.document import load_map_recipe
 from pwcat.osm.entities import read_entities
 from pwcat.osm.imagery import open_imagery
-from pwcat.osm.planning import freeze_tiles, read_tiles
+from pwcat.osm.plan import read_tiles
+from pwcat.osm.planning import freeze_tiles
 from pwcat.osm.showing import show_tiles
 from pwcat.osm.tiles import Tile, parse_tile
 
