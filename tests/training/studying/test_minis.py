@@ -42,7 +42,9 @@ def test_a_miniature_comes_to_scores(name: str, tmp_path: Path) -> None:
     assert {(each.state, each.why) for each in states} == {("done", "")}
     with (tmp_path / "out" / "results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["primary"] == "true"]
-    assert len({(row["task"], row["probe"]) for row in rows}) == len(WAYS[name])
+    assert {(row["task"], row["probe"].partition("-")[0]) for row in rows} == {
+        tuple(way.split("/")[4:6]) for way in WAYS[name]
+    }
     if name == "geojepa":
         assert {row["metric"] for row in rows} == {"mae"}
         assert {row["group"] for row in rows} > {"all"}  # and each continent's towns apart
