@@ -10,12 +10,10 @@ Shapes: N chips, T dates, B bands, P pixels of a chip's band and date, K centres
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from pwcat.compiling import compiled
 
 __all__ = ["BIN_OF_DN", "KEPT_BINS", "LANES", "band_counts", "chip_moments", "nearest_centres", "valid_pixels"]
 
@@ -161,16 +159,7 @@ def _chip_moments(
             products_BB[b, a] = product
 
 
-def _compiled(function: Callable[..., Any], *, whole_numbers: bool = False) -> Callable[..., Any]:
-    """The function, compiled at its first call; its machine code is kept for later processes where that can be."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract"} if whole_numbers else False}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(**options)(function)
-
-
-band_counts = _compiled(_band_counts)
-valid_pixels = _compiled(_valid_pixels)
-nearest_centres = _compiled(_nearest_centres)
-chip_moments = _compiled(_chip_moments, whole_numbers=True)
+band_counts = compiled(_band_counts)
+valid_pixels = compiled(_valid_pixels)
+nearest_centres = compiled(_nearest_centres)
+chip_moments = compiled(_chip_moments, fastmath={"reassoc", "contract"})

@@ -9,12 +9,12 @@ Source of the layout: Masui et al. (2015), A compression scheme for radio data i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from pwcat.compiling import compiled
 
 __all__ = ["merge_planes"]
 
@@ -53,14 +53,6 @@ def _merge_planes(low: NDArray[np.uint8], high: NDArray[np.uint8], out: NDArray[
         words[2 * i + 1] = apart(x >> S32) | (apart(y >> S32) << S8)
 
 
-def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """The function, compiled at its first call; its machine code is kept for later processes where that can be."""
-    try:
-        return numba.njit(cache=True, nogil=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(nogil=True, **options)(function)
-
-
-transposed = _compiled(_transposed)
-apart = _compiled(_apart)
-merge_planes = _compiled(_merge_planes)
+transposed = compiled(_transposed)
+apart = compiled(_apart)
+merge_planes = compiled(_merge_planes)

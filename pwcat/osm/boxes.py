@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+
+from pwcat.compiling import compiled
 
 __all__ = ["smallest_boxes"]
 
 # Areas and sums that differ by less are the same: the first counts, the more northern corner counts.
 SAME = 1e-9
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at its first call, and kept on disk where that can be written to."""
-    try:
-        kept: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        kept = numba.njit(nogil=True)(function)
-    return kept
 
 
 def smallest_boxes(geometries: NDArray[np.object_], origins_N2: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -44,7 +33,7 @@ def smallest_boxes(geometries: NDArray[np.object_], origins_N2: NDArray[np.float
     return boxes.astype(np.float32)
 
 
-@_compiled
+@compiled
 def _fill(hulls_P2: NDArray[np.float64], offsets: NDArray[np.int64], boxes_N42: NDArray[np.float64]) -> None:
     for n in range(len(boxes_N42)):
         hull = hulls_P2[offsets[n] : offsets[n + 1]]
@@ -60,7 +49,7 @@ def _fill(hulls_P2: NDArray[np.float64], offsets: NDArray[np.int64], boxes_N42: 
         _begin_in_north_west(box)
 
 
-@_compiled
+@compiled
 def _try_side(hull: NDArray[np.float64], k: int, ux: float, uy: float, least: float, box: NDArray[np.float64]) -> float:
     """Take the rectangle along a side of the hull for the box, if it is smaller; return the least area so far."""
     u0, u1, v0, v1 = 0.0, 0.0, 0.0, 0.0
@@ -77,7 +66,7 @@ def _try_side(hull: NDArray[np.float64], k: int, ux: float, uy: float, least: fl
     return area
 
 
-@_compiled
+@compiled
 def _begin_in_north_west(box: NDArray[np.float64]) -> None:
     first = 0
     for corner in range(1, 4):

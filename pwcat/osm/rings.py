@@ -10,27 +10,19 @@ Source: "Relation:multipolygon" in OpenStreetMap's wiki: rings of type ``multipo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numba
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from pwcat.compiling import compiled
+
 __all__ = ["DEGREE", "Assembled", "assemble_area"]
 
 DEGREE: Final = 10_000_000  # OpenStreetMap keeps seven decimals of a degree
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at its first call, and kept on disk where that can be written to."""
-    try:
-        kept: Callable[..., Any] = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        kept = numba.njit(nogil=True)(function)
-    return kept
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,7 +87,7 @@ def _are_inside(faces: NDArray[np.object_]) -> NDArray[np.bool_]:
     return _crossings_are_odd(places, np.unique(_from_west(segments), axis=0))
 
 
-@_compiled
+@compiled
 def _crossings_are_odd(places_N2: NDArray[np.float64], segments_S4: NDArray[np.float64]) -> NDArray[np.bool_]:
     odd = np.zeros(len(places_N2), dtype=np.bool_)
     for n in range(len(places_N2)):
