@@ -80,6 +80,8 @@ def write_map(subset: Subset, folder: Path) -> dict[str, FileRecord]:
         folder: of the publication.
     """
     (folder / "map").mkdir()
+    whole = subset.collections[0]
+    is_whole = len(subset.collections) == 1 and len(subset) == whole.items.num_rows
     with TemporaryDirectory() as scratch:
         counter, known = TagCounter(Path(scratch)), set[tuple[str, int, str]]()
         rows = 0
@@ -90,13 +92,13 @@ def write_map(subset: Subset, folder: Path) -> dict[str, FileRecord]:
                 table = _published(collection, name, part)
                 rows += len(table)
                 writer.write_table(table.cast(ENTITY_ROWS))
-                counter.add(
-                    _numbered(part, number), part["tags"].combine_chunks(), _first(part, collection.name, known)
-                )
-        counter.write(folder / TAGS_PATH)
-    whole = subset.collections[0]
-    if len(subset.collections) == 1 and len(subset) == whole.items.num_rows:  # as it was counted, tile by tile
-        shutil.copyfile(whole.path / TAGS, folder / TAGS_PATH)
+                if not is_whole:
+                    first = _first(part, collection.name, known)
+                    counter.add(_numbered(part, number), part["tags"].combine_chunks(), first)
+        if is_whole:  # its tags are counted already
+            shutil.copyfile(whole.path / TAGS, folder / TAGS_PATH)
+        else:
+            counter.write(folder / TAGS_PATH)
     tags = pq.read_metadata(folder / TAGS_PATH).num_rows
     return {
         ENTITIES_PATH: describe_file(folder / ENTITIES_PATH, rows=rows),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Document", "read_yaml"]
+from pwcat.errors import RecipeError
+
+__all__ = ["Document", "read_recipe_file", "read_yaml"]
 
 
 class Document(BaseModel):
@@ -40,3 +43,20 @@ def read_yaml(text: str) -> Any:
         yaml.YAMLError: it is no YAML, or a key of it stands twice.
     """
     return yaml.load(text, Loader=_Loader)
+
+
+def read_recipe_file(path: Path) -> dict[str, Any]:
+    """What the YAML file of a recipe says.
+
+    Raises:
+        RecipeError: the file is missing, no YAML, or no mapping of keys.
+    """
+    try:
+        document = read_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as exc:
+        raise RecipeError(f"{path}: not a readable YAML document: {' '.join(str(exc).split())}") from exc
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys, got {type(document).__name__}")
+    return document

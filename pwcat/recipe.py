@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pwcat.constraints import Constraints
-from pwcat.document import Document, read_yaml
+from pwcat.document import Document, read_recipe_file
 from pwcat.errors import RecipeError
 from pwcat.faults import describe_faults
 from pwcat.layers import RegionLayers
@@ -255,14 +255,7 @@ def load_recipe(path: str | Path, *, planned: bool = False) -> Recipe:
         RecipeError: the file is missing or no YAML, or the recipe has faults; all of them are listed with their path.
     """
     path = Path(path)
-    try:
-        document = read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as exc:
-        raise RecipeError(f"{path}: not a readable YAML document: {' '.join(str(exc).split())}") from exc
-    if not isinstance(document, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys, got {type(document).__name__}")
+    document = read_recipe_file(path)
     try:
         return Recipe.model_validate(document, context={"planned": planned})
     except ValidationError as exc:

@@ -9,12 +9,12 @@ import hashlib
 import json
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from pwcat.document import Document, read_yaml
+from pwcat.document import Document, read_recipe_file
 from pwcat.errors import RecipeError
 from pwcat.faults import describe_faults
 from pwcat.layers import RegionLayers
@@ -275,25 +275,15 @@ def _says_where(tiles: TileGrid) -> bool:
     return any(part is not None for part in (tiles.boxes, tiles.within, tiles.only))
 
 
-def _read(path: Path) -> Any:
-    try:
-        return read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as exc:
-        raise RecipeError(f"{path}: not a readable YAML document: {' '.join(str(exc).split())}") from exc
-
-
 def is_map_recipe(path: str | Path) -> bool:
     """Whether a recipe's file says that it is of a map; what cannot be read is none.
 
     Other kinds are not known here: their reader says what is wrong with them.
     """
     try:
-        document = _read(Path(path))
+        return read_recipe_file(Path(path)).get("kind") == "map"
     except RecipeError:
         return False
-    return isinstance(document, dict) and document.get("kind") == "map"
 
 
 def load_map_recipe(path: str | Path, *, planned: bool = False) -> MapRecipe:
@@ -307,9 +297,7 @@ def load_map_recipe(path: str | Path, *, planned: bool = False) -> MapRecipe:
         RecipeError: the file is missing or no YAML, or the recipe has faults; all of them are listed with their path.
     """
     path = Path(path)
-    document = _read(path)
-    if not isinstance(document, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys, got {type(document).__name__}")
+    document = read_recipe_file(path)
     try:
         return MapRecipe.model_validate(document, context={"planned": planned})
     except ValidationError as exc:

@@ -34,13 +34,6 @@ class DummyProbe(OneDraw):
     name: str = "dummy"
     kinds: tuple[Kind, ...] = EVERY
 
-    def fit_predict_many(
-        self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
-    ) -> list[Predicted]:
-        """See :meth:`training.probes.Probe.fit_predict_many`."""
-        heads = self.fit_many(features_ND, targets_N, draws, kind=kind, num_classes=num_classes)
-        return [head.predict(features_ND[draw.test]) for head, draw in zip(heads, draws, strict=True)]
-
     def fit_many(
         self, features_ND: np.ndarray, targets_N: np.ndarray, draws: Sequence[Draw], *, kind: Kind, num_classes: int
     ) -> list[Head]:
