@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog.published.layout import ITEMS_PATH
 from publish.facts import Band, DatasetFacts, describe_sampling
-from publish.items import ITEMS_PATH
 from publish.manifest import describe_file
 from publish.shards import CHIP_SCHEMA, SENSOR_SCHEMA, Shard
 

@@ -14,13 +14,23 @@ import pyarrow.parquet as pq
 
 from catalog.atlas import Part, render_atlas
 from catalog.land import sketched_land
+from catalog.published.layout import (
+    ATLAS_PATH,
+    COLLECTION_PATH,
+    CROISSANT_PATH,
+    ENTITIES_PATH,
+    ITEMS_PATH,
+    PREVIEW_PATH,
+    STATISTICS_PATH,
+    TAGS_PATH,
+)
 from catalog.subset import Subset, load_subset
 from publish.cards import dataset_front_matter, render
 from publish.croissant import croissant
 from publish.facts import DatasetFacts, dataset_facts, describe_dataset, describe_sampling, software_versions
-from publish.items import ITEMS_PATH, PREVIEW_PATH, write_items, write_preview
+from publish.items import write_items, write_preview
 from publish.manifest import FileRecord, write_manifest
-from publish.maps import ENTITIES_PATH, TAGS_PATH, is_map, write_map
+from publish.maps import is_map, write_map
 from publish.publication import Publication, building, check_destination, deliver, is_built
 from publish.shards import CHIP_SCHEMA, DEFAULT_LAYOUT, SENSOR_SCHEMA, Layout, Shard, plan_shards, write_shards
 from publish.stac import stac_collection
@@ -31,7 +41,6 @@ __all__ = ["build_dataset_folder", "publish_dataset"]
 
 Progress = Callable[[int, int], None]
 MANIFEST_VERSION = 1
-ATLAS_PATH = "atlas.html"
 CLASSES_SHOWN = 10
 THINGS = {"entity": "entities", "tag": "tags"}
 LAYERS = {"continent": "continents", "biome": "biomes", "landcover": "land covers"}
@@ -180,13 +189,11 @@ def _describe(
     """Write every document of the folder but its manifest."""
     description = describe_dataset(facts)
     parents = [collection.metadata.to_dict() for collection in subset.collections]
-    _write_json(
-        folder / "stac/collection.json", stac_collection(facts, shards, parents=parents, description=description)
-    )
-    _write_json(folder / "croissant.json", croissant(facts, folder, shards, description=description))
+    _write_json(folder / COLLECTION_PATH, stac_collection(facts, shards, parents=parents, description=description))
+    _write_json(folder / CROISSANT_PATH, croissant(facts, folder, shards, description=description))
     _write_atlas(subset, folder, facts)
     statistics = {"subset_hash": facts.subset_hash, "num_samples": facts.num_samples, "splits": dict(facts.splits)}
-    _write_json(folder / "stats/diversity.json", {**statistics, "statistics": dict(facts.statistics)})
+    _write_json(folder / STATISTICS_PATH, {**statistics, "statistics": dict(facts.statistics)})
     values = _card_values(facts, folder, shards, records)
     providers = {c.name: [provider.to_dict() for provider in c.metadata.providers or []] for c in subset.collections}
     (folder / "README.md").write_text(render("dataset.md.j2", description=description, **values), encoding="utf-8")

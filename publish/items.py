@@ -17,16 +17,15 @@ from PIL import Image
 
 from catalog.extension import SCHEMA_URI
 from catalog.items import PROJECTION_URI, STAC_VERSION
+from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
 from catalog.subset import Subset
 from publish.facts import DatasetFacts
 from publish.manifest import FileRecord, describe_file
 from publish.maps import map_columns
 from publish.shards import Shard
 
-__all__ = ["ITEMS_PATH", "PREVIEW_PATH", "PREVIEW_SAMPLES", "write_items", "write_preview"]
+__all__ = ["PREVIEW_SAMPLES", "write_items", "write_preview"]
 
-ITEMS_PATH = "items/items.geoparquet"
-PREVIEW_PATH = "preview/preview-00000-of-00001.parquet"
 PREVIEW_SAMPLES = 64
 THUMBNAIL_PX = 128
 MIN_PREVIEW_PX = 16  # below this a thumbnail shows nothing: pixel time series have no preview

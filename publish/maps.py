@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.items import MAP_SCHEMA
+from catalog.published.layout import ENTITIES_PATH, TAGS_PATH
 from catalog.query import Collection
 from catalog.subset import Subset
 from publish.manifest import FileRecord, describe_file
@@ -24,10 +25,8 @@ from pwcat.osm.entities import ENTITIES, TAGS, read_entities
 from pwcat.osm.schema import ENTITY_SCHEMA
 from pwcat.osm.vocabulary import TagCounter
 
-__all__ = ["ENTITIES_PATH", "TAGS_PATH", "attribution_of", "has_map", "is_map", "map_columns", "write_map"]
+__all__ = ["attribution_of", "has_map", "is_map", "map_columns", "write_map"]
 
-ENTITIES_PATH: Final = "map/entities.parquet"
-TAGS_PATH: Final = "map/tags.parquet"
 TILES_AT_ONCE = 2048
 
 # Tags as a list of keys and values, boxes as any list: the `datasets` library has no maps, nor lists of one length.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from catalog.published.layout import ENTITIES_PATH, ITEMS_PATH, TAGS_PATH
 from catalog.stac.collection import EXTENSIONS
 from publish.facts import Band, DatasetFacts
-from publish.items import ITEMS_PATH
-from publish.maps import ENTITIES_PATH, TAGS_PATH
 from publish.shards import Shard
 
 __all__ = ["stac_collection"]

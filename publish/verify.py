@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from publish.items import ITEMS_PATH
+from catalog.published.layout import ITEMS_PATH
 from publish.manifest import FileRecord, check_hashes, check_sizes, read_manifest
 from publish.shards import CHIP_SCHEMA, SENSOR_SCHEMA
 

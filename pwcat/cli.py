@@ -47,7 +47,8 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "audit": ("training.commands.audit", "audit", "Find test samples that leak from pretraining samples."),
     "study": ("training.commands.study", "study", "Run a study: datasets, models, tasks, probes, seeds; report it."),
     "correlate": ("training.commands.correlate", "correlate", "Relate diversity to scores over many datasets."),
-    "publish": ("publish.commands", "publish", "Publish a dataset or a model to the Hub or to a folder."),
+    "publish": ("publish.commands.publish", "publish", "Publish a dataset or a model to the Hub or to a folder."),
+    "verify": ("publish.commands.verify", "verify", "Check what was published: whole, and it loads."),
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from publish.commands import publish
+from publish.commands.publish import publish
 
 # What the card says, and the trap it warns of.
 READ_FOLDER = """

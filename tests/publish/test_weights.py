@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from referencing import Registry, Resource
 
 import pwcat
-from publish.commands import publish
+from publish.commands.verify import verify
 from publish.invented import embed_invented
 from publish.manifest import MANIFEST, read_manifest, write_manifest
 from publish.mlm import _mlm_name
@@ -198,7 +198,7 @@ def test_a_folder_is_verified_in_a_fresh_process(model_folder, dataset_folder, t
     files = {name: vars(record) for name, record in records.items()}
     files["data/val-00000-of-00001.parquet"] = vars(records[preview])
     (copy / MANIFEST).write_text(json.dumps({**header, "files": files}))
-    result = CliRunner().invoke(publish, ["verify", str(copy)])
+    result = CliRunner().invoke(verify, [str(copy)])
     assert isinstance(result.exception, PublishError)
     assert "val-00000-of-00001.parquet has other columns than a dataset's: without attribution string, bands" in str(
         result.exception

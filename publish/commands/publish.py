@@ -1,9 +1,8 @@
-"""``pwcat publish``: datasets and models to a folder, to the Hub, or both; and a check of what was published."""
+"""``pwcat publish``: datasets and models to a folder, to the Hub, or both."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,9 +13,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from publish.commands.sizes import told_bytes
 from publish.publication import Publication, check_destination
-from publish.verify import verify_folder
-from pwcat.errors import PublishError
 
 __all__ = ["publish"]
 
@@ -74,20 +72,6 @@ def model(
     _report(done, as_json=as_json, first="import pwcat")
 
 
-@publish.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-def verify(folder: str, as_json: bool) -> None:
-    """Check a published FOLDER: checksums, columns, and a load of it in a fresh process."""
-    found = verify_folder(folder)
-    if as_json:
-        click.echo(json.dumps({**asdict(found), "ok": found.ok}))
-    if not found.ok:
-        raise PublishError(f"{folder} has {len(found.faults)} fault(s): {'; '.join(found.faults)}")
-    if not as_json:
-        click.echo(f"{folder}: {found.kind} of {found.files} files, {_size(found.bytes)}, whole, and it loads")
-
-
 def _check(repo: str | None, to: Path | None, private: bool, tag: str | None) -> None:
     if repo is None and to is None:
         raise click.UsageError("say where to: --repo ORG/NAME for the Hub, --to FOLDER for a folder, or both")
@@ -100,13 +84,13 @@ def _report(done: Publication, *, as_json: bool, first: str) -> None:
         return
     if done.dry_run:
         click.echo(
-            f"would make {done.files} files of chips, {_size(done.bytes)} of pixels before compression; nothing was made"
+            f"would make {done.files} files of chips, {told_bytes(done.bytes)} of pixels before compression; nothing was made"
         )
         return
     if done.folder is not None:
-        click.echo(f"built {done.folder}: {done.files} files, {_size(done.bytes)}")
+        click.echo(f"built {done.folder}: {done.files} files, {told_bytes(done.bytes)}")
     if (push := done.push) is not None:
-        sent = f"sent {push.files_sent} files, {_size(push.bytes_sent)}"
+        sent = f"sent {push.files_sent} files, {told_bytes(push.bytes_sent)}"
         change = "already had exactly this: nothing was sent" if push.unchanged else sent
         deleted = f", removed {push.files_deleted} of an earlier release" if push.files_deleted else ""
         click.echo(f"{push.url} {change}{deleted}; verified at commit {push.commit[:12]}")
@@ -118,12 +102,6 @@ def _report(done: Publication, *, as_json: bool, first: str) -> None:
 def _values(done: Publication) -> dict[str, Any]:
     push = {**asdict(done.push), "unchanged": done.push.unchanged} if done.push else None
     return {**asdict(done), "folder": str(done.folder) if done.folder else None, "push": push}
-
-
-def _size(count: int) -> str:
-    units = ["B", "kB", "MB", "GB", "TB"]
-    power = min(len(units) - 1, int(math.log10(count) // 3)) if count else 0
-    return f"{count / 1000**power:.1f} {units[power]}" if power else f"{count} B"
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The command line of publishing: a module a command."""
