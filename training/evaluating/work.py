@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["FINETUNE", "Progress", "Work", "check_probes"]
 
 FINETUNE = "finetune"
-SPREAD_ROWS = 4096  # embeddings whose effective rank is told: more take long, and change little
 # What is done, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
 
@@ -94,8 +93,7 @@ class Work:
             other_units=self.other_units,
             progress=lambda done, total: self.progress("embeddings", done, total),
         )
-        looked_at = np.linspace(0, len(features_ND) - 1, min(SPREAD_ROWS, len(features_ND))).astype(np.int64)
-        self.spread.update(spread_of(features_ND[looked_at]).to_json())
+        self.spread.update(spread_of(features_ND).to_json())
         for done, probe in enumerate(probes):
             self.progress(f"probe {probe.name}", done, len(probes))
             predicted = probe.fit_predict_many(
