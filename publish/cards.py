@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from training.models import Model
 
 __all__ = [
+    "as_yaml",
     "dataset_front_matter",
     "example_of",
     "feature_list",
@@ -70,7 +71,8 @@ def _thousands(value: Any) -> str:
     return f"{value:,}"
 
 
-def _yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """YAML in the order of its keys."""
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120, default_flow_style=False)
 
 
@@ -83,7 +85,7 @@ def _measure(measure: Any) -> str:
     return f"{measure.mean:.3f} ({measure.ci_low:.3f} to {measure.ci_high:.3f})"
 
 
-_environment.filters |= {"thousands": _thousands, "yaml": _yaml}
+_environment.filters |= {"thousands": _thousands, "yaml": as_yaml}
 _environment.globals |= {"share": _share, "measure": _measure, "zip": zip}
 
 
@@ -118,7 +120,7 @@ def dataset_front_matter(facts: DatasetFacts, *, schemas: Mapping[str, pa.Schema
         "configs": [_config(name, files[name], default=i == 0) for i, name in enumerate(schemas)],
         "dataset_info": [{"config_name": name, "features": feature_list(schema)} for name, schema in schemas.items()],
     }
-    return _yaml(front)
+    return as_yaml(front)
 
 
 def weights_front_matter(name: str, *, license: str | None, model: Model) -> str:
@@ -130,7 +132,7 @@ def weights_front_matter(name: str, *, license: str | None, model: Model) -> str
         "pipeline_tag": "image-feature-extraction" if hasattr(model, "embed") else "feature-extraction",
         "tags": [*tags, *([f"arxiv:{arxiv}"] if (arxiv := model.facts().arxiv) else [])],
     }
-    return _yaml({"model_name": name, **front})
+    return as_yaml({"model_name": name, **front})
 
 
 def _weights_license(license: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -60,6 +61,7 @@ class DatasetFacts:
         whole: Whether it is one whole collection, rather than a choice from one or several.
         licenses: SPDX identifiers, one a collection, without repeats.
         subset_hash: Hash of the exact set of samples.
+        query: What found them, as the subset notes it.
         recipes: The resolved recipe of each collection, by name, with no absolute paths.
         recipe_hashes: Their hashes, by name of the collection.
         num_samples: Chips.
@@ -67,7 +69,8 @@ class DatasetFacts:
         bands: In the order of the band axis.
         chip_shape: ``(time, band, y, x)``.
         resolution_m: Ground sampling of the chips.
-        scale: Reflectance is pixels times this.
+        scale: The value of a pixel of the main source is its number times this, plus ``offset``.
+        offset: See ``scale``.
         bbox: ``(west, south, east, north)``, EPSG:4326.
         interval: First and last acquisition, ISO 8601.
         statistics: As ``Subset.stats()`` gives them.
@@ -82,6 +85,7 @@ class DatasetFacts:
     whole: bool
     licenses: tuple[str, ...]
     subset_hash: str
+    query: Mapping[str, Any]
     recipes: Mapping[str, Mapping[str, Any]]
     recipe_hashes: Mapping[str, str]
     num_samples: int
@@ -90,6 +94,7 @@ class DatasetFacts:
     chip_shape: tuple[int, int, int, int]
     resolution_m: float
     scale: float
+    offset: float
     bbox: tuple[float, float, float, float]
     interval: tuple[str, str]
     statistics: Mapping[str, Any]
@@ -139,6 +144,7 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         whole=whole,
         licenses=_distinct(recipe["license"] for recipe in recipes.values()),
         subset_hash=subset.hash,
+        query=json.loads(json.dumps(subset.query, default=str)),
         recipes=recipes,
         recipe_hashes={c.name: c.recipe_hash for c in collections},
         num_samples=len(subset),
@@ -147,6 +153,7 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         chip_shape=subset.chip_shape,
         resolution_m=float(first.cube.attrs["resolution_m"]),
         scale=float(first.cube.attrs["scale"]),
+        offset=float(first.cube.attrs["offset"]),
         bbox=_bbox(subset),
         interval=(_iso(times.min()), _iso(times.max())),
         statistics=subset.stats(),
