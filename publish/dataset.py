@@ -110,7 +110,7 @@ def build_dataset_folder(
         raise PublishError("the subset has no samples: there is nothing to publish; widen the search")
     out = Path(out)
     facts = dataset_facts(subset, repo=repo_id, release=release)
-    header = _header(facts, layout)
+    header = _header(facts, layout) | {"split_hashes": {name: subset.split(name).hash for name in facts.splits}}
     if is_built(out, header):
         return out
     _require_sound(subset)

@@ -31,6 +31,7 @@ from training.looping.engine import Engine, Share
 from training.looping.faults import building_explained, diverged, step_explained, writing_explained
 from training.looping.folder import LOCK, clear, earlier_run, require_own_folder
 from training.looping.late import Late
+from training.looping.origins import origins_of
 from training.looping.records import Records, Step
 from training.looping.saving import Due
 from training.looping.schedule import learning_rate, weight_decay
@@ -150,6 +151,7 @@ class Trainer:
 
     def __init__(self, subset: Subset, recipe: TrainRecipe, run_dir: Path, *, device: torch.device) -> None:
         self.subset, self.recipe, self.run_dir, self.device = subset, recipe, run_dir, device
+        self.origins = origins_of(subset)
         with building_explained(device):
             self.model = _fresh_model(recipe)
         bands = self.model.choose_bands(subset.bands)
@@ -404,7 +406,13 @@ class Trainer:
             path=self.run_dir,
             recipe=self.recipe.told(),
             recipe_hash=self.recipe.hash,
-            data={"hash": self.subset.hash, "num_samples": len(self.subset), "collections": names, **self._map()},
+            data={
+                "hash": self.subset.hash,
+                "num_samples": len(self.subset),
+                "collections": names,
+                **self._map(),
+                **({"origins": self.origins} if self.origins else {}),
+            },
             normalization=self.model.require_normalization().to_json(),
             finished=False,
             steps=self.step,

@@ -32,7 +32,8 @@ class Run:
         path: its folder.
         recipe: the resolved recipe, as JSON values; the folder of an image tower by its name alone.
         recipe_hash: its hash.
-        data: what it was trained on: hash, number of samples, names of the collections; of entities, hash of the maps.
+        data: what it was trained on: hash, number of samples, names of the collections; of entities, hash of the maps;
+            where samples were pulled from a published dataset, ``origins`` (:mod:`training.looping.origins`).
         normalization: the statistics of the data, as JSON values.
         finished: whether every epoch is done.
         steps: steps done, of ``total_steps``.
