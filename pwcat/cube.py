@@ -419,6 +419,18 @@ class Cube:
         self.reader.read_into(chips, wanted)
         return chips
 
+    def dates(self, index: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """When some samples were taken, in the order asked for: ``(n, time)``, seconds since 1970-01-01 UTC.
+
+        Raises:
+            CubeError: the cube does not say.
+        """
+        stored = self.stored("datetime")
+        if stored is None:
+            raise CubeError(f"{self.path}: its dates are missing or cannot be read; `pwcat build` writes them again")
+        wanted = stored[np.asarray(index, dtype=np.int64)]
+        return np.asarray(wanted.astype("datetime64[s]") if wanted.dtype.kind == "M" else wanted).astype(np.int64)
+
     def read_shard(self, shard: int) -> NDArray[np.uint16]:
         """All chips of one shard, ``(samples of the shard, time, band, y, x)``.
 
