@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,11 +15,15 @@ from pwcat.errors import CatalogError
 if TYPE_CHECKING:
     from catalog.querying.remote import Store
 
-__all__ = ["SCHEMES", "Folder", "Place", "RemoteFolder", "open_place", "read_json"]
+__all__ = ["OPENERS", "SCHEMES", "Folder", "Place", "RemoteFolder", "open_place", "read_json"]
 
-# Addresses that can be opened, by scheme. Who publishes to a hub opens it by a store of its own: see `open_place`.
+# Addresses that are opened here, by scheme.
 SCHEMES = ("s3", "gs", "az", "http", "https")
+# Others are opened by whoever has an entry point of this group, named as the scheme: a function of an address that gives a
+# `catalog.querying.remote.Store`. So the core knows nothing of a hub's client.
+OPENERS = "pwcat.stores"
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_REVISION = re.compile(r"@[0-9a-f]{40}$")
 
 
 class Place(Protocol):
@@ -53,6 +59,22 @@ class Place(Protocol):
 
         Raises:
             CatalogError: it is not there or cannot be read.
+        """
+        ...
+
+    def size(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            CatalogError: it is not there or cannot be read.
+        """
+        ...
+
+    def range(self, name: str, start: int, length: int) -> bytes:
+        """So many bytes of a file, no fewer; they are not kept.
+
+        Raises:
+            CatalogError: it is not there, ends before them, or cannot be read.
         """
         ...
 
@@ -109,6 +131,25 @@ class Folder:
         except OSError as exc:
             raise CatalogError(f"{self.path / name}: cannot be read: {exc.strerror or exc}") from exc
 
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        try:
+            return (self.path / name).stat().st_size
+        except OSError as exc:
+            raise CatalogError(f"{self.path / name}: cannot be read: {exc.strerror or exc}") from exc
+
+    def range(self, name: str, start: int, length: int) -> bytes:
+        """So many bytes of a file."""
+        try:
+            with (self.path / name).open("rb") as file:
+                file.seek(start)
+                got = file.read(length)
+        except OSError as exc:
+            raise CatalogError(f"{self.path / name}: cannot be read: {exc.strerror or exc}") from exc
+        if len(got) != length:
+            raise CatalogError(f"{self.path / name}: {length} bytes were asked for at {start}, it has {len(got)} there")
+        return got
+
     def local(self, wanted: str) -> Path:
         """Its path."""
         return self.path
@@ -128,8 +169,8 @@ class RemoteFolder:
 
     @property
     def name(self) -> str:
-        """Last part of its path."""
-        return str(self).rstrip("/").rpartition("/")[2]
+        """Last part of its path, without the revision of a repository."""
+        return _REVISION.sub("", str(self).rstrip("/").rpartition("/")[2])
 
     def __str__(self) -> str:
         return f"{self.store.url}/{self.prefix}".rstrip("/")
@@ -155,27 +196,63 @@ class RemoteFolder:
         size = self.store.size(name)
         return self.store.read_range(name, max(0, size - length), min(length, size))
 
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        try:
+            return self.store.size(self.prefix + name)
+        except FileNotFoundError as exc:
+            raise CatalogError(f"{self}/{name}: there is no such file") from exc
+
+    def range(self, name: str, start: int, length: int) -> bytes:
+        """So many bytes of a file."""
+        return self.store.fetch(self.prefix + name, start, start + length)
+
     def local(self, wanted: str) -> Path:
         """Refused: it lies elsewhere."""
         raise CatalogError(f"{self}: {wanted} cannot be read from there; copy the folder to this computer")
 
 
 def open_place(path: str | Path) -> Place:
-    """A folder by its path, or by its address with one of :data:`SCHEMES`. Nothing is read yet.
+    """A folder by its path, or by its address: of :data:`SCHEMES`, or of one that is installed besides (:data:`OPENERS`).
+
+    Nothing is read yet; a store of another's may ask once, for what the address names today.
 
     Raises:
-        CatalogError: the scheme is another one.
+        CatalogError: the scheme is another one, or the address cannot be opened.
     """
     found = _ADDRESS.match(str(path))
     if found is None:
         return Folder(Path(path).resolve())
-    if found[1].lower() not in SCHEMES:
-        raise CatalogError(
-            f"{path}: a catalog is opened from a folder or from {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
-        )
-    from catalog.querying.remote import open_store
+    return RemoteFolder(_opener(str(path), found[1].lower())(str(path)))
 
-    return RemoteFolder(open_store(str(path)))
+
+def _opener(path: str, scheme: str) -> Callable[[str], Store]:
+    """What opens addresses of a scheme.
+
+    Raises:
+        CatalogError: nothing does; or what does so lacks something that is not installed.
+    """
+    if scheme in SCHEMES:
+        from catalog.querying.remote import open_store
+
+        return open_store
+    known = {point.name: point for point in entry_points(group=OPENERS)}
+    if scheme not in known:
+        there = ", ".join(f"{name}://" for name in (*SCHEMES, *sorted(known)))
+        raise CatalogError(f"{path}: a catalog is opened from a folder or from {there}")
+    return _load(path, known[scheme])
+
+
+def _load(path: str, point: EntryPoint) -> Callable[[str], Store]:
+    try:
+        opener: Callable[[str], Store] = point.load()
+    except ModuleNotFoundError as exc:
+        package = point.module.partition(".")[0]
+        raise CatalogError(
+            f"{path}: to open {point.name}:// the module {exc.name} is needed, which is not installed: "
+            f"`pip install 'pwcat[{package}]'`"
+        ) from exc
+    return opener
 
 
 def read_json(place: Place, name: str) -> dict[str, Any]:

@@ -1,17 +1,21 @@
-"""Files of object stores and web servers, read by ranges: by us, and by DuckDB, to which a store is a file system.
+"""Files far away, read by ranges: by us, and by DuckDB, to which a store is a file system.
 
-DuckDB's own extension for HTTP would have to be downloaded; here the bytes come through obstore, which speaks S3, Google
-Cloud Storage, Azure and HTTP, and goes by the usual credentials of each.
+Those of object stores and web servers are read here; whoever reads others gives them as :class:`Files`. DuckDB's own extension
+for HTTP would have to be downloaded; here the bytes come through obstore, which speaks S3, Google Cloud Storage, Azure and HTTP,
+and goes by the usual credentials of each.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec
@@ -25,7 +29,7 @@ from pwcat.providers.redaction import bare, unsign
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Files", "ObjectFiles", "Store", "open_store"]
 
 CLIENT: ClientConfig = {"allow_http": True, "connect_timeout": "10s", "read_timeout": "20s", "timeout": "120s"}
 # Ranges kept, newest use last; DuckDB asks for a footer several times, and for a column again in the next query.
@@ -33,25 +37,87 @@ KEPT_BYTES = 64 << 20
 # The end of a file that comes with its size: the footer of most items files lies in it.
 TAIL_BYTES = 128 << 10
 
+# When a file was written whose store does not say so.
+UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
+
 _numbers = itertools.count()
 T = TypeVar("T")
 
 
+class Files(Protocol):
+    """Files below an address. Errors say which address, and hold no secret; :class:`Store` hands them on as they are."""
+
+    def facts(self, name: str) -> tuple[int, datetime]:
+        """Bytes of a file, and when it was written.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+            CatalogError: it cannot be asked for.
+        """
+        ...
+
+    def whole(self, name: str) -> bytes:
+        """All of a file; raises as :meth:`facts` does."""
+        ...
+
+    def part(self, name: str, start: int, end: int) -> bytes:
+        """Its bytes from ``start`` up to ``end``, no fewer; raises as :meth:`facts` does."""
+        ...
+
+
+@dataclass(frozen=True)
+class ObjectFiles:
+    """Files of an object store or a web server.
+
+    Attributes:
+        url: for messages.
+        store: of obstore, rooted there.
+    """
+
+    url: str
+    store: ObjectStore
+
+    def facts(self, name: str) -> tuple[int, datetime]:
+        """Bytes of a file, and when it was written."""
+        found = self._asked(lambda: obstore.head(self.store, name), name)
+        return int(found["size"]), found["last_modified"] or UNKNOWN
+
+    def whole(self, name: str) -> bytes:
+        """All of a file."""
+        return bytes(self._asked(lambda: obstore.get(self.store, name).bytes(), name))
+
+    def part(self, name: str, start: int, end: int) -> bytes:
+        """Some of its bytes."""
+        got = bytes(self._asked(lambda: obstore.get_range(self.store, name, start=start, end=end), name))
+        if len(got) != end - start:
+            raise CatalogError(f"{self.url}/{name}: {end - start} bytes were asked for, {len(got)} came")
+        return got
+
+    def _asked(self, ask: Callable[[], T], name: str) -> T:
+        try:
+            return ask()
+        except FileNotFoundError:
+            raise
+        except (BaseError, OSError, ValueError) as exc:
+            first = " ".join(str(exc).split())[:200]
+            raise CatalogError(f"{self.url}/{name}: cannot be read: {unsign(first)}") from exc
+
+
 class Store:
-    """Files below an address, read by ranges; what was read last is kept.
+    """Files below an address, read by ranges; what was read last is kept. Threads and processes may share it.
 
     Args:
         url: the address, without a slash at its end.
-        store: of obstore, rooted there.
+        files: what reads them.
 
     Attributes:
         requests: how many were made.
         bytes: how many came.
     """
 
-    def __init__(self, url: str, store: ObjectStore) -> None:
+    def __init__(self, url: str, files: Files) -> None:
         self.url = bare(url)
-        self.store = store
+        self.files = files
         self.protocol = f"pwcat{next(_numbers)}"
         self.requests = 0
         self.bytes = 0
@@ -59,6 +125,11 @@ class Store:
         self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
         self._kept_bytes = 0
         self._lock = Lock()
+        _stores.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What it is by: another process has its own memory of what was read."""
+        return Store, (self.url, self.files)
 
     def address(self, name: str) -> str:
         """What DuckDB calls a file."""
@@ -83,7 +154,7 @@ class Store:
             CatalogError: it is not there, or cannot be read.
         """
         try:
-            got = bytes(self._asked(lambda: obstore.get(self.store, name).bytes(), name))
+            got = self.files.whole(name)
         except FileNotFoundError as exc:
             raise CatalogError(f"{self.url}/{name}: there is no such file") from exc
         self._count(len(got))
@@ -104,13 +175,12 @@ class Store:
 
     def _facts(self, name: str) -> tuple[int, datetime]:
         if name not in self._sizes:
-            found = self._asked(lambda: obstore.head(self.store, name), name)
+            self._sizes[name] = self.files.facts(name)
             self._count(0)
-            self._sizes[name] = int(found["size"]), found["last_modified"] or datetime(1970, 1, 1, tzinfo=UTC)
         return self._sizes[name]
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """Some bytes of a file.
+        """Some bytes of a file, kept for the next who asks.
 
         Raises:
             CatalogError: they cannot be read, or the file ends before them.
@@ -121,12 +191,22 @@ class Store:
         first, end = start, min(start + length, size)
         if end > size - TAIL_BYTES and end - start < TAIL_BYTES:
             first, end = max(0, size - TAIL_BYTES), size  # the footer, which is asked for in pieces
-        got = bytes(self._asked(lambda: obstore.get_range(self.store, name, start=first, end=end), name))
-        if len(got) != end - first:
-            raise CatalogError(f"{self.url}/{name}: {end - first} bytes were asked for, {len(got)} came")
-        self._count(len(got))
+        got = self.fetch(name, first, end)
         self._keep((name, first, end), got)
         return got[start - first : start - first + length]
+
+    def fetch(self, name: str, start: int, end: int) -> bytes:
+        """The bytes of a file from ``start`` up to ``end``, which are not kept.
+
+        Raises:
+            CatalogError: they cannot be read, or the file ends before them.
+        """
+        try:
+            got = self.files.part(name, start, end)
+        except FileNotFoundError as exc:
+            raise CatalogError(f"{self.url}/{name}: there is no such file") from exc
+        self._count(len(got))
+        return got
 
     def _recall(self, name: str, start: int, length: int) -> bytes | None:
         with self._lock:
@@ -148,18 +228,21 @@ class Store:
             self.requests += 1
             self.bytes += got
 
-    def _asked(self, ask: Callable[[], T], name: str) -> T:
-        try:
-            return ask()
-        except FileNotFoundError:
-            raise
-        except (BaseError, OSError, ValueError) as exc:
-            first = " ".join(str(exc).split())[:200]
-            raise CatalogError(f"{self.url}/{name}: cannot be read: {unsign(first)}") from exc
-
     def file_system(self) -> fsspec.AbstractFileSystem:
         """The store as a file system that DuckDB can be given."""
         return _FileSystem(self)
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """A lock may have been held by a thread that does not come along into a forked process."""
+    for store in list(_stores):
+        store._lock = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 class _FileSystem(fsspec.AbstractFileSystem):
@@ -236,7 +319,7 @@ def open_store(url: str) -> Store:
     if parts.query or parts.fragment:
         raise CatalogError(f"{bare(url)}: an address of a catalog has no query and no fragment")
     try:
-        return Store(url, from_url(url, client_options=CLIENT))
+        return Store(url, ObjectFiles(bare(url), from_url(url, client_options=CLIENT)))
     except (BaseError, ValueError, TypeError) as exc:
         reason = unsign(" ".join(str(exc).split())[:200])
         raise CatalogError(f"{bare(url)}: cannot be opened: {reason}") from exc
