@@ -16,7 +16,7 @@ from publish.items import write_items, write_preview
 from publish.manifest import write_manifest
 from publish.maps import write_map
 from publish.publication import Publication, building, check_destination, deliver, is_built
-from publish.shards import DEFAULT_LAYOUT, Layout, plan_shards, write_shards
+from publish.shards import DEFAULT_LAYOUT, Layout, plan_shards, split_names, write_shards
 from pwcat.building.ledger import damaged_shards
 from pwcat.errors import PublishError
 
@@ -80,7 +80,7 @@ def publish_dataset(
 
 
 def _load_line(subset: Subset) -> Callable[[str], str]:
-    split = plan_shards(subset, layout=DEFAULT_LAYOUT)[0].split
+    split = next(iter(split_names(subset)), "train")
     return lambda source: f'load_dataset("{source}", split="{split}")'
 
 
@@ -123,7 +123,7 @@ def build_dataset_folder(
             written += samples
             progress(written, len(subset))
 
-        records = write_shards(subset, folder, shards, layout=layout, advance=advance)
+        records = write_shards(subset, folder, shards, advance=advance)
         records[ITEMS_PATH] = write_items(subset, folder, shards, facts=facts)
         if (preview := write_preview(subset, folder)) is not None:
             records[PREVIEW_PATH] = preview

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.extension import SCHEMA_URI
-from catalog.items import PROJECTION_URI, STAC_VERSION
+from catalog.items import ITEM_SCHEMA, PROJECTION_URI, STAC_VERSION, repeat
 from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
-from catalog.subset import Subset
+from catalog.subset import CONSTANT, Subset
 from publish.facts import DatasetFacts
-from publish.manifest import FileRecord, describe_file
+from publish.manifest import FileRecord, RecordedFile, describe_file
 from publish.maps import map_columns
 from publish.shards import Shard
 
@@ -36,7 +38,15 @@ WHITE_DN = 3000
 # Images of 8 bits, each number one higher, are shown as they are.
 PICTURE, PICTURE_MOST = ("red", "green", "blue"), 256
 
-GEOMETRY_TYPES = {int(shapely.GeometryType.POLYGON): "Polygon", int(shapely.GeometryType.MULTIPOLYGON): "MultiPolygon"}
+GEOMETRY_TYPES = {
+    int(shapely.GeometryType.POINT): "Point",
+    int(shapely.GeometryType.POLYGON): "Polygon",
+    int(shapely.GeometryType.MULTIPOLYGON): "MultiPolygon",
+}
+ITEMS_AT_ONCE: Final = 16_384  # rows of a row group
+ITEM_NAMES: Final = [name for name in ITEM_SCHEMA.names if name not in CONSTANT]
+LINK: Final = {"href": "../stac/collection.json", "rel": "collection", "type": "application/json"}
+LINKS: Final = pa.list_(pa.struct([(name, pa.string()) for name in LINK]))
 
 Bytes = NDArray[np.uint8]
 
@@ -44,56 +54,92 @@ Bytes = NDArray[np.uint8]
 def write_items(subset: Subset, folder: Path, shards: list[Shard], *, facts: DatasetFacts) -> FileRecord:
     """The record of the samples' file, STAC GeoParquet: the catalog's columns, and the shard and row of each chip.
 
-    The items belong to the published collection; ``pwcat:collection`` says which one they come from.
+    The items belong to the published collection; ``pwcat:collection`` says which one they come from, and ``pwcat:index``
+    is their own number in this file. All other columns are those of the catalog, to the bit. A row group is held at a time.
     """
-    names = [*subset.table.column_names, *map_columns(subset)]
-    table = _locate(subset.columns(names), shards).drop_columns(["pwcat:index"])
-    table = table.append_column("pwcat:collection", table["collection"])
-    table = _replace(table, "collection", _repeat(facts.name, len(table)))
-    table = _replace(table, "assets", _assets(table["pwcat:shard"]))
-    table = _replace(table, "links", _links(len(table)))
-    for name, value in {"type": "Feature", "stac_version": STAC_VERSION}.items():
-        table = _replace(table, name, _repeat(value, len(table)))
-    table = _replace(table, "stac_extensions", _repeat([PROJECTION_URI, SCHEMA_URI], len(table)))
+    found = _Found.of(subset, shards)
+    names = [*ITEM_NAMES, *map_columns(subset)]
     path = folder / ITEMS_PATH
     path.parent.mkdir()
-    metadata = {b"geo": json.dumps(_geo_metadata(table, facts.bbox)).encode()}
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        path,
-        compression="zstd",
-        row_group_size=16_384,
-        write_page_index=True,
-        use_content_defined_chunking=True,
-    )
-    return describe_file(path, rows=len(table))
+    schema, kinds = _items_schema(subset, names), set[str]()
+    with (
+        RecordedFile(path) as file,
+        pq.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            compression_level=3,
+            write_page_index=True,
+            use_content_defined_chunking=True,
+        ) as writer,
+    ):
+        for start in range(0, len(subset), ITEMS_AT_ONCE):
+            rows = np.arange(start, min(start + ITEMS_AT_ONCE, len(subset)))
+            table = _published(subset.only(rows).columns(names), rows, found, name=facts.name)
+            kinds |= _kinds(table["geometry"])
+            writer.write_table(table.select(schema.names).cast(schema), row_group_size=len(rows))
+        writer.add_key_value_metadata({"geo": json.dumps(_geo_metadata(kinds, facts.bbox))})
+    return file.record(rows=len(subset))
 
 
-def _locate(table: pa.Table, shards: list[Shard]) -> pa.Table:
-    """The table with the shard and the row within it of each sample."""
-    path = np.empty(len(table), dtype=object)
-    row = np.empty(len(table), dtype=np.int64)
-    for shard in shards:
-        path[shard.rows] = shard.path
-        row[shard.rows] = np.arange(len(shard.rows))
-    return table.append_column("pwcat:shard", pa.array(path, pa.string())).append_column("pwcat:row", pa.array(row))
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Where each sample's chip lies: the paths of the shards, each sample's shard among them, and its row there."""
+
+    paths: pa.Array
+    shard: NDArray[np.int32]
+    row: NDArray[np.int64]
+
+    @staticmethod
+    def of(subset: Subset, shards: list[Shard]) -> _Found:
+        shard, row = np.empty(len(subset), dtype=np.int32), np.empty(len(subset), dtype=np.int64)
+        for number, one in enumerate(shards):
+            shard[one.rows], row[one.rows] = number, np.arange(len(one.rows))
+        return _Found(paths=pa.array([one.path for one in shards], pa.string()), shard=shard, row=row)
 
 
-def _assets(shard_paths: pa.ChunkedArray) -> pa.Array:
+def _items_schema(subset: Subset, names: Sequence[str]) -> pa.Schema:
+    """Columns of the file, in order."""
+    nothing = subset.only(np.empty(0, dtype=np.int64)).columns(names)
+    found = _Found(paths=pa.array([], pa.string()), shard=np.empty(0, dtype=np.int32), row=np.empty(0, dtype=np.int64))
+    return _published(nothing, np.empty(0, dtype=np.int64), found, name="").schema
+
+
+def _published(items: pa.Table, rows: NDArray[np.int64], found: _Found, *, name: str) -> pa.Table:
+    """Items as they are published.
+
+    Args:
+        items: Columns of the catalog's.
+        rows: Their own numbers.
+        found: Where chips lie.
+        name: Of the published collection.
+    """
+    shard = found.paths.take(pa.array(found.shard[rows]))
+    count = len(rows)
+    table = items.append_column("pwcat:shard", shard).append_column("pwcat:row", pa.array(found.row[rows]))
+    table = table.append_column("pwcat:collection", items["collection"])
+    changed = {
+        "pwcat:index": pa.array(rows),
+        "collection": repeat(name, count, pa.string()),
+        "assets": _assets(shard),
+        "links": repeat([LINK], count, LINKS),
+        "type": repeat("Feature", count, pa.string()),
+        "stac_version": repeat(STAC_VERSION, count, pa.string()),
+        "stac_extensions": repeat([PROJECTION_URI, SCHEMA_URI], count, pa.list_(pa.string())),
+    }
+    for column, values in changed.items():
+        table = _replace(table, column, values)
+    return table
+
+
+def _assets(shards: pa.Array) -> pa.Array:
     """Each item's asset: the shard that holds its chip. The catalog's own assets are paths of the machine it lies on."""
-    count = len(shard_paths)
-    hrefs = pc.binary_join_element_wise("..", shard_paths.combine_chunks(), "/")
-    values = [hrefs, _repeat("application/vnd.apache.parquet", count), _repeat(["data"], count)]
-    return pa.StructArray.from_arrays([pa.StructArray.from_arrays(values, ["href", "type", "roles"])], ["chips"])
-
-
-def _links(count: int) -> pa.Array:
-    return _repeat([{"href": "../stac/collection.json", "rel": "collection", "type": "application/json"}], count)
-
-
-def _repeat(value: Any, count: int) -> pa.Array:
-    """A column of one value, nested or not, without a Python object a row."""
-    return pa.array([value]).take(pa.array(np.zeros(count, dtype=np.int64)))
+    hrefs = pc.binary_join_element_wise("..", shards, "/")
+    media = repeat("application/vnd.apache.parquet", len(shards), pa.string())
+    roles = repeat(["data"], len(shards), pa.list_(pa.string()))
+    return pa.StructArray.from_arrays(
+        [pa.StructArray.from_arrays([hrefs, media, roles], ["href", "type", "roles"])], ["chips"]
+    )
 
 
 def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
@@ -102,14 +148,17 @@ def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
 
 
-def _geo_metadata(table: pa.Table, bbox: tuple[float, float, float, float]) -> dict[str, Any]:
+def _kinds(geometry: pa.ChunkedArray) -> set[str]:
+    """Kinds of some outlines, by name: in well-known binary the order of bytes comes first, then the kind."""
+    heads = pc.unique(pc.binary_slice(geometry, 0, 5)).to_pylist()
+    return {GEOMETRY_TYPES[int.from_bytes(head[1:], "little" if head[0] else "big") & 0xFF] for head in heads if head}
+
+
+def _geo_metadata(kinds: set[str], bbox: tuple[float, float, float, float]) -> dict[str, Any]:
     """GeoParquet 1.1 metadata. Without a CRS, which then is OGC:CRS84: longitude and latitude in that order."""
-    kinds: set[int] = set()
-    for chunk in table["geometry"].chunks:
-        kinds |= set(shapely.get_type_id(shapely.from_wkb(chunk.to_numpy(zero_copy_only=False))).tolist())
     column = {
         "encoding": "WKB",
-        "geometry_types": sorted(GEOMETRY_TYPES[kind] for kind in kinds),
+        "geometry_types": sorted(kinds),
         "bbox": list(bbox),
         "covering": {"bbox": {corner: ["bbox", corner] for corner in ("xmin", "ymin", "xmax", "ymax")}},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +12,15 @@ from typing import Any
 
 from pwcat.errors import PublishError
 
-__all__ = ["MANIFEST", "FileRecord", "check_hashes", "check_sizes", "describe_file", "read_manifest", "write_manifest"]
+__all__ = [
+    "MANIFEST",
+    "FileRecord",
+    "check_hashes",
+    "check_sizes",
+    "describe_file",
+    "read_manifest",
+    "write_manifest",
+]
 
 MANIFEST = "MANIFEST.json"
 
@@ -30,6 +39,36 @@ def describe_file(path: Path, *, rows: int | None = None) -> FileRecord:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileRecord(bytes=path.stat().st_size, sha256=digest, rows=rows)
+
+
+class RecordedFile(io.RawIOBase):
+    """A file to write from its beginning to its end, hashed on the way, so that it needs not be read again."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=2**20)
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write bytes; all of them."""
+        written = memoryview(data).cast("B")
+        self._file.write(written)
+        self._digest.update(written)
+        self._bytes += len(written)
+        return len(written)
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        self._file.close()
+        super().close()
+
+    def record(self, *, rows: int | None = None) -> FileRecord:
+        """The record of what was written."""
+        return FileRecord(bytes=self._bytes, sha256=self._digest.hexdigest(), rows=rows)
 
 
 def write_manifest(

@@ -1,21 +1,29 @@
-"""The chips as Parquet shards: which samples go to which file, and the files themselves, written in blocks."""
+"""The chips as Parquet shards: which samples go to which file, and the files themselves, written in row groups."""
 
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from catalog.items import list_column, repeat
 from catalog.subset import Subset
-from publish.manifest import FileRecord, describe_file
+from publish.borders import halves, place_keys, runs_within
+from publish.manifest import FileRecord, RecordedFile
 from publish.maps import attribution_of
+from pwcat.errors import PublishError
 
 __all__ = [
     "CHIP_SCHEMA",
@@ -68,6 +76,28 @@ SENSOR_SCHEMA = pa.schema(
         ("units", pa.list_(pa.string())),
     ]
 )
+# Columns of the rows that are columns of the items.
+_FROM_ITEMS: Final = {
+    "datetime": "datetime",
+    "transform": "proj:transform",
+    "continent": "div:continent",
+    "biome": "div:biome",
+    "landcover": "div:landcover",
+    "spectral_entropy": "div:spectral_entropy",
+    "valid_fraction": "div:valid_fraction",
+    "scene_ids": "pwcat:scene_ids",
+}
+_ASKED: Final = ["id", "collection", "proj:centroid", "proj:code", "pwcat:index", *_FROM_ITEMS.values()]
+
+# Files are written side by side, each by one thread that decodes, compresses and hashes; each holds one row group.
+MOST_THREADS: Final = 4
+ROWS_AT_ONCE: Final = 16_384  # of which the columns beside the pixels are read together
+MOST_CHIP_BYTES: Final = 2**31 - 1  # Arrow's binary values
+# Level 1 of Zstandard: on real Sentinel-2 tiles pixels take 0.41 of their bytes. Level 3 takes 0.37 and half the speed,
+# LZ4 0.54 at a speed a tenth higher: benchmarks/publish.py measures them.
+COMPRESSION: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 1}
+# Pages end where the content says, so that a chip that is added changes its own page alone.
+CHUNKING: Final = {"min_chunk_size": 256 * 2**10, "max_chunk_size": 2**20, "norm_level": 0}
 
 
 def chip_schema(subset: Subset) -> pa.Schema:
@@ -82,11 +112,12 @@ def _leaves(schema: pa.Schema) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Sizes of the files, in bytes of pixels before compression.
+    """Sizes of the files, in bytes of pixels before compression; none is exceeded by much, and few are half of it.
 
-    Shards near 1 GiB keep a terabyte within one commit of some hundreds of files; row groups of at most 64 MiB are what
-    a streaming reader holds at a time, well below the 286 MiB at which the Hub's viewer gives up. From eight on, the
-    number of shards is a multiple of eight, so that eight workers or nodes share them evenly.
+    Shards below 1 GiB keep a terabyte within one commit of some thousand files; row groups of at most 64 MiB are what
+    a streaming reader holds at a time, well below the 286 MiB at which the Hub's viewer gives up. A split has 1, 2, 4, 8,
+    16 … shards: from eight on, eight workers or nodes share them evenly, and where a dataset grows, shards are cut in two
+    rather than cut anew.
     """
 
     shard_bytes: int = 2**30
@@ -100,12 +131,21 @@ DEFAULT_LAYOUT = Layout()
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One file of chips: its split, its place among the split's files, and its samples as rows of the subset."""
+    """One file of chips: its split, its place among the split's files, and its samples.
+
+    Attributes:
+        split: Name of the split.
+        number: From 0.
+        count: Files of the split.
+        rows: Its samples as rows of the subset, ascending.
+        groups: Its row groups, each as the first and the last but one of its own rows.
+    """
 
     split: str
     number: int
     count: int
     rows: Rows
+    groups: tuple[tuple[int, int], ...]
 
     @property
     def path(self) -> str:
@@ -114,144 +154,220 @@ class Shard:
 
 
 def split_names(subset: Subset) -> list[str]:
-    """The splits that have samples: ``train`` and ``val`` first."""
-    present = set(subset.column("pwcat:split"))
+    """The splits that have samples: ``train`` and ``val`` first.
+
+    Raises:
+        PublishError: Some samples have none.
+    """
+    column = subset.columns(["pwcat:split"])["pwcat:split"]
+    if column.null_count:
+        raise PublishError(
+            f"{column.null_count:,} samples are of no split, and would be in no file: give them one (Subset.with_split)"
+        )
+    present = pc.unique(column).to_pylist()
     return sorted(present, key=lambda name: ({"train": 0, "val": 1, "test": 2}.get(name, 3), name))
 
 
 def plan_shards(subset: Subset, *, layout: Layout) -> list[Shard]:
-    """The shards of a subset, split by split, each a run of neighbours in the subset's own (spatial) order."""
-    splits = subset.column("pwcat:split")
+    """The shards of a subset, split by split, each a run of neighbours in the subset's own (spatial) order.
+
+    Raises:
+        PublishError: A chip is larger than a value of a Parquet file may be.
+    """
     chip_bytes = 2 * math.prod(subset.chip_shape)
+    if chip_bytes > MOST_CHIP_BYTES:
+        raise PublishError(
+            f"chips of {subset.chip_shape} are {chip_bytes:,} bytes, and a row of the files holds at most "
+            f"{MOST_CHIP_BYTES:,}: publish smaller chips"
+        )
+    splits, keys = subset.columns(["pwcat:split"])["pwcat:split"], _keys(subset)
+    most = max(1, min(layout.row_group_rows, layout.row_group_bytes // chip_bytes))
     shards = []
     for split in split_names(subset):
-        rows = np.flatnonzero(splits == split).astype(np.int64)
-        count = _shard_count(len(rows), chip_bytes, layout)
-        parts = np.array_split(rows, count)
-        shards += [Shard(split=split, number=i, count=count, rows=part) for i, part in enumerate(parts)]
+        rows = np.flatnonzero(pc.equal(splits, split).to_numpy())
+        times = _times_halved(len(rows), chip_bytes, layout)
+        for number, (start, stop) in enumerate(halves(keys[rows], times)):
+            own = rows[start:stop]
+            groups = tuple(runs_within(keys[own], most))
+            shards.append(Shard(split=split, number=number, count=2**times, rows=own, groups=groups))
     return shards
 
 
-def _shard_count(samples: int, chip_bytes: int, layout: Layout) -> int:
-    count = min(layout.max_shards, max(1, math.ceil(samples * chip_bytes / layout.shard_bytes)))
-    if count >= 8:
-        count = math.ceil(count / 8) * 8
-    return min(count, samples)
+def _keys(subset: Subset) -> NDArray[np.uint32]:
+    """Where each sample lies along the curve, ``(n,)``; its coordinates are not kept."""
+    parts = [place_keys(subset.only(rows).lonlat) for rows in _stretches(len(subset), 4 * ROWS_AT_ONCE)]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint32)
+
+
+def _stretches(count: int, size: int) -> Iterator[Rows]:
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def _times_halved(samples: int, chip_bytes: int, layout: Layout) -> int:
+    """How often a split is cut in two, so that no shard is larger than asked: as far as there are samples and names."""
+    wanted = math.ceil(samples * chip_bytes / layout.shard_bytes)
+    return min((max(1, wanted) - 1).bit_length(), max(1, layout.max_shards).bit_length() - 1, samples.bit_length() - 1)
 
 
 def write_shards(
-    subset: Subset, folder: Path, shards: list[Shard], *, layout: Layout, advance: Callable[[int], None]
+    subset: Subset, folder: Path, shards: list[Shard], *, advance: Callable[[int], None]
 ) -> dict[str, FileRecord]:
-    """The records of the files written, by path. Holds one row group of pixels at a time.
+    """The records of the files written, by path. Each of some threads holds one row group of pixels at a time.
 
     Args:
         subset: Where the chips come from.
         folder: The dataset's folder.
         shards: What :func:`plan_shards` gave.
-        layout: Sizes.
-        advance: Called with the number of samples just written.
+        advance: Called with the number of samples just written, by one thread at a time.
     """
     (folder / "data").mkdir(parents=True)
-    schema = chip_schema(subset)
-    source = _Source(subset=subset, schema=schema, datetimes=_datetimes(subset), terms=_terms(subset))
-    leaves = _leaves(schema)
-    records = {}
-    for shard in shards:
-        path = folder / shard.path
-        with pq.ParquetWriter(
-            path,
-            schema,
-            compression="zstd",
+    source = _Source(subset=subset, schema=chip_schema(subset))
+    stop, turn = threading.Event(), threading.Lock()
+
+    def told(samples: int) -> bool:
+        """Say how many were written; whether to go on."""
+        with turn:
+            if not stop.is_set():
+                advance(samples)
+        return not stop.is_set()
+
+    with ThreadPoolExecutor(_num_threads(len(shards)), thread_name_prefix="pwcat-shards") as pool:
+        files = [pool.submit(_write_shard, source, shard, folder / shard.path, told) for shard in shards]
+        try:
+            return dict(zip([shard.path for shard in shards], _results(files), strict=True))
+        finally:  # what has failed, or was interrupted, lets no other file be finished
+            stop.set()
+            for file in files:
+                file.cancel()
+
+
+def _num_threads(shards: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_THREADS, cores, shards))
+
+
+def _results(files: list[Future[FileRecord]]) -> list[FileRecord]:
+    """What became of all; the first failure as soon as it is there."""
+    for file in wait(files, return_when=FIRST_EXCEPTION).done:
+        file.result()
+    return [file.result() for file in files]
+
+
+def _write_shard(source: _Source, shard: Shard, path: Path, told: Callable[[int], bool]) -> FileRecord:
+    leaves = _leaves(source.schema)
+    with (
+        RecordedFile(path) as file,
+        pq.ParquetWriter(
+            file,
+            source.schema,
+            **COMPRESSION,
             use_dictionary=leaves,
             write_statistics=leaves,
             write_page_index=True,
-            use_content_defined_chunking=True,
-        ) as writer:
-            for rows in _row_groups(shard.rows, subset, layout):
-                writer.write_table(source.table(rows), row_group_size=len(rows))
-                advance(len(rows))
-        records[shard.path] = describe_file(path, rows=len(shard.rows))
-    return records
-
-
-def _row_groups(rows: Rows, subset: Subset, layout: Layout) -> Iterator[Rows]:
-    chip_bytes = 2 * math.prod(subset.chip_shape)
-    size = max(1, min(layout.row_group_rows, layout.row_group_bytes // chip_bytes))
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+            use_content_defined_chunking=CHUNKING,
+        ) as writer,
+    ):
+        for table in source.tables(shard):
+            writer.write_table(table, row_group_size=len(table))
+            if not told(len(table)):
+                break
+    return file.record(rows=len(shard.rows))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """What the rows of the shards are made from."""
+    """What the rows of the shards are made from; threads share it."""
 
     subset: Subset
     schema: pa.Schema
-    datetimes: NDArray[np.datetime64]
-    terms: dict[str, tuple[str, str | None]]
 
-    def table(self, rows: Rows) -> pa.Table:
-        """The chips of some samples."""
-        part, n = self.subset.select(rows), len(rows)  # a small subset: its columns cost no more than these rows
-        items, lonlat = part.table, part.lonlat
-        collections = items["collection"].to_pylist()
-        chips = np.ascontiguousarray(part.read(np.arange(n)), dtype=WIRE_DTYPE)
-        values = {
+    def tables(self, shard: Shard) -> Iterator[pa.Table]:
+        """The row groups of a shard, one after the other."""
+        for groups in _together(shard.groups):
+            start = groups[0][0]
+            part = self.subset.only(shard.rows[start : groups[-1][1]])
+            beside = self._beside(part, shard.rows[start : groups[-1][1]])
+            for first, last in groups:
+                own = np.arange(first - start, last - start)
+                pixels = _binary_column(np.ascontiguousarray(part.read(own), dtype=WIRE_DTYPE))
+                columns = [
+                    pixels if field.name == "pixels" else beside[field.name].slice(first - start, last - first)
+                    for field in self.schema
+                ]
+                yield pa.table(columns, schema=self.schema)
+
+    def _beside(self, part: Subset, rows: Rows) -> dict[str, pa.ChunkedArray | pa.Array]:
+        """All columns of some samples but the pixels, by name."""
+        items, count = part.columns(_ASKED), len(part)
+        owner = pa.array(part.part)
+        centroid = items["proj:centroid"]
+        values: dict[str, Any] = {
             "id": items["id"],
-            "pixels": _binary_column(chips),
-            "dtype": [WIRE_DTYPE] * n,
-            "shape": [self.subset.chip_shape] * n,
-            "bands": [self.subset.bands] * n,
-            "lon": lonlat[:, 0],
-            "lat": lonlat[:, 1],
-            "datetime": items["datetime"],
-            "datetimes": list(self.datetimes[rows]),
-            "epsg": [_epsg(code) for code in items["proj:code"].to_pylist()],
-            "transform": items["proj:transform"],
-            "continent": items["div:continent"],
-            "biome": items["div:biome"],
-            "landcover": items["div:landcover"],
-            "spectral_entropy": items["div:spectral_entropy"],
-            "valid_fraction": items["div:valid_fraction"],
-            "scene_ids": items["pwcat:scene_ids"],
-            "collection": collections,
-            "license": [self.terms[name][0] for name in collections],
-            "attribution": [self.terms[name][1] for name in collections],
+            "lon": pc.struct_field(centroid, "lon"),
+            "lat": pc.struct_field(centroid, "lat"),
+            "datetimes": list_column(self.datetimes[rows]),
+            "epsg": _epsg(items["proj:code"]),
+            **{name: items[column] for name, column in _FROM_ITEMS.items()},
+            "collection": items["collection"],
+            **{name: terms.take(owner) for name, terms in self._terms.items()},
         }
+        named = {name: (values[name], self.schema.field(name).type) for name in values}
+        alike = {name: repeat(value, count, self.schema.field(name).type) for name, value in self._alike.items()}
+        return {name: column.cast(kind) for name, (column, kind) in named.items()} | alike
+
+    @cached_property
+    def _alike(self) -> dict[str, Any]:
+        """Values that all rows have in common."""
+        values = {"dtype": WIRE_DTYPE, "shape": self.subset.chip_shape, "bands": self.subset.bands}
         meanings = self.subset.collections[0].cube.meanings
-        values |= {
-            "sensors": [[meaning.sensor for meaning in meanings]] * n,
-            "scales": [[meaning.scale for meaning in meanings]] * n,
-            "offsets": [[meaning.offset for meaning in meanings]] * n,
-            "units": [[meaning.unit for meaning in meanings]] * n,
+        if not meanings:
+            return values
+        return values | {
+            "sensors": [meaning.sensor for meaning in meanings],
+            "scales": [meaning.scale for meaning in meanings],
+            "offsets": [meaning.offset for meaning in meanings],
+            "units": [meaning.unit for meaning in meanings],
         }
-        return pa.table([_column(values[field.name], field.type) for field in self.schema], schema=self.schema)
+
+    @cached_property
+    def _terms(self) -> dict[str, pa.Array]:
+        """Licence and attribution of each collection that was searched, null where none of its samples was chosen."""
+        recipes = {collection.name: collection.recipe for collection in self.subset.collections}
+        found = [recipes.get(name) for name in self.subset.members]
+        licenses = [None if recipe is None else str(recipe["license"]) for recipe in found]
+        named = [None if recipe is None else attribution_of(recipe) for recipe in found]
+        return {"license": pa.array(licenses, pa.string()), "attribution": pa.array(named, pa.string())}
+
+    @cached_property
+    def datetimes(self) -> NDArray[np.datetime64]:
+        """The acquisition of every date of every sample, ``(n, time)``, from the cubes: items carry the first one only."""
+        out = np.empty((len(self.subset), self.subset.chip_shape[0]), dtype="datetime64[us]")
+        for collection, rows in self.subset.parts():
+            dates = collection.cube.to_xarray()["datetime"].values
+            out[rows] = dates[self.subset.index[rows]].astype("datetime64[us]")
+        return out
+
+
+def _together(groups: tuple[tuple[int, int], ...]) -> Iterator[list[tuple[int, int]]]:
+    """Row groups of a shard by stretches that are not much longer than what is read together."""
+    waiting: list[tuple[int, int]] = []
+    for group in groups:
+        waiting.append(group)
+        if group[1] - waiting[0][0] >= ROWS_AT_ONCE:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
 
 
 def _binary_column(chips: NDArray[np.uint16]) -> pa.Array:
     """One binary value a chip, over the array's own memory."""
-    offsets = np.arange(len(chips) + 1, dtype=np.int32) * np.int32(chips[0].nbytes)
+    offsets = (np.arange(len(chips) + 1, dtype=np.int64) * chips[0].nbytes).astype(np.int32)
     return pa.Array.from_buffers(pa.binary(), len(chips), [None, pa.py_buffer(offsets), pa.py_buffer(chips)])
 
 
-def _column(values: Any, dtype: pa.DataType) -> pa.ChunkedArray | pa.Array:
-    return values.cast(dtype) if isinstance(values, pa.ChunkedArray | pa.Array) else pa.array(values, dtype)
-
-
-def _epsg(code: str | None) -> int | None:
-    return int(code.removeprefix("EPSG:")) if code else None
-
-
-def _terms(subset: Subset) -> dict[str, tuple[str, str | None]]:
-    """Licence and attribution of each collection, by name."""
-    return {c.name: (str(c.recipe["license"]), attribution_of(c.recipe)) for c in subset.collections}
-
-
-def _datetimes(subset: Subset) -> NDArray[np.datetime64]:
-    """The acquisition of every date of every sample, ``(n, time)``, from the cubes: items carry the first one only."""
-    index, names = subset.index, subset.column("collection")
-    out = np.empty((len(subset), subset.chip_shape[0]), dtype="datetime64[us]")
-    for collection in subset.collections:
-        mine = np.flatnonzero(names == collection.name)
-        out[mine] = collection.cube.to_xarray()["datetime"].values[index[mine]].astype("datetime64[us]")
-    return out
+def _epsg(codes: pa.ChunkedArray) -> pa.ChunkedArray:
+    """``EPSG:32631`` as its number; null where it is no such code."""
+    known = pc.if_else(pc.starts_with(codes, "EPSG:"), codes, pa.scalar(None, pa.string()))
+    return pc.utf8_slice_codeunits(known, 5).cast(pa.int32())
