@@ -33,6 +33,7 @@ from pwcat.reserve import plan_hash
 __all__ = [
     "CODEBOOK",
     "PARTS",
+    "as_reflectance",
     "describe_shards",
     "mark_of",
     "part_path",
@@ -205,7 +206,12 @@ def reflectance_numbers(cube: Cube, rows: NDArray[np.int64]) -> NDArray[np.uint1
 
     Images of 8 bits are kept by another scale: what is black there is 1 here, for 0 is no data.
     """
-    chips = cube.read(rows)[:, :, cube.main]
+    return as_reflectance(cube, cube.read(rows))
+
+
+def as_reflectance(cube: Cube, chips: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """The same of chips that were read: the main source's bands, in ten thousandths of 1."""
+    chips = chips[:, :, cube.main]
     scale, offset = float(cube.attrs.get("scale", SCALE)), float(cube.attrs.get("offset", OFFSET))
     if (scale, offset) == (SCALE, OFFSET):
         return chips

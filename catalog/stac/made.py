@@ -16,7 +16,7 @@ from catalog.stac.describing import CODEBOOK
 from pwcat.cube import DIMS, NODATA, OFFSET, SCALE, Cube
 from pwcat.plan import FrozenPlan
 
-__all__ = ["facts_of", "sources_of"]
+__all__ = ["bands_of", "facts_of", "pixel_bands_of", "sources_of"]
 
 # Files beside the cube: key, file, media type, roles, title.
 _FILES: Final = (
@@ -61,8 +61,8 @@ def facts_of(plan: FrozenPlan, cube: Cube, *, sources: Sequence[str], num_sample
         layers={name: plan.layers.get(name) for name in (*CLASS_LAYERS, "ecoregion")},
         providers=_providers(plan, sources),
         citation=f"{recipe.title}. Dataset {recipe.name!r}, {made}" + _credit(recipe.attribution),
-        bands=_bands(cube),
-        pixel_bands=_pixel_bands(cube),
+        bands=bands_of(cube),
+        pixel_bands=pixel_bands_of(cube),
         pixels_per_sample=times * height * width,
         assets={"cube": _cube_asset(plan, cube), **_files(plan)},
         item_assets={"chips": _CHIPS},
@@ -99,7 +99,7 @@ def _providers(plan: FrozenPlan, sources: Sequence[str]) -> list[dict[str, Any]]
     return [*producer, processor]
 
 
-def _bands(cube: Cube) -> list[dict[str, Any]]:
+def bands_of(cube: Cube) -> list[dict[str, Any]]:
     """Bands by name; where sensors stand beside the source, with what the numbers of theirs mean."""
     bands: list[dict[str, Any]] = [{"name": band} for band in cube.bands]
     for band, meaning in zip(bands, cube.meanings, strict=False):
@@ -109,13 +109,13 @@ def _bands(cube: Cube) -> list[dict[str, Any]]:
     return bands
 
 
-def _pixel_bands(cube: Cube) -> list[dict[str, Any]]:
+def pixel_bands_of(cube: Cube) -> list[dict[str, Any]]:
     """The bands with all that is known of their pixels: what numbers mean, wavelength in micrometres, sampling in metres."""
     scale, offset = float(cube.attrs.get("scale", SCALE)), float(cube.attrs.get("offset", OFFSET))
     plain = {"data_type": "uint16", "nodata": NODATA, "raster:scale": scale, "raster:offset": offset}
     wavelengths, samplings = _known(cube, "wavelength_nm"), _known(cube, "gsd_m")
     bands = []
-    for band, wavelength, sampling in zip(_bands(cube), wavelengths, samplings, strict=True):
+    for band, wavelength, sampling in zip(bands_of(cube), wavelengths, samplings, strict=True):
         told: dict[str, Any] = {**plain, **band}
         if math.isfinite(wavelength):
             told["eo:center_wavelength"] = round(wavelength / 1000, 6)

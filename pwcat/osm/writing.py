@@ -16,7 +16,7 @@ from pwcat.osm.sorting import Stretch
 from pwcat.osm.tiles import decode_tiles
 from pwcat.osm.vocabulary import TagCounter
 
-__all__ = ["GROUP_ROWS", "EntityWriter"]
+__all__ = ["GROUP_ROWS", "EntityFileWriter", "EntityWriter"]
 
 # A row group has so many rows or more, to the end of a tile: some thirty tiles of a town at zoom 16. Readers decode whole
 # groups, so that fewer rows cost less for tiles drawn at random, and more make the file's own description shorter.
@@ -24,6 +24,71 @@ GROUP_ROWS: Final = 8_192
 
 _WORDS: Final = ("tile", "osm_type", "kind", "tags.key_value.key", "tags.key_value.value")
 _FLOATS: Final = ("xy.list.element", "box.list.element")
+
+
+class EntityFileWriter:
+    """Takes rows of tiles in their order, and writes them in row groups that end with a tile.
+
+    Args:
+        path: of the file.
+        zoom: of the tiles.
+        bounds: west, south, east, north of all geometries, degrees; not told where not given, or NaN.
+
+    Attributes:
+        schema: of the rows.
+    """
+
+    def __init__(self, path: Path, *, zoom: int, bounds: NDArray[np.float64] | None = None) -> None:
+        self._waiting: list[pa.Table] = []  # rows of a group that is not full, and
+        self._counts: list[NDArray[np.int64]] = []  # how many each of its tiles has
+        self.schema = ENTITY_SCHEMA.with_metadata(_metadata(zoom, bounds))
+        self._file = pq.ParquetWriter(
+            path,
+            self.schema,
+            compression="zstd",
+            use_dictionary=list(_WORDS),
+            use_byte_stream_split=list(_FLOATS),
+            write_page_checksum=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, rows: pa.Table, counts: NDArray[np.int64]) -> None:
+        """Write rows of some tiles, all of each.
+
+        Args:
+            rows: of :attr:`schema`.
+            counts: ``(tiles,)`` how many each tile has, in their order.
+        """
+        self._waiting.append(rows)
+        self._counts.append(counts)
+        self._write_groups(least=GROUP_ROWS)
+
+    def close(self) -> None:
+        """Write what waits; the file is whole."""
+        try:
+            self._write_groups(least=1)
+        finally:
+            self._file.close()
+
+    def _write_groups(self, least: int) -> None:
+        """Write what waits, in groups of so many rows or more, and keep the rest: where stretches end does not show."""
+        if not self._waiting:
+            return
+        rows, ends = pa.concat_tables(self._waiting), np.cumsum(np.concatenate(self._counts))
+        written = 0
+        for end in _group_ends(ends):
+            if end - written >= least:
+                self._file.write_table(
+                    rows.slice(written, end - written).combine_chunks(), row_group_size=end - written
+                )
+                written = end
+        left = np.diff(ends[ends > written], prepend=written)
+        self._waiting, self._counts = ([rows.slice(written)], [left]) if len(left) else ([], [])
 
 
 class EntityWriter:
@@ -56,30 +121,17 @@ class EntityWriter:
         self._also = also
         self._counter = counter
         self._tiles = 0
-        self._waiting: list[pa.Table] = []  # rows of a group that is not full, and
-        self._counts: list[NDArray[np.int64]] = []  # how many each of its tiles has
         self.codes: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         self.counts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         self.entities = 0
         self.rows = 0
-        self._schema = ENTITY_SCHEMA.with_metadata(_metadata(zoom, bounds))
-        self._file = pq.ParquetWriter(
-            path,
-            self._schema,
-            compression="zstd",
-            use_dictionary=list(_WORDS),
-            use_byte_stream_split=list(_FLOATS),
-            write_page_checksum=True,
-        )
+        self._file = EntityFileWriter(path, zoom=zoom, bounds=bounds)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._write_groups(least=1)
-        finally:
-            self._file.close()
+        self._file.close()
 
     def write(self, stretch: Stretch) -> None:
         """Write the rows of a stretch, which begins where the one before ended."""
@@ -91,28 +143,11 @@ class EntityWriter:
         rows = self._rows(stretch.rows, codes, place)
         if len(rows):
             self._count(rows, stretch.rows["first"])
-            self._waiting.append(rows)
-            self._counts.append(counts)
-            self._write_groups(least=GROUP_ROWS)
+            self._file.write(rows, counts)
         self.codes.append(codes)
         self.counts.append(counts)
         self._tiles += len(codes)
         self.rows += len(rows)
-
-    def _write_groups(self, least: int) -> None:
-        """Write what waits, in groups of so many rows or more, and keep the rest: where stretches end does not show."""
-        if not self._waiting:
-            return
-        rows, ends = pa.concat_tables(self._waiting), np.cumsum(np.concatenate(self._counts))
-        written = 0
-        for end in _group_ends(ends):
-            if end - written >= least:
-                self._file.write_table(
-                    rows.slice(written, end - written).combine_chunks(), row_group_size=end - written
-                )
-                written = end
-        left = np.diff(ends[ends > written], prepend=written)
-        self._waiting, self._counts = ([rows.slice(written)], [left]) if len(left) else ([], [])
 
     def _count(self, rows: pa.Table, first: pa.ChunkedArray) -> None:
         first = first.combine_chunks()
@@ -131,7 +166,7 @@ class EntityWriter:
         }
         arrays = [columns[name] if name in columns else table[name] for name in ENTITY_SCHEMA.names]
         return pa.Table.from_arrays(
-            [pa.array(each) if isinstance(each, np.ndarray) else each for each in arrays], schema=self._schema
+            [pa.array(each) if isinstance(each, np.ndarray) else each for each in arrays], schema=self._file.schema
         ).combine_chunks()
 
 
@@ -156,10 +191,10 @@ def _group_ends(ends: NDArray[np.int64]) -> list[int]:
     return groups if not len(ends) or start == ends[-1] else [*groups, int(ends[-1])]
 
 
-def _metadata(zoom: int, bounds: NDArray[np.float64]) -> dict[str, str]:
+def _metadata(zoom: int, bounds: NDArray[np.float64] | None) -> dict[str, str]:
     """GeoParquet 1.1, in EPSG:4326 with longitude first (OGC:CRS84), which is what it takes where no CRS is said."""
     geometry: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Point", "LineString", "Polygon"]}
-    if np.isfinite(bounds).all():
+    if bounds is not None and np.isfinite(bounds).all():
         geometry["bbox"] = bounds.tolist()
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
     return {"geo": json.dumps(geo), "pwcat:zoom": str(zoom)}

@@ -1,0 +1,1 @@
+"""What :mod:`catalog.copying` copies, part by part."""
