@@ -36,7 +36,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from catalog.querying.remote import UNKNOWN, Store
-from publish.hub import _attempt
+from publish.pushing.retrying import call
 from pwcat import __version__
 from pwcat.errors import CatalogError, PublishError
 
@@ -183,7 +183,7 @@ def _asked(ask: Callable[[], T], what: str, *, where: str, repo: str) -> T:
         CatalogError: it cannot be had; one line says why.
     """
     try:
-        return _attempt(ask, what=f"{what} of {where}")
+        return call(f"{what} of {where}", ask)
     except PublishError as exc:
         if isinstance(exc.__cause__, EntryNotFoundError):
             raise FileNotFoundError(f"{where}: could not {what}: there is no such file") from exc

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from publish.manifest import MANIFEST, check_hashes, check_sizes, read_manifest, write_manifest
@@ -22,16 +25,32 @@ except PublishError as exc:
 """
 
 
+CARD = """---
+license: cc-by-4.0
+configs:
+- config_name: chips
+  data_files: data/*.parquet
+---
+# Chips
+"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder as the builders leave it: a card, two large files, a manifest."""
     folder = tmp_path / "folder"
     (folder / "data").mkdir(parents=True)
-    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Chips\n")
+    (folder / "README.md").write_text(CARD)
     for number in range(2):
-        (folder / "data" / f"{number}.parquet").write_bytes(bytes([number]) * 100_000)
+        write_chips(folder / "data" / f"{number}.parquet", number)
     write_manifest(folder, header={"name": "chips"}, known={})
     return folder
+
+
+def write_chips(path, number):
+    """A Parquet file of about 100 kB that no other number gives."""
+    noise = np.random.default_rng(number).bytes(100_000)
+    pq.write_table(pa.table({"id": [number], "pixels": [noise]}), path)
 
 
 @pytest.fixture
@@ -71,7 +90,7 @@ def test_a_new_release_replaces_its_own_files_and_leaves_those_of_others(hub, fo
     push(tag="v1")
     hub.commit("datasets", "lab/chips", {"paper.pdf": b"%PDF"})
     (folder / "data" / "1.parquet").unlink()
-    (folder / "data" / "2.parquet").write_bytes(b"new" * 50_000)
+    write_chips(folder / "data" / "2.parquet", 2)
     write_manifest(folder, header={"name": "chips"}, known={})
     taken = push(tag="v1")
     assert "the tag v1 of lab/chips already names commit" in taken["error"]
@@ -153,7 +172,7 @@ def test_a_manifest_tells_every_fault_and_refuses_to_leave_its_folder(folder):
     header, records = read_manifest(folder)
     assert header == {"name": "chips"}
     assert check_sizes(folder, records) == check_hashes(folder, records) == []
-    (folder / "data" / "0.parquet").write_bytes(b"x" * 100_000)
+    (folder / "data" / "0.parquet").write_bytes(b"x" * (folder / "data" / "0.parquet").stat().st_size)
     assert check_sizes(folder, records) == []
     assert check_hashes(folder, records)[0].startswith("data/0.parquet has SHA-256")
     (folder / "data" / "1.parquet").unlink()

@@ -1,0 +1,91 @@
+"""The front matter of a card: what `datasets` and the Hub read of a README, and what trips them.
+
+Source: datasets 5.2 (``load.py``, ``data_files.py``), measured: without explicit ``configs`` stray files decide the loader,
+and a recorded ``num_examples`` breaks ``load_dataset(filters=...)``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+__all__ = ["card_faults"]
+
+CARD = "README.md"
+TABLES = (".parquet", ".geoparquet", ".gpq")
+_FRONT = re.compile(r"---\s*\r?\n(.*?)\r?\n---\s*(\r?\n|$)", flags=re.DOTALL)
+_SPLIT = re.compile(r"\w+(\.\w+)*")
+
+
+def card_faults(folder: Path, paths: Sequence[str], kind: Literal["dataset", "model"]) -> list[str]:
+    """Why the card of a folder would be refused, or would load something else than it says; each with what to change."""
+    if not (folder / CARD).is_file():
+        return [f"there is no {CARD}: a release has a card"]
+    try:
+        found = _FRONT.match((folder / CARD).read_text(encoding="utf-8"))
+        front = yaml.safe_load(found[1]) if found else None
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        return [f"the front matter of {CARD} cannot be read ({' '.join(str(exc).split())}): correct its YAML"]
+    if not isinstance(front, dict):
+        return [f"{CARD} has no front matter (YAML between two lines of ---): add one with at least a license"]
+    if kind == "model" or not any(path.endswith(TABLES) for path in paths):
+        return []
+    return [*_config_faults(front.get("configs"), paths), *_counted_faults(front.get("dataset_info"))]
+
+
+def _config_faults(configs: Any, paths: Sequence[str]) -> list[str]:
+    if not isinstance(configs, list) or not configs or not all(isinstance(config, dict) for config in configs):
+        return [
+            f"{CARD} has no explicit `configs`, so that stray files decide what is loaded: list them with data_files"
+        ]
+    names = [config.get("config_name") for config in configs]
+    faults = [f"config number {n} of {CARD} has no config_name" for n, name in enumerate(names, 1) if not name]
+    faults += [
+        f"the config {name!r} is there {n} times in {CARD}" for name, n in Counter(names).items() if name and n > 1
+    ]
+    if sum(bool(config.get("default")) for config in configs) > 1:
+        faults.append(f"more than one config of {CARD} is the default: keep one")
+    for config in configs:
+        faults += [f"config {config.get('config_name')!r} of {CARD} {fault}" for fault in _file_faults(config, paths)]
+    return faults
+
+
+def _file_faults(config: dict[str, Any], paths: Sequence[str]) -> Iterator[str]:
+    entries = list(_data_files(config.get("data_files")))
+    if not entries:
+        yield "names no data_files: list the files of each split"
+    for split, pattern in entries:
+        if split is not None and not _SPLIT.fullmatch(split):
+            yield f"has a split {split!r}: use letters, digits and _"
+        matching = fnmatch.filter(paths, pattern.removeprefix("./"))
+        if not matching:
+            yield f"names {pattern}, and no such file is in the folder"
+        elif foreign := [path for path in matching if not path.endswith(TABLES)]:
+            yield f"names {foreign[0]}, which is no Parquet: the first config decides the loader of all"
+
+
+def _data_files(value: Any) -> Iterator[tuple[str | None, str]]:
+    """Splits and patterns of ``data_files``, in any of its shapes: one, a list, or splits with one or a list each."""
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, str):
+            yield None, entry
+        elif isinstance(entry, dict):
+            path = entry.get("path", [])
+            for pattern in path if isinstance(path, list) else [path]:
+                yield str(entry.get("split")) if "split" in entry else None, str(pattern)
+
+
+def _counted_faults(info: Any) -> list[str]:
+    entries = [entry for entry in (info if isinstance(info, list) else [info]) if isinstance(entry, dict)]
+    splits = [split for entry in entries for split in entry.get("splits") or [] if isinstance(split, dict)]
+    if any("num_examples" in split for split in splits):
+        return [
+            f"dataset_info of {CARD} counts num_examples, which breaks load_dataset(filters=…): leave the splits out"
+        ]
+    return []

@@ -1,0 +1,88 @@
+"""What one commit is to change, from the repository as it is: files to send, files to remove, files to leave alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub.hf_api import RepoFile
+
+from publish.manifest import MANIFEST
+from publish.pushing.retrying import call
+from publish.pushing.target import Target, Tree
+from pwcat.errors import PublishError
+
+__all__ = ["Plan", "plan_commit"]
+
+# The Hub makes these itself, or asks people to write them on its pages: a release replaces them without a word.
+NOT_FOREIGN = frozenset({"README.md", ".gitattributes"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One commit.
+
+    Attributes:
+        head: The commit that it starts from.
+        tree: The files there.
+        changed: Paths to send.
+        stale: Paths to remove: an earlier release listed them, and this one does not have them.
+    """
+
+    head: str
+    tree: Tree
+    changed: tuple[str, ...]
+    stale: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the repository already holds exactly the folder."""
+        return not self.changed and not self.stale
+
+    def touched_since(self, now: Tree, records: frozenset[str]) -> list[str]:
+        """Paths of this release that are other files in a later tree than in this plan's."""
+        ours = records | set(self.stale)
+        return sorted(path for path in ours if _identity(self.tree.get(path)) != _identity(now.get(path)))
+
+
+def plan_commit(target: Target, head: str) -> Plan:
+    """What would make a repository hold exactly the folder, from one of its commits.
+
+    Files that an earlier release listed in its manifest and this one does not have are removed; those of others stay.
+
+    Raises:
+        PublishError: The release would overwrite files that no manifest of ours lists.
+    """
+    tree = target.tree(head)
+    changed = target.differing(tree)
+    listed = _listed(target, tree, head)
+    foreign = [path for path in changed if path in tree and path not in listed | NOT_FOREIGN | {MANIFEST}]
+    if foreign:
+        raise PublishError(
+            f"{target.repo} holds files that no release of ours made, and this one would replace them: "
+            f"{', '.join(foreign[:10])}{' …' if len(foreign) > 10 else ''}; push to another repository, or move them there"
+        )
+    stale = tuple(path for path in tree if path in listed and path not in target.records)
+    return Plan(head=head, tree=tree, changed=changed, stale=stale)
+
+
+def _listed(target: Target, tree: Tree, head: str) -> frozenset[str]:
+    """The paths that the manifest on the Hub lists; none where there is no manifest of ours."""
+    if MANIFEST not in tree:
+        return frozenset()
+
+    def fetch() -> str:
+        return str(target.api.hf_hub_download(target.repo, MANIFEST, revision=head, repo_type=target.kind))
+
+    try:
+        content = Path(call(f"read {MANIFEST} of {target.repo}", fetch)).read_text(encoding="utf-8")
+        listed = json.loads(content)
+    except ValueError:
+        return frozenset()  # not a manifest of ours: its files are not ours to remove
+    files = listed.get("files") if isinstance(listed, dict) else None
+    return frozenset(files) if isinstance(files, dict) else frozenset()
+
+
+def _identity(entry: RepoFile | None) -> tuple[str, str | None] | None:
+    return (entry.blob_id, entry.lfs.sha256 if entry.lfs else None) if entry is not None else None
