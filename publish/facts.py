@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from catalog.measures.separation import describe_separation
 from catalog.subset import Subset
 from publish.maps import attribution_of, has_map, is_map
+from publish.papers import Following, following
 from publish.sampling import describe_recipe
 from publish.shards import split_names
+from publish.terms import is_copernicus
 from pwcat.cube import SensorBand
+from pwcat.errors import PublishError
 from pwcat.providers.redaction import bare
 
 __all__ = [
@@ -75,6 +79,9 @@ class DatasetFacts:
         interval: First and last acquisition, ISO 8601.
         statistics: As ``Subset.stats()`` gives them.
         mean_valid_fraction: Mean share of pixels with data.
+        separation: How far apart the splits lie, as :func:`catalog.measures.separation.describe_separation` says.
+        own_split: Whether its splits were made for this subset, rather than by the recipes.
+        papers: Which of its recipes are those of a paper.
         has_map: Whether entities of a map go with them.
     """
 
@@ -99,6 +106,9 @@ class DatasetFacts:
     interval: tuple[str, str]
     statistics: Mapping[str, Any]
     mean_valid_fraction: float
+    separation: tuple[Mapping[str, Any], ...] = ()
+    own_split: bool = False
+    papers: tuple[Following, ...] = ()
     has_map: bool = False
 
     @property
@@ -124,12 +134,17 @@ class DatasetFacts:
     @property
     def is_copernicus(self) -> bool:
         """Whether the pixels are Copernicus Sentinel data; those of a local archive are so only if attributed so."""
-        return any(_is_copernicus(recipe) for recipe in self.recipes.values())
+        return any(is_copernicus(recipe) for recipe in self.recipes.values())
 
 
 def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> DatasetFacts:
-    """The facts of a subset."""
+    """The facts of a subset.
+
+    Raises:
+        PublishError: Its collections' pixels mean different things, so that no card could say what they are.
+    """
     collections = subset.collections
+    _require_one_meaning(subset)
     recipes = {c.name: public_recipe(c.recipe) for c in collections}
     first = collections[0]
     whole = len(collections) == 1 and len(subset) == first.stats["num_samples"]
@@ -158,8 +173,29 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         interval=(_iso(times.min()), _iso(times.max())),
         statistics=subset.stats(),
         mean_valid_fraction=float(np.mean(subset.column("div:valid_fraction").astype(np.float64))),
+        separation=_separation(subset, tiles=any(is_map(recipe) for recipe in recipes.values())),
+        own_split="pwcat:split" in subset.own,
+        papers=following({collection.name: collection.recipe for collection in collections}),
         has_map=has_map(subset),
     )
+
+
+def _require_one_meaning(subset: Subset) -> None:
+    """That pixels of all collections are read in the same way: of one scale, one offset, one resolution."""
+    names = ("scale", "offset", "resolution_m")
+    told = {c.name: tuple(float(c.cube.attrs[name]) for name in names) for c in subset.collections}
+    if len(set(told.values())) > 1:
+        listed = "; ".join(f"{name}: {', '.join(f'{v:g}' for v in values)}" for name, values in told.items())
+        raise PublishError(
+            f"pixels of these collections mean different things ({', '.join(names)}: {listed}): publish them apart"
+        )
+
+
+def _separation(subset: Subset, *, tiles: bool) -> tuple[Mapping[str, Any], ...]:
+    """Distances between the splits; tiles of one grid touch, and none overlap."""
+    width = subset.chip_shape[-1] * float(subset.collections[0].cube.attrs["resolution_m"]) / 1000
+    splits = subset.column("pwcat:split")
+    return tuple(describe_separation(subset.lonlat, splits, width_km=0.0 if tiles else width))
 
 
 def describe_dataset(facts: DatasetFacts) -> str:
@@ -229,14 +265,6 @@ def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: shorten(name, value) for name, value in recipe.items()}
 
 
-def _is_copernicus(recipe: Mapping[str, Any]) -> bool:
-    source = recipe.get("source") or (recipe.get("images") or {}).get("source")
-    if not source:
-        return False
-    named = source["provider"] != "archive" and "sentinel" in str(source["collection"]).lower()
-    return named or "copernicus" in str(recipe.get("attribution") or "").lower()
-
-
 def _distinct(values: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(value) for value in values if value))
 
@@ -281,4 +309,4 @@ def _iso(moment: Any) -> str:
 
 def software_versions() -> dict[str, str]:
     """Versions of what the bytes of a publication hang on."""
-    return {name: version(name) for name in ("pwcat", "pyarrow", "numpy", "pillow")}
+    return {name: version(name) for name in ("pwcat", "pyarrow", "numpy", "pillow", "matplotlib")}

@@ -21,6 +21,7 @@ from pwcat.cube import NODATA
 __all__ = ["RECORD_VERSION", "record_of"]
 
 RECORD_VERSION = 1
+ABOUT = frozenset({"title", "description", "license", "providers", "sci:citation", "sci:publications"})
 
 
 def record_of(subset: Subset, facts: DatasetFacts) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def record_of(subset: Subset, facts: DatasetFacts) -> dict[str, Any]:
 
     ``collections`` and ``chip`` say what reading back needs: by name of each collection its ``recipe_hash``, its cube's
     ``attributes`` and those of its array of chips, and ``statistics`` as in ``stats.json``, of the samples that are here.
+    ``about`` and ``layers`` are its own, of the whole collection: what it says of itself, and the source of each layer.
     ``own_columns`` are those of the items that were made for this subset, and are part of its hash.
     """
     return {
@@ -51,6 +53,11 @@ def record_of(subset: Subset, facts: DatasetFacts) -> dict[str, Any]:
             "resolution_m": facts.resolution_m,
             "bands": [_band(band) for band in facts.bands],
         },
+        "separation": [dict(between) for between in facts.separation],
+        "papers": [
+            {"recipe": one.recipe, "title": one.paper.title, "arxiv": one.paper.arxiv, "changed": list(one.changed)}
+            for one in facts.papers
+        ],
         "statistics": dict(facts.statistics),
     }
 
@@ -58,6 +65,7 @@ def record_of(subset: Subset, facts: DatasetFacts) -> dict[str, Any]:
 def _collection(collection: Collection, subset: Subset, facts: DatasetFacts, rows: slice) -> dict[str, Any]:
     """What is known of one of the collections, and of its samples that are here."""
     recipe, count = facts.recipes[collection.name], rows.stop - rows.start
+    own = collection.stats["statistics"]
     alone = count == len(subset)
     return {
         "title": recipe["title"],
@@ -68,10 +76,19 @@ def _collection(collection: Collection, subset: Subset, facts: DatasetFacts, row
         "num_samples": count,
         "num_samples_whole": collection.stats["num_samples"],
         "providers": [provider.to_dict() for provider in collection.metadata.providers or []],
+        "about": {name: value for name, value in collection.document.items() if _is_about(name)},
+        "gsd": collection.document.get("summaries", {}).get("gsd"),
+        "layers": {name: told.get("layer") for name, told in own.items() if told},
+        "codebook": (own.get("spectral_codebook") or {}).get("codebook"),
         "attributes": _plain(collection.cube.attrs),
         "chips_attributes": _plain(collection.cube.array.attrs.asdict()),
         "statistics": dict(facts.statistics) if alone else subset.only(np.arange(rows.start, rows.stop)).stats(),
     }
+
+
+def _is_about(name: str) -> bool:
+    """Whether a member of a collection's document says what it is, rather than where its files lie."""
+    return name in ABOUT or name.startswith("pwcat:")
 
 
 def _band(band: Band) -> dict[str, Any]:

@@ -6,12 +6,16 @@ from typing import Final
 
 __all__ = [
     "ATLAS_PATH",
+    "CARD_PATH",
+    "CHANGELOG_PATH",
     "COLLECTION_PATH",
     "CROISSANT_PATH",
     "DATA_FOLDER",
     "ENTITIES_PATH",
     "ITEMS_PATH",
+    "LICENSES_PATH",
     "MANIFEST_PATH",
+    "PICTURE_PATH",
     "PREVIEW_PATH",
     "RECIPES_FOLDER",
     "STATISTICS_PATH",
@@ -28,4 +32,8 @@ ENTITIES_PATH: Final = "map/entities.parquet"
 TAGS_PATH: Final = "map/tags.parquet"
 CROISSANT_PATH: Final = "croissant.json"
 ATLAS_PATH: Final = "atlas.html"
+PICTURE_PATH: Final = "map.png"
 MANIFEST_PATH: Final = "MANIFEST.json"
+CARD_PATH: Final = "README.md"
+LICENSES_PATH: Final = "LICENSES.md"
+CHANGELOG_PATH: Final = "CHANGELOG.md"
