@@ -26,6 +26,7 @@ from catalog.stac.mirror import sorted_items, write_items
 from pwcat.atomic import replacing
 from pwcat.building.ledger import read_ledger
 from pwcat.building.standing import OnStanding, Standing, untold
+from pwcat.copies import require_no_copy
 from pwcat.cube import open_cube
 from pwcat.doctor.described import description_faults
 from pwcat.errors import CatalogError
@@ -234,6 +235,7 @@ def describe(
         CatalogError: no sample of it has pixels, or of map tiles, neither entities nor an image.
         CubeError: the cube is missing, damaged, or of another dataset.
     """
+    require_no_copy(folder, doing="describe")
     if is_map_folder(folder):
         parts, facts = describe_tiles(folder, codebook=codebook, scheduler=scheduler, progress=progress)
         write_collection(folder, items=parts, tally=sum_tallies(part_tally(part) for part in parts), metadata=facts)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pwcat.atomic import replacing
+from pwcat.copies import require_no_copy
 from pwcat.errors import PwcatError, RecipeError, SourceError
 from pwcat.lock import locked_in_turn
 from pwcat.origin import forget_recipe, note_recipe
@@ -334,6 +335,7 @@ def freeze_plan(
         PwcatError: as the plan's making does.
     """
     folder = catalog / recipe.name
+    require_no_copy(folder, doing="plan or build")
     if not (folder / "plan.parquet").is_file():
         # Beside the folder, which is not there before there is a plan
         with locked_in_turn(catalog / f".{recipe.name}.planning", doing=f"{folder}: another planning"):

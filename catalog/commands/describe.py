@@ -12,6 +12,7 @@ from rich.console import Console
 from catalog.measures.codebook import read_codebook
 from catalog.stac.describing import CODEBOOK, PARTS
 from catalog.store import describe, write_catalog
+from pwcat.copies import require_no_copy
 from pwcat.errors import CatalogError
 from pwcat.progress import show_counts
 
@@ -50,6 +51,7 @@ def build(folder: Path, codebook: Path | None, scheduler: str | None, anew: bool
 
 def _built(folder: Path) -> list[Path]:
     """Collections there that were built here: they have a plan and a cube."""
+    require_no_copy(folder, doing="describe")
     if (folder / "plan.parquet").is_file():
         return [folder]
     found = sorted(path.parent for path in folder.glob("*/plan.parquet") if (path.parent / "cube.zarr").is_dir())

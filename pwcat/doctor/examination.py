@@ -15,14 +15,17 @@ from pwcat.atomic import find_leftovers
 from pwcat.building.ledger import UNUSABLE, digest_of, flagged_scenes, join_ledgers, ledger_path, read_one
 from pwcat.building.losses import count_losses, count_stand_ins
 from pwcat.building.strays import find_strays
+from pwcat.copies import ORIGIN
 from pwcat.cube import CubeSpec, shard_path
 from pwcat.doctor.contents import look_at_description, look_at_metadata, look_at_notes, look_at_scenes
+from pwcat.doctor.copies import examine_copy, is_copy
 from pwcat.doctor.findings import Diagnosis, Finding
 from pwcat.doctor.mending import UNKNOWN, Mending
 from pwcat.doctor.tiles import examine_tiles, holds_tiles
 from pwcat.errors import CubeError, PwcatError, RecipeError
 from pwcat.lock import holder_of
 from pwcat.materialize import require_same_cube, spec_of
+from pwcat.osm.plan import TILES
 from pwcat.plan import FrozenPlan, read_plan
 from pwcat.recipe import Recipe, load_recipe
 from pwcat.reserve import choose_replacements, plan_hash, read_replacements
@@ -44,6 +47,8 @@ def examine(folder: Path, *, recipe: Path | None = None) -> Diagnosis:
         PwcatError: there is no dataset; says what is there instead.
         RecipeError: the recipe's file cannot be read.
     """
+    if is_copy(folder):
+        return examine_copy(folder)
     if holds_tiles(folder):
         return examine_tiles(folder, recipe=recipe)
     pages = sorted(folder.rglob("page-*.json.gz"))
@@ -94,7 +99,8 @@ def _no_dataset(folder: Path) -> str:
         return f"{folder}: no such folder"
     if (folder / "import.json").is_file():
         return f"{folder}: was added from elsewhere, not built; `pwcat catalog validate {folder}` checks it"
-    datasets = sorted(path.parent.name for plan in ("plan", "tiles") for path in folder.glob(f"*/{plan}.parquet"))
+    named = ("plan.parquet", TILES, ORIGIN)
+    datasets = sorted({path.parent.name for name in named for path in folder.glob(f"*/{name}")})
     if datasets:
         return f"{folder}: a catalog, not a dataset; look at one of those in it: {', '.join(datasets)}"
     return f"{folder}: no dataset there (looked for {', '.join(PARTS)}); `pwcat build RECIPE` makes one"

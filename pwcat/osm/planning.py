@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pwcat.atomic import replacing
+from pwcat.copies import require_no_copy
 from pwcat.errors import PwcatError, RecipeError
 from pwcat.lock import locked_in_turn
 from pwcat.origin import note_recipe
@@ -73,6 +74,7 @@ def freeze_tiles(
         PwcatError: as the parts raise it; so where there is no tile.
     """
     folder = catalog / recipe.name
+    require_no_copy(folder, doing="plan or build")
     if (folder / "plan.parquet").is_file():
         raise RecipeError(
             f"{folder}: holds a dataset of another kind; remove the folder, or give the recipe another name"
