@@ -18,6 +18,7 @@ __all__ = [
     "check_hashes",
     "check_sizes",
     "describe_file",
+    "parse_manifest",
     "read_manifest",
     "write_manifest",
 ]
@@ -96,17 +97,27 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, FileRecord]]:
     """
     path = folder / MANIFEST
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-        records = {name: FileRecord(**fields) for name, fields in header.pop("files").items()}
+        return parse_manifest(path.read_bytes(), where=str(path))
     except FileNotFoundError as exc:
         raise PublishError(
             f"{folder} has no {MANIFEST}: it is no published folder, or one that was never finished"
         ) from exc
+
+
+def parse_manifest(content: bytes, *, where: str) -> tuple[dict[str, Any], dict[str, FileRecord]]:
+    """The header and the records, by path, of a manifest that was read from ``where``.
+
+    Raises:
+        PublishError: It does not say what a manifest says.
+    """
+    try:
+        header = json.loads(content)
+        records = {name: FileRecord(**fields) for name, fields in header.pop("files").items()}
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as exc:
-        raise PublishError(f"{path} cannot be read as a manifest ({exc}): fetch or build the folder again") from exc
+        raise PublishError(f"{where} cannot be read as a manifest ({exc}): fetch or build the folder again") from exc
     outside = [name for name in records if Path(name).is_absolute() or ".." in Path(name).parts]
     if outside:
-        raise PublishError(f"{path} names files outside its folder: {', '.join(outside)}; do not use it")
+        raise PublishError(f"{where} names files outside its folder: {', '.join(outside)}; do not use it")
     return header, records
 
 
