@@ -19,20 +19,24 @@ def _load(name):
 
 
 @pytest.fixture
-def hub(tmp_path):
-    """A Hub of this test's own."""
-    with _load("loopback_hub").LoopbackHub(tmp_path / "hub") as hub:
+def hub(tmp_path, request):
+    """A Hub of this test's own. Options come as ``@pytest.mark.parametrize("hub", [{"xet": True}], indirect=True)``."""
+    with _load("loopback_hub").LoopbackHub(tmp_path / "hub", **getattr(request, "param", {})) as hub:
         yield hub
 
 
 @pytest.fixture
 def fresh(hub, tmp_path):
-    """Run Python source in a process of its own that sees only the loopback Hub; gives what it printed."""
+    """Run Python source in a process of its own that sees only the loopback Hub; gives what it printed.
 
-    def run(source, *arguments, token=True, wait=True):
+    ``token`` may be one of the Hub's tokens, ``home`` another cache than the test's other processes have, ``xet`` whether
+    Xet is on (None: where the Hub has it).
+    """
+
+    def run(source, *arguments, token=True, wait=True, home="home", xet=None):
         keep = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
-        credentials = {} if token else {"token": None}
-        env = {**keep, "OMP_NUM_THREADS": "1", **hub.environment(tmp_path / "home", **credentials)}
+        credentials = {} if token is True else {"token": token or None}
+        env = {**keep, "OMP_NUM_THREADS": "1", **hub.environment(tmp_path / home, xet=xet, **credentials)}
         command = [sys.executable, "-c", source, *map(str, arguments)]
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if not wait:

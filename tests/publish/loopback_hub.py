@@ -18,7 +18,8 @@ from pathlib import Path
 __path__ = [str(Path(__file__).with_name("loopback"))]
 sys.modules.setdefault("loopback_hub", sys.modules[__name__])
 
-from loopback_hub import collecting, faults, files, lfs, repositories  # noqa: F401, E402
+from loopback_hub import cas, collecting, faults, files, lfs, repositories  # noqa: F401, E402
+from loopback_hub.granting import HttpXet, LocalXet  # noqa: E402
 from loopback_hub.serving import Answer, Handler, Server  # noqa: E402
 from loopback_hub.storage import Blobs, Repo  # noqa: E402
 
@@ -33,10 +34,15 @@ class LoopbackHub:
     Args:
         folder: Where content is kept; large bodies never in memory.
         cdn: Send readers of large files on to presigned addresses of another host, as the Hub does.
+        xet: Take and give large files by Xet too: ``True`` or ``"http"`` for a storage of this server's, whose requests are
+            logged, counted and may be made to fail; ``"local"`` for folders that ``hf_xet`` writes and reads itself.
     """
 
-    def __init__(self, folder, *, cdn=False):
+    def __init__(self, folder, *, cdn=False, xet=False):
         self.blobs = Blobs(folder)
+        kinds = {False: None, True: HttpXet, "http": HttpXet, "local": LocalXet}
+        self.xet = kinds[xet](Path(folder) / "xet", lambda: self.url) if xet else None
+        self.xet_downloads = True  # False: large files are told of, and given, by plain HTTP only
         self.cdn = cdn
         self.tokens = {TOKEN: "write", READ_TOKEN: "read", STRANGER_TOKEN: "stranger"}
         self.signature = secrets.token_hex(8)
@@ -63,6 +69,8 @@ class LoopbackHub:
         self.resumed.set()
         self.server.shutdown()
         self.server.server_close()
+        if self.xet is not None:
+            self.xet.close()
         if self.errors and kind is None:
             raise AssertionError("the loopback Hub itself failed:\n" + "\n".join(self.errors))
 
@@ -74,8 +82,11 @@ class LoopbackHub:
     def cdn_url(self):
         return self.url.replace("127.0.0.1", "localhost")
 
-    def environment(self, home, *, token=TOKEN, xet=False):
-        """Environment variables for a client process; ``home`` is its cache. ``xet`` leaves Xet on, as it is by default."""
+    def environment(self, home, *, token=TOKEN, xet=None):
+        """Environment variables for a client process; ``home`` is its cache.
+
+        ``xet`` leaves Xet on, as it is by default; None: where this Hub has it.
+        """
         env = {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
@@ -84,7 +95,7 @@ class LoopbackHub:
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         }
-        if not xet:
+        if not (self.xet is not None if xet is None else xet):
             env["HF_HUB_DISABLE_XET"] = "1"
         return {**env, "HF_TOKEN": token} if token else env
 
@@ -200,7 +211,18 @@ class LoopbackHub:
             raise Answer(403, {"error": "the address is not signed"})
 
     def stored(self, sha256):
-        return self.blobs.has(sha256)
+        """Whether content has come, by LFS or Xet; what came by Xet is put together here, and must hash to its name."""
+        if self.blobs.has(sha256) or self.xet is None:
+            return self.blobs.has(sha256)
+        self.xet.sync()
+        file = self.xet.store.by_sha256.get(sha256)
+        if file is None:
+            return False
+        whole = self.blobs.incoming / sha256
+        if self.xet.store.rebuild(file, whole) != sha256:
+            raise Answer(422, {"error": f"what Xet was given for {sha256} does not hash to it"})
+        self.blobs.take(whole, sha256)
+        return True
 
     def assemble(self, oid, parts):
         """Put parts together, in order, whose hashes are what the client was told."""
@@ -222,7 +244,18 @@ class LoopbackHub:
             piece.unlink()
 
     def xet_hash(self, sha256):
-        return None
+        if self.xet is None or not self.xet_downloads:
+            return None
+        file = self.xet.store.by_sha256.get(sha256)
+        return file.hash if file and self.xet.readable(file) else None
 
     def xet_headers(self, repo, commit, sha256):
-        return {}
+        if (name := self.xet_hash(sha256)) is None:
+            return {}
+        route = f"{self.url}/api/{repo.kind}/{repo.name}/xet-read-token/{commit}"
+        return {"X-Xet-Hash": name, "Link": f'<{route}>; rel="xet-auth"'}
+
+    def xorb_bytes(self):
+        """Bytes that Xet stores for all uploads so far: chunks that were there already are not stored again."""
+        self.xet.sync()
+        return self.xet.store.bytes()

@@ -168,18 +168,18 @@ def resolve(request, kind, name, revision, path):
     if entry.lfs and request.hub.cdn:
         location = f"{request.hub.cdn_url}/cdn/{entry.sha256}?signature={request.hub.signature}"
         return Answer(302, b"", Location=location, **headers)
-    return content(request, entry.sha256, **headers)
+    return content(request, request.hub.blobs / entry.sha256, **headers)
 
 
 @route("GET|HEAD", r"/cdn/(?P<sha256>[0-9a-f]{64})")
 def cdn(request, sha256):
     """Content at a presigned address of another host, as large files of the Hub come."""
     request.hub.check_signed(request)
-    return content(request, sha256, ETag=f'"{sha256}"')
+    return content(request, request.hub.blobs / sha256, ETag=f'"{sha256}"')
 
 
-def content(request, sha256, **headers):
-    path = request.hub.blobs / sha256
+def content(request, path, **headers):
+    """A file's bytes, or the range of them that is asked for."""
     size = path.stat().st_size
     headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream", **headers}
     match = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("Range", ""))
