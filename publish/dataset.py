@@ -12,10 +12,12 @@ from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
 from catalog.subset import Subset, load_subset
 from publish.documents import write_documents
 from publish.facts import DatasetFacts, dataset_facts, software_versions
+from publish.hub import preview_paths, preview_push
 from publish.items import write_items, write_preview
-from publish.manifest import write_manifest
+from publish.manifest import MANIFEST, check_sizes, read_manifest, write_manifest
 from publish.maps import write_map
-from publish.publication import Publication, building, check_destination, deliver, is_built
+from publish.publication import Destination, Publication, building, check_destination, deliver, is_built
+from publish.pushing.progress import PushProgress, silent
 from publish.shards import DEFAULT_LAYOUT, Layout, plan_shards, split_names, write_shards
 from pwcat.building.ledger import damaged_shards
 from pwcat.errors import PublishError
@@ -36,9 +38,11 @@ def publish_dataset(
     repo: str | None = None,
     to: str | Path | None = None,
     private: bool = False,
+    public: bool = False,
     tag: str | None = None,
     dry_run: bool = False,
     progress: Progress = _silent,
+    push_progress: PushProgress = silent,
 ) -> Publication:
     """What was published: a folder, a repository on the Hub, or both.
 
@@ -49,34 +53,65 @@ def publish_dataset(
         repo: ``organisation/name`` on the Hub. The token comes from ``HF_TOKEN`` or the Hub's login.
         to: Folder to build and keep. Without it the folder is temporary, and a push that fails builds it anew.
         private: Make a new repository private.
+        public: Make a new repository private, and public once the release is verified and tagged.
         tag: Name of the release, set once the pushed files are verified.
-        dry_run: Make and send nothing; say how many files of how many bytes it would be.
+        dry_run: Make and send nothing; say how many files of how many bytes it would be, and what the push would do.
         progress: Called with the samples written so far and in all.
+        push_progress: Told how far the push is.
 
     Raises:
         PublishError: Neither ``repo`` nor ``to`` is given, the folder is taken, or the push failed.
     """
     chosen = subset if isinstance(subset, Subset) else load_subset(subset)
-    folder = Path(to) if to is not None else None
-    check_destination(repo=repo, to=folder, private=private, tag=tag)
+    destination = Destination(
+        repo=repo,
+        to=Path(to) if to is not None else None,
+        private=private,
+        public=public,
+        tag=tag,
+        dry_run=dry_run,
+        progress=push_progress,
+    )
+    check_destination(destination)
     load = _load_line(chosen)
     if dry_run:
-        shards = plan_shards(chosen, layout=DEFAULT_LAYOUT)
-        size = 2 * math.prod(chosen.chip_shape) * len(chosen)
-        target = load(repo or str(folder))
-        return Publication(
-            kind="dataset", folder=None, push=None, files=len(shards), bytes=size, dry_run=True, load=target
-        )
+        return _planned(chosen, destination, load=load)
     return deliver(
         lambda path: build_dataset_folder(chosen, path, repo_id=repo, release=tag, progress=progress),
+        destination,
         kind="dataset",
         message=f"{len(chosen)} samples of {', '.join(c.name for c in chosen.collections)} ({chosen.hash[:12]})",
         load=load,
-        repo=repo,
-        to=folder,
-        private=private,
-        tag=tag,
     )
+
+
+def _planned(subset: Subset, destination: Destination, *, load: Callable[[str], str]) -> Publication:
+    """A dry run: of the folder, where it is built already, else of the files of chips alone."""
+    repo, to, tag = destination.repo, destination.to, destination.tag
+    shards = plan_shards(subset, layout=DEFAULT_LAYOUT)
+    preview = None
+    if repo is not None and to is not None and _holds(to, subset):
+        preview = preview_push(to, repo=repo, kind="dataset", tag=tag)
+    elif repo is not None:
+        preview = preview_paths([shard.path for shard in shards], repo=repo, kind="dataset", tag=tag)
+    return Publication(
+        kind="dataset",
+        folder=None,
+        push=None,
+        files=len(shards),
+        bytes=2 * math.prod(subset.chip_shape) * len(subset),
+        dry_run=True,
+        load=load(repo or str(to)),
+        preview=preview,
+    )
+
+
+def _holds(folder: Path, subset: Subset) -> bool:
+    """Whether a folder was built of these samples, and is whole."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    header, records = read_manifest(folder)
+    return header.get("subset_hash") == subset.hash and not check_sizes(folder, records)
 
 
 def _load_line(subset: Subset) -> Callable[[str], str]:

@@ -8,9 +8,10 @@ then is a repository opened that is to be public. The steps are modules of :mod:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HFValidationError
@@ -29,7 +30,7 @@ from publish.pushing.tokens import require_token
 from publish.pushing.visibility import open_repository, prepare_repository
 from pwcat.errors import PublishError
 
-__all__ = ["Kind", "Preview", "Push", "check_repo_name", "fetch_folder", "preview_push", "push_folder"]
+__all__ = ["Kind", "Preview", "Push", "check_repo_name", "fetch_folder", "preview_paths", "preview_push", "push_folder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,8 @@ class Preview:
         send: Paths that would be sent.
         bytes_to_send: Their size.
         remove: Paths of an earlier release that would be removed.
+        exact: Whether checksums were compared, and not names alone: the folder is built.
+        holds: What the manifest there says of the release that it holds, but for its files; None without one.
     """
 
     repo: str
@@ -87,6 +90,8 @@ class Preview:
     send: tuple[str, ...]
     bytes_to_send: int
     remove: tuple[str, ...]
+    exact: bool
+    holds: Mapping[str, Any] | None
 
 
 def check_repo_name(repo: str) -> None:
@@ -185,7 +190,50 @@ def preview_push(folder: Path, *, repo: str, kind: Kind, tag: str | None = None)
         send=send,
         bytes_to_send=_size(target, send),
         remove=plan.stale if plan else (),
+        exact=True,
+        holds=_release(plan),
     )
+
+
+def preview_paths(paths: Sequence[str], *, repo: str, kind: Kind, tag: str | None = None) -> Preview:
+    """The same before a folder is built, by the names of its largest files alone: any of them may have to be sent.
+
+    Args:
+        paths: Paths in the folder that is to be; those beside them in their folders that an earlier release listed would
+            be removed.
+        repo: ``organisation/name``.
+        kind: ``"dataset"`` or ``"model"``.
+        tag: Name of the release.
+
+    Raises:
+        PublishError: The tag is taken, or the repository cannot be asked.
+    """
+    check_repo_name(repo)
+    target = Target(api=hub_api(), repo=repo, kind=kind, folder=Path(), records={})
+    private = target.is_private()
+    head = target.head() if private is not None else None
+    plan = plan_commit(target, head) if head is not None else None
+    if plan is not None and tag is not None:
+        require_free(target, tag, plan)
+    folders = {PurePosixPath(path).parent for path in paths}
+    stale = plan.stale if plan else ()
+    return Preview(
+        repo=repo,
+        url=target.url,
+        exists=plan is not None,
+        private=private,
+        head=head,
+        send=tuple(paths),
+        bytes_to_send=0,
+        remove=tuple(path for path in stale if PurePosixPath(path).parent in folders and path not in paths),
+        exact=False,
+        holds=_release(plan),
+    )
+
+
+def _release(plan: Plan | None) -> Mapping[str, Any] | None:
+    listed = plan.manifest if plan else None
+    return {key: value for key, value in listed.items() if key != "files"} if listed else None
 
 
 def fetch_folder(

@@ -11,11 +11,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from publish.hub import Kind, Push, check_repo_name, push_folder
+from publish.hub import Kind, Preview, Push, check_repo_name, preview_push, push_folder
 from publish.manifest import MANIFEST, check_sizes, read_manifest
+from publish.pushing.progress import PushProgress, silent
+from publish.pushing.tagging import check_tag_name
 from pwcat.errors import PublishError
 
-__all__ = ["Publication", "building", "deliver", "is_built"]
+__all__ = ["Destination", "Publication", "building", "check_destination", "deliver", "is_built"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where a publication goes, and how.
+
+    Attributes:
+        repo: ``organisation/name`` on the Hub.
+        to: Folder to build and keep.
+        private: Make a new repository private; a public one that exists is refused.
+        public: Make a new repository private, and public once what it holds is verified and tagged.
+        tag: Name of the release, set once the pushed files are verified.
+        dry_run: Send and keep nothing; say what would be done.
+        progress: Told how far the push is.
+    """
+
+    repo: str | None = None
+    to: Path | None = None
+    private: bool = False
+    public: bool = False
+    tag: str | None = None
+    dry_run: bool = False
+    progress: PushProgress = silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +52,10 @@ class Publication:
         folder: The folder that was built; ``None`` where it was only needed for the push, or for a dry run.
         push: What the push did; ``None`` without one.
         files: Number of files.
-        bytes: Their size; for a dry run, that of the pixels before compression.
+        bytes: Their size; for a dry run of a dataset, that of the pixels before compression.
         dry_run: Whether nothing was made.
         load: The line that loads it.
+        preview: What a push would do; ``None`` but for a dry run with a repository.
     """
 
     kind: Kind
@@ -39,67 +65,75 @@ class Publication:
     bytes: int
     dry_run: bool
     load: str
+    preview: Preview | None = None
 
 
 def deliver(
     build: Callable[[Path], Path],
+    destination: Destination,
     *,
     kind: Kind,
     message: str,
     load: Callable[[str], str],
-    repo: str | None,
-    to: Path | None,
-    private: bool,
-    tag: str | None,
 ) -> Publication:
-    """Build a folder at ``to``, or at a temporary place, and push it where ``repo`` is given."""
-    check_destination(repo=repo, to=to, private=private, tag=tag)
-    if to is not None:
-        return _deliver(
-            build(to), kept=True, kind=kind, message=message, load=load, repo=repo, private=private, tag=tag
-        )
+    """Build a folder where it is to be kept, or at a temporary place, and push it where a repository is given.
+
+    Raises:
+        PublishError: The destination is none, the folder is taken, or the push failed.
+    """
+    check_destination(destination)
+    if destination.to is not None and not destination.dry_run:
+        return _delivered(build(destination.to), destination, kind=kind, message=message, load=load)
     with tempfile.TemporaryDirectory(prefix="pwcat-publish-") as scratch:
         folder = build(Path(scratch) / "folder")
-        return _deliver(folder, kept=False, kind=kind, message=message, load=load, repo=repo, private=private, tag=tag)
+        return _delivered(folder, destination, kind=kind, message=message, load=load)
 
 
-def _deliver(
-    folder: Path,
-    *,
-    kept: bool,
-    kind: Kind,
-    message: str,
-    load: Callable[[str], str],
-    repo: str | None,
-    private: bool,
-    tag: str | None,
+def _delivered(
+    folder: Path, destination: Destination, *, kind: Kind, message: str, load: Callable[[str], str]
 ) -> Publication:
-    push = push_folder(folder, repo=repo, kind=kind, message=message, private=private, tag=tag) if repo else None
+    push, preview, repo = None, None, destination.repo
+    if repo is not None and destination.dry_run:
+        preview = preview_push(folder, repo=repo, kind=kind, tag=destination.tag)
+    elif repo is not None:
+        push = push_folder(
+            folder,
+            repo=repo,
+            kind=kind,
+            message=message,
+            private=destination.private,
+            public=destination.public,
+            tag=destination.tag,
+            progress=destination.progress,
+        )
     _, records = read_manifest(folder)
     return Publication(
         kind=kind,
-        folder=folder if kept else None,
+        folder=folder if folder == destination.to else None,
         push=push,
         files=len(records) + 1,
         bytes=sum(record.bytes for record in records.values()),
-        dry_run=False,
-        load=load(repo or str(folder)),
+        dry_run=destination.dry_run,
+        load=load(repo or str(destination.to)),
+        preview=preview,
     )
 
 
-def check_destination(*, repo: str | None, to: Path | None, private: bool, tag: str | None) -> None:
+def check_destination(destination: Destination) -> None:
     """Refuse a publication that goes nowhere, or asks of a folder what only the Hub can do.
 
     Raises:
         PublishError: Says every fault.
     """
-    faults = []
-    if repo is None and to is None:
+    repo, tag, faults = destination.repo, destination.tag, []
+    if repo is None and destination.to is None:
         faults.append("it is not said where to: give a repository (organisation/name), a folder, or both")
-    if repo is None and private:
-        faults.append("private is for repositories")
-    if repo is None and tag is not None:
-        faults.append("a tag is for repositories")
+    for asked, what in ((destination.private, "private"), (destination.public, "public"), (tag is not None, "a tag")):
+        if repo is None and asked:
+            faults.append(f"{what} is for repositories")
+    if destination.private and destination.public:
+        faults.append("private and public exclude each other")
+    faults += check_tag_name(tag) if tag is not None else []
     if faults:
         raise PublishError(f"cannot publish: {'; '.join(faults)}")
     if repo is not None:

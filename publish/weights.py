@@ -15,7 +15,8 @@ from publish.hub import check_repo_name, fetch_folder
 from publish.manifest import MANIFEST, check_hashes, read_manifest, write_manifest
 from publish.mlm import mlm_item
 from publish.origin import Origin, origin_of
-from publish.publication import Publication, building, deliver
+from publish.publication import Destination, Publication, building, deliver
+from publish.pushing.progress import PushProgress, silent
 from pwcat.errors import PublishError
 from training.checkpoint import load_model_folder
 from training.evaluate import SCORES, Scores, load_scores, save_scores
@@ -39,8 +40,11 @@ def publish_model(
     repo: str | None = None,
     to: str | Path | None = None,
     private: bool = False,
+    public: bool = False,
     tag: str | None = None,
+    dry_run: bool = False,
     license: str | None = None,
+    progress: PushProgress = silent,
 ) -> Publication:
     """What was published of a model: a folder, a repository on the Hub, or both.
 
@@ -49,8 +53,11 @@ def publish_model(
         repo: ``organisation/name`` on the Hub. The token comes from ``HF_TOKEN`` or the Hub's login.
         to: Folder to build and keep.
         private: Make a new repository private.
+        public: Make a new repository private, and public once the release is verified and tagged.
         tag: Name of the release, set once the pushed files are verified.
+        dry_run: Send and keep nothing; say what the push would do.
         license: SPDX identifier of the weights; without it that of released weights, or the card says that none was given.
+        progress: Told how far the push is.
 
     Raises:
         PublishError: Neither ``repo`` nor ``to`` is given, the folder is taken, or the push failed.
@@ -58,17 +65,23 @@ def publish_model(
     """
     origin = origin_of(run_dir)
     run, architecture = origin.run, load_model_folder(origin.folder).architecture
+    destination = Destination(
+        repo=repo,
+        to=Path(to) if to is not None else None,
+        private=private,
+        public=public,
+        tag=tag,
+        dry_run=dry_run,
+        progress=progress,
+    )
     return deliver(
         lambda folder: build_model_folder(run_dir, folder, repo_id=repo, release=tag, license=license),
+        destination,
         kind="model",
         message=f"{architecture} after step {run.steps} of {run.total_steps}"
         if run
         else f"{architecture}: {origin.source}",
         load=lambda source: f'pwcat.load_model("{source}")',
-        repo=repo,
-        to=Path(to) if to is not None else None,
-        private=private,
-        tag=tag,
     )
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from publish.commands.showing import showing
 from publish.commands.sizes import told_bytes
-from publish.publication import Publication, check_destination
+from publish.hub import Preview, Push
+from publish.publication import Destination, Publication, check_destination
 
 __all__ = ["publish"]
 
@@ -22,7 +21,9 @@ _OPTIONS = [
     click.option("--repo", metavar="ORG/NAME", help="Repository on the Hub; made where there is none."),
     click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="Folder to build and keep."),
     click.option("--private", is_flag=True, help="Make a new repository private."),
+    click.option("--public", is_flag=True, help="Make a new repository private, and public once all is verified."),
     click.option("--tag", metavar="NAME", help="Release to set once the pushed files are verified, such as v1."),
+    click.option("--dry-run", is_flag=True, help="Send and keep nothing; say what would be done."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON for programs."),
 ]
 
@@ -44,16 +45,32 @@ def publish() -> None:
 @publish.command()
 @click.argument("subset", type=click.Path(exists=True))
 @_destination
-@click.option("--dry-run", is_flag=True, help="Make and send nothing; say what it would be.")
 def dataset(
-    subset: str, repo: str | None, to: Path | None, private: bool, tag: str | None, as_json: bool, dry_run: bool
+    subset: str,
+    repo: str | None,
+    to: Path | None,
+    private: bool,
+    public: bool,
+    tag: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Publish SUBSET: a subset file, a collection folder or a catalog folder."""
-    _check(repo, to, private, tag)
+    _check(repo, to, private, public, tag)
     from publish.dataset import publish_dataset
 
-    with _progress("chips") as progress:
-        done = publish_dataset(subset, repo=repo, to=to, private=private, tag=tag, dry_run=dry_run, progress=progress)
+    with showing(quiet=as_json) as show:
+        done = publish_dataset(
+            subset,
+            repo=repo,
+            to=to,
+            private=private,
+            public=public,
+            tag=tag,
+            dry_run=dry_run,
+            progress=show.chips,
+            push_progress=show.push,
+        )
     _report(done, as_json=as_json, first="from datasets import load_dataset")
 
 
@@ -62,20 +79,39 @@ def dataset(
 @_destination
 @click.option("--license", "license_", metavar="SPDX", help="Licence of the weights, such as CC-BY-4.0.")
 def model(
-    run: str, repo: str | None, to: Path | None, private: bool, tag: str | None, as_json: bool, license_: str | None
+    run: str,
+    repo: str | None,
+    to: Path | None,
+    private: bool,
+    public: bool,
+    tag: str | None,
+    dry_run: bool,
+    as_json: bool,
+    license_: str | None,
 ) -> None:
     """Publish the model of RUN, the folder that `pwcat pretrain` or `pwcat weights import` wrote."""
-    _check(repo, to, private, tag)
+    _check(repo, to, private, public, tag)
     from publish.weights import publish_model
 
-    done = publish_model(run, repo=repo, to=to, private=private, tag=tag, license=license_)
+    with showing(quiet=as_json) as show:
+        done = publish_model(
+            run,
+            repo=repo,
+            to=to,
+            private=private,
+            public=public,
+            tag=tag,
+            dry_run=dry_run,
+            license=license_,
+            progress=show.push,
+        )
     _report(done, as_json=as_json, first="import pwcat")
 
 
-def _check(repo: str | None, to: Path | None, private: bool, tag: str | None) -> None:
+def _check(repo: str | None, to: Path | None, private: bool, public: bool, tag: str | None) -> None:
     if repo is None and to is None:
         raise click.UsageError("say where to: --repo ORG/NAME for the Hub, --to FOLDER for a folder, or both")
-    check_destination(repo=repo, to=to, private=private, tag=tag)
+    check_destination(Destination(repo=repo, to=to, private=private, public=public, tag=tag))
 
 
 def _report(done: Publication, *, as_json: bool, first: str) -> None:
@@ -83,35 +119,59 @@ def _report(done: Publication, *, as_json: bool, first: str) -> None:
         click.echo(json.dumps(_values(done)))
         return
     if done.dry_run:
-        click.echo(
-            f"would make {done.files} files of chips, {told_bytes(done.bytes)} of pixels before compression; nothing was made"
-        )
+        for line in _plan_lines(done):
+            click.echo(line)
         return
     if done.folder is not None:
         click.echo(f"built {done.folder}: {done.files} files, {told_bytes(done.bytes)}")
-    if (push := done.push) is not None:
-        sent = f"sent {push.files_sent} files, {told_bytes(push.bytes_sent)}"
-        change = "already had exactly this: nothing was sent" if push.unchanged else sent
-        deleted = f", removed {push.files_deleted} of an earlier release" if push.files_deleted else ""
-        click.echo(f"{push.url} {change}{deleted}; verified at commit {push.commit[:12]}")
-        if push.tag:
-            click.echo(f"release {push.tag}")
+    if done.push is not None:
+        for line in _push_lines(done.push):
+            click.echo(line)
     click.echo(f"load it with:\n  {first}\n  {done.load}")
+
+
+def _push_lines(push: Push) -> list[str]:
+    sent = f"sent {push.files_sent} files, {told_bytes(push.bytes_sent)}"
+    change = "already had exactly this: nothing was sent" if push.unchanged else sent
+    deleted = f", removed {push.files_deleted} of an earlier release" if push.files_deleted else ""
+    lines = [f"{push.url} {change}{deleted}; verified at commit {push.commit[:12]}"]
+    if push.tag:
+        lines.append(f"release {push.tag}")
+    if push.opened:
+        lines.append("the repository is public now")
+    return lines
+
+
+def _plan_lines(done: Publication) -> list[str]:
+    """What a dry run found: what would be made, then what would become of the repository."""
+    size, preview = told_bytes(done.bytes), done.preview
+    if done.kind == "dataset" and not (preview and preview.exact):
+        lines = [f"would make {done.files} files of chips, {size} of pixels before compression"]
+    else:
+        lines = [f"would make {done.files} files, {size}; within the Hub's limits"]
+    if preview is not None:
+        lines += _repository_lines(preview)
+    return [*lines, "nothing was made" if preview is None else "nothing was made or sent"]
+
+
+def _repository_lines(preview: Preview) -> list[str]:
+    if not preview.exists:
+        head = f"{preview.url} is not there, or may not be read: it would be made"
+    else:
+        seen = "private" if preview.private else "public"
+        release = preview.holds.get("release") if preview.holds else None
+        head = f"{preview.url} is there ({seen}{f', holds release {release}' if release else ''})"
+    if preview.exact and preview.exists and not preview.send and not preview.remove:
+        return [f"{head} and already has exactly this: nothing would be sent"]
+    sending = (
+        f"would send {len(preview.send)} files, {told_bytes(preview.bytes_to_send)}"
+        if preview.exact
+        else f"would send those of {len(preview.send)} files of chips that differ, and the documents beside them"
+    )
+    removing = f"would remove {len(preview.remove)} of an earlier release" if preview.remove else ""
+    return [head, *(f"  {line}" for line in (sending, removing) if line), *(f"    - {path}" for path in preview.remove)]
 
 
 def _values(done: Publication) -> dict[str, Any]:
     push = {**asdict(done.push), "unchanged": done.push.unchanged} if done.push else None
     return {**asdict(done), "folder": str(done.folder) if done.folder else None, "push": push}
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.hf_api import RepoFile
 
@@ -28,12 +30,14 @@ class Plan:
         tree: The files there.
         changed: Paths to send.
         stale: Paths to remove: an earlier release listed them, and this one does not have them.
+        manifest: The manifest there, of the earlier release; None without one.
     """
 
     head: str
     tree: Tree
     changed: tuple[str, ...]
     stale: tuple[str, ...]
+    manifest: Mapping[str, Any] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -56,7 +60,8 @@ def plan_commit(target: Target, head: str) -> Plan:
     """
     tree = target.tree(head)
     changed = target.differing(tree)
-    listed = _listed(target, tree, head)
+    manifest = _manifest(target, tree, head)
+    listed = frozenset(manifest["files"]) if manifest else frozenset()
     foreign = [path for path in changed if path in tree and path not in listed | NOT_FOREIGN | {MANIFEST}]
     if foreign:
         raise PublishError(
@@ -64,24 +69,22 @@ def plan_commit(target: Target, head: str) -> Plan:
             f"{', '.join(foreign[:10])}{' …' if len(foreign) > 10 else ''}; push to another repository, or move them there"
         )
     stale = tuple(path for path in tree if path in listed and path not in target.records)
-    return Plan(head=head, tree=tree, changed=changed, stale=stale)
+    return Plan(head=head, tree=tree, changed=changed, stale=stale, manifest=manifest)
 
 
-def _listed(target: Target, tree: Tree, head: str) -> frozenset[str]:
-    """The paths that the manifest on the Hub lists; none where there is no manifest of ours."""
+def _manifest(target: Target, tree: Tree, head: str) -> dict[str, Any] | None:
+    """The manifest on the Hub; None where there is none of ours, so that no file there is ours to remove."""
     if MANIFEST not in tree:
-        return frozenset()
+        return None
 
     def fetch() -> str:
         return str(target.api.hf_hub_download(target.repo, MANIFEST, revision=head, repo_type=target.kind))
 
     try:
-        content = Path(call(f"read {MANIFEST} of {target.repo}", fetch)).read_text(encoding="utf-8")
-        listed = json.loads(content)
+        listed = json.loads(Path(call(f"read {MANIFEST} of {target.repo}", fetch)).read_text(encoding="utf-8"))
     except ValueError:
-        return frozenset()  # not a manifest of ours: its files are not ours to remove
-    files = listed.get("files") if isinstance(listed, dict) else None
-    return frozenset(files) if isinstance(files, dict) else frozenset()
+        return None
+    return listed if isinstance(listed, dict) and isinstance(listed.get("files"), dict) else None
 
 
 def _identity(entry: RepoFile | None) -> tuple[str, str | None] | None:
