@@ -16,7 +16,7 @@ ENTRY = 48  # bytes of every entry of a shard
 END = b"\xff" * 32
 HAS_CHECKS, HAS_SHA256 = 1 << 31, 1 << 30
 FOOTER = 200
-ELIGIBLE = 1 << 31  # a chunk that others may be told of
+ELIGIBLE_EVERY = 1024  # chunks, by their hash, may be asked for by everybody; the first of a file may be, too
 MAX_XORB_BYTES = 64 * 2**20 + 2**20
 NONE, LZ4, GROUPED = 0, 1, 2
 
@@ -52,7 +52,7 @@ class Shard:
     files: list[XetFile]
     head: bytes
     blocks: bytes  # its section about xorbs, as it came
-    eligible: list[str]  # chunks that a query may ask for
+    chunks: dict[str, list[str]]  # of each of these xorbs
 
 
 def parse_shard(data):
@@ -64,14 +64,13 @@ def parse_shard(data):
         file, at = _file(data, at)
         files.append(file)
     start = at = at + ENTRY
-    eligible = []
+    chunks = {}
     while data[at : at + 32] != END:
-        (chunks,) = struct.unpack_from("<I", data, at + 36)
-        for chunk in range(at + ENTRY, at + ENTRY * (chunks + 1), ENTRY):
-            if struct.unpack_from("<I", data, chunk + 40)[0] & ELIGIBLE:
-                eligible.append(hexadecimal(data[chunk : chunk + 32]))
-        at += ENTRY * (chunks + 1)
-    return Shard(files, data[:32], data[start : at + ENTRY], eligible)
+        (number,) = struct.unpack_from("<I", data, at + 36)
+        inside = range(at + ENTRY, at + ENTRY * (number + 1), ENTRY)
+        chunks[hexadecimal(data[at : at + 32])] = [hexadecimal(data[each : each + 32]) for each in inside]
+        at += ENTRY * (number + 1)
+    return Shard(files, data[:32], data[start : at + ENTRY], chunks)
 
 
 def _file(data, at):
@@ -93,7 +92,8 @@ def answer_shard(shard):
     blocks_at = 2 * ENTRY
     footer_at = blocks_at + len(shard.blocks)
     now = int(time.time())
-    footer = struct.pack("<3Q", 1, ENTRY, blocks_at) + bytes(48 + 32) + struct.pack("<2Q", now, now + 86400)
+    no_tables = struct.pack("<6Q", footer_at, 0, footer_at, 0, footer_at, 0)  # the client does not look before it reads
+    footer = struct.pack("<3Q", 1, ENTRY, blocks_at) + no_tables + bytes(32) + struct.pack("<2Q", now, now + 86400)
     footer += bytes(72) + struct.pack("<Q", footer_at)
     return shard.head + struct.pack("<2Q", 2, FOOTER) + END + bytes(16) + shard.blocks + footer
 
@@ -151,6 +151,7 @@ class XetStore:
             each.mkdir(parents=True, exist_ok=True)
         self.by_sha256: dict[str, XetFile] = {}
         self.by_hash: dict[str, XetFile] = {}
+        self._chunks: dict[str, list[str]] = {}
         self._eligible: dict[str, str] = {}  # chunk -> name of a shard
         self._offsets: dict[str, list[int]] = {}
 
@@ -174,7 +175,13 @@ class XetStore:
                     raise ValueError(f"xorb {term.xorb} has no chunks {term.start} to {term.stop}")
         name = hashlib.sha256(data).hexdigest()
         (self.shards / name).write_bytes(data)
-        self._eligible |= dict.fromkeys(shard.eligible, name)
+        self._chunks |= shard.chunks
+        chunks = [
+            each for inside in shard.chunks.values() for each in inside if int(each[48:], 16) % ELIGIBLE_EVERY == 0
+        ]
+        firsts = [self._chunks[file.terms[0].xorb][file.terms[0].start] for file in shard.files if file.terms]
+        for chunk in (*chunks, *firsts):
+            self._eligible.setdefault(chunk, name)
         for file in shard.files:
             self.by_hash[file.hash] = file
             if file.sha256 is not None:
