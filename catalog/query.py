@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from catalog.published.place import PublishedPlace
+from catalog.published.publication import Publication, is_published
 from catalog.querying.beside import Beside, Column, columns_at
 from catalog.querying.conditions import Classes, Condition, Question, Seam, Times, conditions, named_beside
 from catalog.querying.engine import Engine, Items
@@ -66,6 +68,10 @@ class Collection:
         """
         from pwcat.cube import open_cube
 
+        if isinstance(self.place, PublishedPlace):
+            from catalog.published.cube import PublishedCube
+
+            return PublishedCube(Path(str(self.place)), self.place.publication, self.name)
         folder = self.place.local("pixels")
         if (folder / "import.json").is_file():  # a foreign dataset: its pixels lie where they lay
             from catalog.importers.pixels import open_foreign_cube
@@ -139,7 +145,8 @@ class Collection:
     @cached_property
     def items(self) -> Items:
         """Its items, as queries see them."""
-        return Items(self.engine, self.place)
+        part = self.place.part if isinstance(self.place, PublishedPlace) else None
+        return Items(self.engine, self.place, part)
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -247,6 +254,7 @@ class Catalog:
         )
         if near is not None and within_km is not None:
             found = nearer_than(found, near, within_km)
+        found = replace(found, own=_own_columns(found))
         if limit is None and limit_by is None:
             return found
         return found.sample(limit, by=limit_by, seed=seed)
@@ -315,6 +323,13 @@ class Catalog:
         return [member for name, member in self.members.items() if name in found]
 
 
+def _own_columns(found: Subset) -> dict[str, pa.ChunkedArray]:
+    """Columns that stand for the items' own, as they were published with a subset that had such: part of its hash."""
+    places = [member.place for member in found.members.values()]
+    names = {name for place in places if isinstance(place, PublishedPlace) for name in place.publication.own_columns}
+    return {name: found.columns([name])[name] for name in sorted(names)}
+
+
 class _Classes(Mapping[str, list[str]]):
     """Classes of each layer in some collections, read from their statistics when a layer is asked for."""
 
@@ -348,8 +363,9 @@ def open_catalog(path: str | Path) -> Catalog:
     """The catalog in a folder; or one collection's folder, as a catalog of it alone. No items are read.
 
     Args:
-        path: of the folder; or its address, ``s3://``, ``gs://``, ``az://``, ``http://`` or ``https://``, whose files are then
-            read by ranges.
+        path: of the folder; or its address, ``s3://``, ``gs://``, ``az://``, ``http://``, ``https://`` or ``hf://``, whose
+            files are then read by ranges. A published dataset, as a folder or a repository on the Hub, is opened as a catalog
+            of the collections that its samples come from.
 
     Raises:
         CatalogError: the folder holds neither.
@@ -359,12 +375,20 @@ def open_catalog(path: str | Path) -> Catalog:
     if place.has("collection.json"):
         return Catalog(place, {place.name: Collection(place, engine)}, engine)
     folders = _folders(place) if isinstance(place, Folder) else _children(place)
+    if not folders and is_published(place):
+        publication = Publication(place)
+        members = {name: Collection(PublishedPlace(publication, name), engine) for name in publication.names}
+        return Catalog(place, members, engine)
     if not folders:
-        raise CatalogError(f"{place}: no catalog there: neither collection.json nor a folder that has one")
+        raise CatalogError(
+            f"{place}: no catalog there: neither collection.json nor a folder that has one, nor a published dataset"
+        )
     return Catalog(place, {folder.name: Collection(folder, engine) for folder in folders}, engine)
 
 
 def _folders(place: Folder) -> list[Place]:
+    if is_published(place):  # whose folder stac/ has such a file, too
+        return []
     return [Folder(found.parent) for found in sorted(place.path.glob("*/collection.json"))]
 
 

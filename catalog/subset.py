@@ -358,7 +358,7 @@ class Subset:
         parts = []
         labels = ("continent", "biome", "landcover")
         for collection, rows in self.parts():
-            part = collection.cube.to_xarray().isel(sample=self.index[rows])
+            part = collection.cube.select(self.index[rows])
             known = {name: ("sample", self.column(f"div:{name}")[rows]) for name in labels}
             entropy = ("sample", self.column("div:spectral_entropy")[rows])
             parts.append(part.assign_coords(known).assign_coords(spectral_entropy=entropy))

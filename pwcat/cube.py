@@ -100,6 +100,14 @@ BAND_ATTRIBUTES: Mapping[str, dict[str, Any]] = {
     "wavelength_nm": {"units": "nm"},
     "gsd_m": {"units": "m"},
 }
+SAMPLE_ATTRIBUTES: Mapping[str, dict[str, Any]] = {
+    "lon": {"units": "degrees_east", "standard_name": "longitude"},
+    "lat": {"units": "degrees_north", "standard_name": "latitude"},
+    "x0": {"units": "m"},
+    "y0": {"units": "m"},
+    "datetime": {"standard_name": "time"},
+    "boa_offset": {"units": "1e-4"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,16 +278,10 @@ def write_shard(path: Path, shard: int, payload: bytes) -> None:
 
 def write_coordinates(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     """Write the arrays that describe the samples; names and dimensions as in the table of this module."""
-    attributes: dict[str, dict[str, Any]] = {
-        "lon": {"units": "degrees_east", "standard_name": "longitude"},
-        "lat": {"units": "degrees_north", "standard_name": "latitude"},
-        "x0": {"units": "m"},
-        "y0": {"units": "m"},
-        "datetime": {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "standard_name": "time"},
-        "boa_offset": {"units": "1e-4"},
-    }
+    stored_as = {"datetime": {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"}}
     for name, values in columns.items():
-        _write_array(path, name, values, DIMS[: values.ndim], attributes.get(name, {}))
+        attributes = stored_as.get(name, {}) | SAMPLE_ATTRIBUTES.get(name, {})
+        _write_array(path, name, values, DIMS[: values.ndim], attributes)
     with _no_spec_warning():
         zarr.consolidate_metadata(path, zarr_format=3)
 
@@ -338,6 +340,11 @@ class Cube:
     def attrs(self) -> dict[str, Any]:
         """What the store says of itself: scale, offset, nodata, recipe hash, versions, licence."""
         return dict(zarr.open_group(self.path, mode="r").attrs)
+
+    @property
+    def chips_attrs(self) -> dict[str, Any]:
+        """What the store says of its chips: what they are, in which units."""
+        return dict(self.array.attrs.asdict())
 
     @cached_property
     def bands(self) -> tuple[str, ...]:
@@ -442,6 +449,10 @@ class Cube:
             raise CubeError(f"{self.path}: shards are 0 to {last}, asked for {shard}")
         start = shard * self.shard_size
         return self.read(np.arange(start, min(start + self.shard_size, self.num_samples)))
+
+    def select(self, index: NDArray[np.integer[Any]]) -> xr.Dataset:
+        """Some samples as a lazy dataset, in the order asked for."""
+        return self.to_xarray().isel(sample=np.asarray(index, dtype=np.int64))
 
     def to_xarray(self) -> xr.Dataset:
         """The cube as a lazy dataset: one Dask chunk a shard."""

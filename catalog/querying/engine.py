@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["Engine", "Items", "quoted"]
+__all__ = ["Engine", "Items", "Part", "quoted"]
 
 ITEMS = "items.parquet"
 # Settings of every connection: nothing is fetched from the net, geometries stay WKB, times are UTC.
@@ -130,6 +130,23 @@ def _close_at_exit(engine: Engine, connection: duckdb.DuckDBPyConnection) -> Non
     atexit.register(finish)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The rows of one collection, where a file of items holds those of several, one after the other, as of what was published.
+
+    Attributes:
+        name: of the collection, as the file's column ``pwcat:collection`` has it.
+        first: its first row.
+        count: how many rows it has.
+        alone: whether the file has no others.
+    """
+
+    name: str
+    first: int
+    count: int
+    alone: bool
+
+
 @dataclass(frozen=True)
 class Items:
     """The items of a collection, as queries see them: facts of the file's footer, read when first asked for.
@@ -137,11 +154,13 @@ class Items:
     Attributes:
         engine: of the catalog.
         place: the collection's folder.
+        part: the rows that are meant, where these are not all of the file; they are numbered as if they were alone.
         fits: what was found out of columns beside items that were written anew since; see :mod:`catalog.querying.beside`.
     """
 
     engine: Engine
     place: Place
+    part: Part | None = None
     fits: dict[tuple[str, str, str], str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -174,6 +193,8 @@ class Items:
     @cached_property
     def num_rows(self) -> int:
         """How many there are."""
+        if self.part is not None:
+            return self.part.count
         found = self.engine.table(f"SELECT num_rows FROM parquet_file_metadata({self.address})")  # noqa: S608
         return int(found["num_rows"][0].as_py())
 
@@ -225,9 +246,18 @@ class Items:
         """What stands behind ``FROM``: the file, with a null for each column of today's that it lacks."""
         lacking = [f'NULL::{kind} AS "{name}"' for name, kind in COLUMN_TYPES.items() if name not in self.columns]
         file = f"read_parquet({self.address})"
+        if self.part is not None:
+            return self._rows_of(self.part, file, lacking)
         if not lacking:
             return file
         return f"(SELECT *, file_row_number, {', '.join(lacking)} FROM {file})"  # noqa: S608
+
+    def _rows_of(self, part: Part, file: str, lacking: Sequence[str]) -> str:
+        own = [f"{quoted(part.name)} AS collection"] if "collection" in self.columns else []
+        replaced = f" REPLACE ({', '.join(own)})" if own else ""
+        more = "".join(f", {column}" for column in lacking)
+        where = "" if part.alone else f' WHERE "pwcat:collection" = {quoted(part.name)}'
+        return f"(SELECT *{replaced}, file_row_number - {part.first} AS file_row_number{more} FROM {file}{where})"  # noqa: S608
 
     def source_with(self, beside: Mapping[str, str]) -> str:
         """As :attr:`source`, with columns that are kept beside the items; the file alone where there are none.

@@ -1,8 +1,8 @@
 """Files far away, read by ranges: by us, and by DuckDB, to which a store is a file system.
 
-Those of object stores and web servers are read here; whoever reads others gives them as :class:`Files`. DuckDB's own extension
-for HTTP would have to be downloaded; here the bytes come through obstore, which speaks S3, Google Cloud Storage, Azure and HTTP,
-and goes by the usual credentials of each.
+Those of object stores and web servers are read here; whoever reads others gives them as :class:`Files`. DuckDB's own
+extension for HTTP would have to be downloaded; here the bytes come through obstore, which speaks S3, Google Cloud Storage,
+Azure and HTTP, and goes by the usual credentials of each.
 """
 
 from __future__ import annotations
