@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import HfApi
-
-from publish.hub import _attempt, check_repo_name, fetch_folder
+from publish.hub import check_repo_name, fetch_folder
 from publish.manifest import MANIFEST, read_manifest
+from publish.pushing.retrying import call
+from publish.pushing.target import hub_api
 from pwcat.errors import PublishError
 from training.run import Run
 
@@ -69,9 +69,9 @@ def link_to(data: str, run: Run) -> DataLink:
     """
     repo, _, revision = PREFIX.sub("", data).partition("@")
     check_repo_name(repo)
-    info = _attempt(
-        lambda: HfApi().repo_info(repo, repo_type="dataset", revision=revision or None),
-        what=f"find the dataset {repo}{f' at revision {revision}' if revision else ''}",
+    info = call(
+        f"find the dataset {repo}{f' at revision {revision}' if revision else ''}",
+        lambda: hub_api().repo_info(repo, repo_type="dataset", revision=revision or None),
     )
     commit = str(info.sha)
     folder = fetch_folder(repo, kind="dataset", revision=commit, patterns=[MANIFEST])

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from publish.links import DataLink
 from publish.manifest import FileRecord, describe_file
 from publish.origin import Origin
 from training.models import Model
@@ -46,7 +47,7 @@ def mlm_item(name: str, model: Model, origin: Origin, *, weights: Path) -> dict[
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "bbox": WHOLE_EARTH,
         "properties": _properties(name, model, origin, weights=record),
-        "links": [],
+        "links": [_link(link) for link in origin.links],
         "assets": _assets(model, record),
     }
 
@@ -71,6 +72,12 @@ def _properties(name: str, model: Model, origin: Origin, *, weights: FileRecord)
         "mlm:input": [_input(model, one) for one in model.inputs()],
         "mlm:output": [_output(model)],
     }
+
+
+def _link(link: DataLink) -> dict[str, str]:
+    """To the STAC Collection of a dataset that it was trained on, as MLM's best practices link training data."""
+    title = f"{link.repo}{f' {link.tag}' if link.tag else ''} at {link.commit[:12]}: {link.extent}"
+    return {"rel": "derived_from", "type": "application/json", "href": link.collection_url, "title": title}
 
 
 def _mlm_name(name: str) -> str:

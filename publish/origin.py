@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from publish.links import DataLink, link_to, links_of
 from pwcat.errors import PublishError
 from training.models import Model, config_of
 from training.models.folder import CONFIG
@@ -46,12 +47,14 @@ class Origin:
         name: of the run's folder, or of the model's.
         run: the pretraining, where it was one of ours.
         released: the weights of others, where they were imported.
+        links: the published datasets that they were trained on, as far as that is known.
     """
 
     folder: Path
     name: str
     run: Run | None
     released: Released | None
+    links: tuple[DataLink, ...] = ()
 
     @property
     def license(self) -> str | None:
@@ -61,6 +64,8 @@ class Origin:
     @property
     def source(self) -> str:
         """In a line."""
+        if self.links:
+            return "; ".join(f"{link.url} ({link.extent})" for link in self.links)
         if self.run is not None:
             return f"pwcat subset {self.run.data['hash']} of {', '.join(self.run.data['collections'])}"
         if self.released is not None:
@@ -84,17 +89,28 @@ class Origin:
         return {**{key: recipe[key] for key in TOLD if key in recipe}, "model": config_of(model)}
 
 
-def origin_of(path: str | Path) -> Origin:
+def origin_of(path: str | Path, *, data: str | DataLink | None = None) -> Origin:
     """Where the weights of a run's folder, or of a model's, come from.
+
+    Args:
+        path: the folder.
+        data: the published dataset of its samples: ``organisation/name[@revision]``, which is checked, or a link that was
+            made with it; without it what the run recorded, where its samples were pulled from a published one.
 
     Raises:
         TrainingError: it is neither, or a run without a checkpoint.
-        PublishError: what ``pwcat weights import`` noted cannot be read.
+        PublishError: what ``pwcat weights import`` noted cannot be read, or the run was trained on other samples.
     """
     folder = Path(path)
     if (folder / RUN).is_file() or not (folder / CONFIG).is_file():
         run = load_run(folder)
-        return Origin(folder=run.checkpoint, name=folder.resolve().name, run=run, released=None)
+        links = links_of(run) if data is None else (link_to(data, run) if isinstance(data, str) else data,)
+        return Origin(folder=run.checkpoint, name=folder.resolve().name, run=run, released=None, links=links)
+    if data is not None:
+        raise PublishError(
+            f"{folder} holds a model and no record of its training, so that nothing says whether it was trained on {data}: "
+            "leave the dataset out, or give the folder that `pwcat pretrain` wrote"
+        )
     return Origin(folder=folder, name=folder.resolve().name, run=None, released=_released(folder))
 
 
