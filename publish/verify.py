@@ -1,53 +1,71 @@
-"""Check a folder that was built or fetched: is it whole, and does it load where nothing of ours is loaded yet?"""
+"""Check what was published, in a folder or on the Hub: is it whole, and does it load where nothing of it is loaded yet?"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from publish.manifest import FileRecord
+from publish.pushing.target import Kind
+from publish.verifying.files import check_every_byte, check_files, read_manifest_of, strangers
+from publish.verifying.held import Held, HeldFolder, find_publication
+from publish.verifying.processes import CATALOG, DATASET, MODEL, run_fresh
+from publish.verifying.tables import check_tables
+from pwcat.errors import PublishError
 
-from catalog.published.layout import ITEMS_PATH
-from publish.manifest import FileRecord, check_hashes, check_sizes, read_manifest
-from publish.shards import CHIP_SCHEMA, SENSOR_SCHEMA
+__all__ = ["Check", "Verification", "verify", "verify_folder"]
 
-__all__ = ["Verification", "verify_folder"]
+MANIFEST_VERSION = 1
+KINDS = ("dataset", "model", "zarr")
+Progress = Callable[[int, int], None]
 
-# The public library alone for a dataset; each config and split gives its first row, and chips decode by the card's line.
-LOAD_DATASET = """
-import sys
-import numpy as np
-from datasets import get_dataset_config_names, load_dataset
-folder = sys.argv[1]
-for config in get_dataset_config_names(folder):
-    for split, rows in load_dataset(folder, config, streaming=True).items():
-        row = next(iter(rows))
-        if config == "chips":
-            np.frombuffer(row["pixels"], row["dtype"]).reshape(row["shape"])
-"""
-LOAD_MODEL = """
-import sys
-from publish.invented import embed_invented
-from publish.weights import load_model
-embed_invented(load_model(sys.argv[1]))
-"""
-TIMEOUT_S = 600
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: of it.
+        state: whether it passed, failed, or was not tried because an earlier one failed.
+        told: what was found, in a line; empty where it failed.
+        faults: what is wrong.
+    """
+
+    name: str
+    state: Literal["passed", "failed", "not tried"]
+    told: str = ""
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What was looked at, and every fault found."""
+    """What was looked at, and every fault found.
 
+    Attributes:
+        source: folder or repository, as people know it.
+        kind: ``"dataset"``, ``"model"`` or ``"zarr"``, as the manifest says.
+        revision: the commit; ``None`` for a folder.
+        files: number of files, the manifest among them.
+        bytes: of those that the manifest lists.
+        checks: in their order.
+        others: files that the manifest does not know and nothing loads: somebody else's.
+    """
+
+    source: str
     kind: str
+    revision: str | None
     files: int
     bytes: int
-    faults: tuple[str, ...]
+    checks: tuple[Check, ...]
+    others: tuple[str, ...]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Every fault that was found."""
+        return tuple(fault for check in self.checks for fault in check.faults)
 
     @property
     def ok(self) -> bool:
@@ -55,61 +73,153 @@ class Verification:
         return not self.faults
 
 
-def verify_folder(folder: str | Path) -> Verification:
-    """The faults of a publication's folder: manifest, checksums, columns, and a load of it in a process of its own.
+def _silent(done: int, total: int) -> None:
+    """No progress."""
 
-    Reads every byte. A folder with faults is not loaded. A model that loads is given invented samples to embed.
+
+def verify(
+    source: str | Path, *, kind: Kind | None = None, full: bool = False, progress: Progress = _silent
+) -> Verification:
+    """What is right and wrong with a publication: files, tables, and a load of it in processes of their own.
+
+    Of a repository nothing is downloaded but small files, footers of tables and a first row of each split: the Hub's own
+    checksums of large files are compared with the manifest's. What has faults is not loaded.
+
+    Args:
+        source: A folder; ``organisation/name`` on the Hub, behind it ``@`` and a tag, branch or commit; or the same as an
+            address, ``hf://datasets/organisation/name@revision``.
+        kind: What the Hub keeps it as; without it datasets are looked through first, then models.
+        full: Download every file, one at a time, and hash it. Folders are always read in full.
+        progress: Called with the bytes hashed so far and in all.
 
     Raises:
-        PublishError: The folder has no manifest that can be read.
+        PublishError: There is no such publication or revision, it may not be read, or it has no manifest that can be read.
     """
-    folder = Path(folder)
-    header, records = read_manifest(folder)
-    faults = check_sizes(folder, records) or check_hashes(folder, records)
-    kind = str(header.get("kind"))
-    if not faults and kind == "dataset":
-        faults = _check_tables(folder, records)
-    if not faults:
-        faults = _check_loading(folder, LOAD_DATASET if kind == "dataset" else LOAD_MODEL)
+    held = find_publication(source, kind=kind)
+    header, records = read_manifest_of(held)
     size = sum(record.bytes for record in records.values())
-    return Verification(kind=kind, files=len(records) + 1, bytes=size, faults=tuple(faults))
+    sort = _kind(header, held)
+    others = strangers(held, records)
+    return Verification(
+        source=held.name,
+        kind=sort,
+        revision=held.revision,
+        files=len(records) + 1,
+        bytes=size,
+        checks=tuple(_run(_checks(held, sort, header, records, full=full, progress=progress))),
+        others=tuple(others),
+    )
 
 
-def _check_tables(folder: Path, records: Mapping[str, FileRecord]) -> list[str]:
-    faults, chips = [], 0
-    for path, record in records.items():
-        if record.rows is None:
+def verify_folder(folder: str | Path) -> Verification:
+    """The faults of a publication's folder; see :func:`verify`.
+
+    Raises:
+        PublishError: There is no such folder, or it has no manifest that can be read.
+    """
+    if not Path(folder).is_dir():
+        raise PublishError(f"{folder} is no folder: give the folder of a publication")
+    return verify(Path(folder))
+
+
+def _kind(header: Mapping[str, Any], held: Held) -> str:
+    kind, version = str(header.get("kind")), header.get("manifest_version")
+    if kind not in KINDS or version != MANIFEST_VERSION:
+        raise PublishError(
+            f"the manifest of {held.name} is of kind {kind!r} and version {version}: this pwcat knows {', '.join(KINDS)} of "
+            f"version {MANIFEST_VERSION}; upgrade it"
+        )
+    return kind
+
+
+_Ask = Callable[[], tuple[str, list[str]]]
+
+
+def _checks(
+    held: Held,
+    kind: str,
+    header: Mapping[str, Any],
+    records: Mapping[str, FileRecord],
+    *,
+    full: bool,
+    progress: Progress,
+) -> dict[str, _Ask]:
+    """What to look at, in order: each gives what it found and its faults."""
+    checks: dict[str, _Ask] = {"files": partial(_files, held, records)}
+    if full or isinstance(held, HeldFolder):
+        checks["contents"] = partial(_contents, held, records, progress)
+    if kind == "dataset":
+        checks["tables"] = partial(_tables, held, records)
+        checks["loading"] = partial(_loading, held)
+    if kind == "model":
+        checks["model"] = partial(_model, held)
+    else:
+        checks["catalog"] = partial(_catalog, held, header)
+    return checks
+
+
+def _run(checks: Mapping[str, _Ask]) -> list[Check]:
+    """The checks up to the first that fails; those behind it are not tried."""
+    done: list[Check] = []
+    for name, ask in checks.items():
+        if any(check.faults for check in done):
+            done.append(Check(name=name, state="not tried"))
             continue
-        rows = pq.read_metadata(folder / path).num_rows
-        if rows != record.rows:
-            faults.append(f"{path} has {rows} rows, the manifest says {record.rows}")
-        if path.startswith("data/"):
-            chips += rows
-            faults += _check_schema(path, pq.read_schema(folder / path))
-    items = records[ITEMS_PATH].rows if ITEMS_PATH in records else None
-    if items != chips:
-        faults.append(f"{ITEMS_PATH} has {items} rows for {chips} chips")
-    return faults
+        told, faults = ask()
+        done.append(
+            Check(name=name, state="failed", faults=tuple(faults))
+            if faults
+            else Check(name=name, state="passed", told=told)
+        )
+    return done
 
 
-def _check_schema(path: str, schema: pa.Schema) -> list[str]:
-    due = SENSOR_SCHEMA if "sensors" in schema.names else CHIP_SCHEMA
-    if schema.equals(due):
-        return []
-    got, wanted = ({f"{field.name} {field.type}" for field in columns} for columns in (schema, due))
-    if got == wanted:
-        return [f"{path} has its columns in another order than {', '.join(due.names)}"]
-    wrong, missing = (", ".join(sorted(columns)) or "none" for columns in (got - wanted, wanted - got))
-    return [f"{path} has other columns than a dataset's: without {missing}, and with {wrong}"]
+def _files(held: Held, records: Mapping[str, FileRecord]) -> tuple[str, list[str]]:
+    same = "of the sizes" if isinstance(held, HeldFolder) else "with the checksums"
+    return f"{len(records)} files are there, {same} that the manifest says", check_files(held, records)
 
 
-def _check_loading(folder: Path, script: str) -> list[str]:
-    with tempfile.TemporaryDirectory(prefix="pwcat-verify-") as home:
-        # A cache of its own and no network: what loads must lie in the folder.
-        environment = {**os.environ, "HF_HOME": home, "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-        command = [sys.executable, "-c", script, str(folder.resolve())]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    if done.returncode == 0:
-        return []
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return [f"it does not load in a fresh process: {lines[-1]}"]
+def _contents(held: Held, records: Mapping[str, FileRecord], progress: Progress) -> tuple[str, list[str]]:
+    total, done = sum(record.bytes for record in records.values()), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    return "every byte was read, and hashes to what the manifest says", check_every_byte(held, records, advance=advance)
+
+
+def _tables(held: Held, records: Mapping[str, FileRecord]) -> tuple[str, list[str]]:
+    tables = {path: record.rows for path, record in records.items() if record.rows is not None}
+    rows = sum(tables.values())
+    return f"{len(tables)} tables of {rows} rows, with the columns of a dataset", check_tables(held, records)
+
+
+def _loading(held: Held) -> tuple[str, list[str]]:
+    answer = run_fresh(DATASET, held)
+    if isinstance(answer, str):
+        return "", [f"it does not load in a fresh process: {answer}"]
+    configs = ", ".join(f"{config} ({', '.join(splits)})" for config, splits in answer.items())
+    return f"load_dataset gives first rows of {configs} in a fresh process", []
+
+
+def _catalog(held: Held, header: Mapping[str, Any]) -> tuple[str, list[str]]:
+    answer = run_fresh(CATALOG, held)
+    if isinstance(answer, str):
+        return "", [f"open_catalog cannot read it in a fresh process: {answer}"]
+    due = {"samples": header.get("num_samples"), "hash": header.get("subset_hash")}
+    faults = [
+        f"open_catalog finds {answer[name]} as its {name}, the manifest says {value}"
+        for name, value in due.items()
+        if value is not None and answer[name] != value
+    ]
+    return f"open_catalog finds {answer['samples']} samples of hash {answer['hash'][:12]}…, and reads a chip", faults
+
+
+def _model(held: Held) -> tuple[str, list[str]]:
+    answer = run_fresh(MODEL, held)
+    if isinstance(answer, str):
+        return "", [f"it does not load in a fresh process: {answer}"]
+    count, dimension = answer["shape"]
+    return f"it loads in a fresh process, and {count} invented samples give {dimension} finite numbers each", []
