@@ -93,6 +93,17 @@ class Publication:
 
         return RowGroups(self.place)
 
+    @cached_property
+    def _recipes(self) -> dict[str, bytes | None]:
+        """Recipes that were read, by collection."""
+        return {}
+
+    def _recipe(self, name: str) -> bytes | None:
+        if name not in self._recipes:
+            path = self.collection(name).get("recipe")
+            self._recipes[name] = self.place.read(path) if path and self.place.has(path) else None
+        return self._recipes[name]
+
     def read(self, name: str, file: str) -> bytes | None:
         """What a collection's folder would have in a file of that name; ``None`` where nothing of it was published."""
         if file == "stats.json":
@@ -101,8 +112,7 @@ class Publication:
         if file == "collection.json":
             return _json({**self.document, **self._about(name)})
         if file == "recipe.yaml":
-            path = self.collection(name).get("recipe")
-            return self.place.read(path) if path and self.place.has(path) else None
+            return self._recipe(name)
         if file == "origin.json":
             return _json(self._origin())
         return None

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from catalog.published.place import PublishedPlace
+from catalog.published.publication import is_published
 from catalog.querying.places import Folder
 from catalog.querying.queryables import LAYERS
 from catalog.subset import ROWS, SPLIT, Subset
@@ -20,7 +22,7 @@ from pwcat.atomic import replacing
 from pwcat.errors import CatalogError, PwcatError
 
 if TYPE_CHECKING:
-    from catalog.query import Collection
+    from catalog.query import Catalog, Collection
 
 __all__ = ["read_notes", "read_subset", "save_subset"]
 
@@ -80,9 +82,8 @@ def _require_room(path: Path) -> None:
 
 def _parent(collection: Collection, start: Path) -> dict[str, Any]:
     """What a subset notes of a collection: where it is, and enough to say what has changed of it."""
-    where = str(collection.place)
-    if isinstance(collection.place, Folder):
-        where = os.path.relpath(collection.place.path, start.resolve())
+    home = collection.place.base if isinstance(collection.place, PublishedPlace) else collection.place
+    where = os.path.relpath(home.path, start.resolve()) if isinstance(home, Folder) else str(home)
     recipe = collection.recipe if collection.place.has("recipe.yaml") else None
     return {
         "place": where,
@@ -171,16 +172,21 @@ def _open(path: Path, name: str, parent: Mapping[str, Any]) -> Collection:
 
     where = str(parent["place"])
     if "://" in where:
-        return next(iter(open_catalog(where).members.values()))
+        return _member(open_catalog(where), name)
     folder = Path(os.path.normpath(path.parent.resolve() / where))
     if not (folder / "collection.json").is_file() and (folder.parent / "collection.json").is_file():
         folder = folder.parent  # a collection that was opened alone, as version 1 notes it
-    if (folder / "collection.json").is_file():
-        return next(iter(open_catalog(folder).members.values()))
+    if (folder / "collection.json").is_file() or is_published(Folder(folder)):
+        return _member(open_catalog(folder), name)
     try:
         return open_catalog(folder.parent).collection(name)
     except CatalogError as exc:
         raise CatalogError(f"{path}: its collection {name!r} is not at {folder}: {exc}") from exc
+
+
+def _member(opened: Catalog, name: str) -> Collection:
+    """A collection by its name; or the one there is, whose folder may have another name by now."""
+    return opened.members[name] if name in opened.members else next(iter(opened.members.values()))
 
 
 def _require_recipe(path: Path, member: Collection, parent: Mapping[str, Any]) -> None:
