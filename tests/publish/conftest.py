@@ -18,6 +18,12 @@ def _load(name):
     return module
 
 
+@pytest.fixture(scope="session")
+def beside():
+    """A module that lies beside these tests, by its name."""
+    return _load
+
+
 @pytest.fixture
 def hub(tmp_path, request):
     """A Hub of this test's own. Options come as ``@pytest.mark.parametrize("hub", [{"xet": True}], indirect=True)``."""

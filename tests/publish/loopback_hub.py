@@ -131,6 +131,14 @@ class LoopbackHub:
         """Let stalled requests go on; they are answered 503."""
         self.resumed.set()
 
+    def forget(self):
+        """Plan nothing any more, and begin the log anew."""
+        with self.lock:
+            self._planned.clear()
+            self.log.clear()
+            self._sent.clear()
+        self.resume()
+
     # What a test asks.
     def calls(self, method, path=""):
         return [entry for entry in self.log if entry[0] == method and path in entry[1]]
