@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import yaml
@@ -11,18 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from publish.facts import DatasetFacts
 
-if TYPE_CHECKING:
-    from training.models import Model
-
 __all__ = [
     "as_yaml",
     "dataset_front_matter",
-    "example_of",
     "feature_list",
     "hub_license",
     "render",
     "size_category",
-    "weights_front_matter",
 ]
 
 # SPDX identifiers whose names on the Hub are not just their lower case (hub-docs, repositories-licenses).
@@ -44,6 +40,7 @@ HUB_LICENSES: Mapping[str, str] = {
 }
 TAGS = ["geospatial", "earth-observation", "remote-sensing", "satellite", "multi-spectral", "pretraining", "stac"]
 MAP_TAGS = ["geospatial", "openstreetmap", "maps", "aerial-imagery", "pretraining", "stac"]
+SATELLITES = ("sentinel-1", "sentinel-2", "landsat", "naip", "cop-dem")
 SIZES = [
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -85,7 +82,43 @@ def _measure(measure: Any) -> str:
     return f"{measure.mean:.3f} ({measure.ci_low:.3f} to {measure.ci_high:.3f})"
 
 
-_environment.filters |= {"thousands": _thousands, "yaml": as_yaml}
+def _km(value: float) -> str:
+    """A distance with its unit, to three digits or the metre."""
+    return f"{1000 * value:,.0f} m" if value < 1 else f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} km"
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit of which there is one."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:,.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _quoted(value: str) -> str:
+    """A text as Python, and JSON, write it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _sql(value: str) -> str:
+    """The inside of a text in single quotes."""
+    return value.replace("'", "''")
+
+
+def _sentence(value: str) -> str:
+    return value[:1].upper() + value[1:]
+
+
+_FILTERS: Mapping[str, Callable[..., str]] = {
+    "thousands": _thousands,
+    "yaml": as_yaml,
+    "km": _km,
+    "size": _size,
+    "quoted": _quoted,
+    "sql": _sql,
+    "sentence": _sentence,
+}
+_environment.filters |= _FILTERS
 _environment.globals |= {"share": _share, "measure": _measure, "zip": zip}
 
 
@@ -99,6 +132,24 @@ def hub_license(licenses: Sequence[str]) -> dict[str, str]:
     if len(licenses) == 1 and licenses[0] in HUB_LICENSES:
         return {"license": HUB_LICENSES[licenses[0]]}
     return {"license": "other", "license_name": "see-licenses", "license_link": "LICENSES.md"}
+
+
+def _tags(facts: DatasetFacts) -> list[str]:
+    """What the Hub finds it by: kind, satellites, sensors and papers."""
+    collections = [
+        str(source["collection"]).lower() for recipe in facts.recipes.values() for source in _sources(recipe)
+    ]
+    satellites = [name for name in SATELLITES if any(name in collection for collection in collections)]
+    copernicus = ["sentinel-2"] if facts.is_copernicus else []
+    sensors = [band.sensor.replace("_", "-") for band in facts.sensors]
+    papers = [f"arxiv:{one.paper.arxiv}" for one in facts.papers]
+    return list(dict.fromkeys([*(MAP_TAGS if facts.of_tiles else TAGS), *copernicus, *satellites, *sensors, *papers]))
+
+
+def _sources(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The sources of pixels that a recipe names: its own, its images', its sensors'."""
+    parts = [recipe, recipe.get("images") or {}, *(recipe.get("sensors") or {}).values()]
+    return [part["source"] for part in parts if part.get("source")]
 
 
 def dataset_front_matter(facts: DatasetFacts, *, schemas: Mapping[str, pa.Schema], files: Mapping[str, Any]) -> str:
@@ -116,47 +167,11 @@ def dataset_front_matter(facts: DatasetFacts, *, schemas: Mapping[str, pa.Schema
         **hub_license(facts.licenses),
         "size_categories": [size_category(facts.num_samples)],
         "task_categories": ["image-feature-extraction"],
-        "tags": [*(MAP_TAGS if facts.of_tiles else TAGS), *(["sentinel-2"] if facts.is_copernicus else [])],
+        "tags": _tags(facts),
         "configs": [_config(name, files[name], default=i == 0) for i, name in enumerate(schemas)],
         "dataset_info": [{"config_name": name, "features": feature_list(schema)} for name, schema in schemas.items()],
     }
     return as_yaml(front)
-
-
-def weights_front_matter(name: str, *, license: str | None, model: Model) -> str:
-    """The YAML that heads a model's card."""
-    tags = ["geospatial", "earth-observation", "remote-sensing", "pretraining", "safetensors", model.architecture]
-    front = {
-        **(_weights_license(license) if license else {}),
-        "library_name": "pwcat",
-        "pipeline_tag": "image-feature-extraction" if hasattr(model, "embed") else "feature-extraction",
-        "tags": [*tags, *([f"arxiv:{arxiv}"] if (arxiv := model.facts().arxiv) else [])],
-    }
-    return as_yaml({"model_name": name, **front})
-
-
-def _weights_license(license: str) -> dict[str, str]:
-    """The licence fields of a model's card, in whatever case it is written; of one unknown to the Hub, the card tells."""
-    known = {spdx.lower(): name for spdx, name in HUB_LICENSES.items()}
-    if license.lower() in known:
-        return {"license": known[license.lower()]}
-    return {"license": "other", "license_name": license, "license_link": "README.md"}
-
-
-def example_of(model: Model, source: str) -> str:
-    """Python that loads a model and embeds something with it: chips, places or samples of a catalog, as it can."""
-    load = f'import pwcat\n\nmodel = pwcat.load_model("{source}")  # eval mode; checks the weights against their checksum\n'
-    dim = model.embedding_dim
-    if hasattr(model, "embed"):
-        use = f"embeddings = model.embed(chips)  # chips: uint16 tensor (batch, band, y, x) → (batch, {dim})"
-    elif hasattr(model, "encode_locations"):
-        use = f"embeddings = model.encode_locations([[8.55, 47.37]])  # longitude, latitude, degrees → (places, {dim})"
-    else:
-        use = (
-            'samples = pwcat.open_catalog("path/to/a/catalog").search()\n'
-            f"embeddings = pwcat.embed_subset(model, samples)  # → (samples, {dim})"
-        )
-    return load + use
 
 
 def _config(name: str, files: Mapping[str, str], *, default: bool) -> dict[str, Any]:

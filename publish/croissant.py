@@ -6,20 +6,32 @@ Source: https://docs.mlcommons.org/croissant/docs/croissant-geo-spec.html (versi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from catalog.published.layout import ITEMS_PATH
+from catalog.published.layout import DATA_FOLDER
+from publish.cards import HUB_LICENSES
+from publish.columns import meaning_of
 from publish.facts import Band, DatasetFacts, describe_sampling
-from publish.manifest import describe_file
-from publish.shards import CHIP_SCHEMA, SENSOR_SCHEMA, Shard
+from publish.manifest import MANIFEST, FileRecord
+
+if TYPE_CHECKING:
+    from publish.documents import Config
 
 __all__ = ["croissant"]
 
 HUB = "https://huggingface.co/datasets"
 PARQUET = "application/x-parquet"  # as mlcroissant knows it
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "chips": "Chips with their pixels, place, dates and labels, one a row.",
+    "items": "STAC items with geometry, labels and the shard and row of each chip.",
+    "preview": "Thumbnails of some samples.",
+    "entities": "What one tile holds of one entity of the map: tags, geometry, vertices in tile coordinates.",
+    "tags": "Tags of the map with their counts.",
+}
+KEYED = ("chips", "items", "preview")  # whose rows are told apart by their id
 
 # The context that Croissant 1.1 prescribes, and GeoCroissant's prefix.
 _CR = (
@@ -44,30 +56,21 @@ CONTEXT: Mapping[str, Any] = {
     **{term: f"cr:{term}" for term in _CR.split()},
 }
 
-# What the less obvious columns mean, for the fields of the record set.
-MEANINGS: Mapping[str, str] = {
-    "pixels": "Raw pixels, C order (time, band, y, x), of the type in dtype and the size in shape.",
-    "dtype": "NumPy type of the pixels with its byte order.",
-    "lon": "Longitude of the chip's centre, degrees, EPSG:4326.",
-    "lat": "Latitude of the chip's centre, degrees, EPSG:4326.",
-    "datetime": "Acquisition of the first date.",
-    "datetimes": "Acquisition of each date, in the order of the time axis.",
-    "epsg": "EPSG code of the chip's own grid.",
-    "transform": "Affine transform from pixel to that grid, row by row.",
-    "spectral_entropy": "Spectral entropy of the chip, nats.",
-    "valid_fraction": "Share of pixels that have data.",
-    "scene_ids": "Source scenes, one a date.",
-    "sensors": "Sensor of each band; empty for the main source's.",
-    "scales": "Of each band: the value of a pixel is pixel * scale + offset, where the pixel is not 0.",
-    "offsets": "Of each band; see scales.",
-    "units": "Of each band's values.",
-}
 
+def croissant(
+    facts: DatasetFacts, configs: Mapping[str, Config], records: Mapping[str, FileRecord], *, description: str
+) -> dict[str, Any]:
+    """The JSON-LD document of a dataset's folder.
 
-def croissant(facts: DatasetFacts, folder: Path, shards: list[Shard], *, description: str) -> dict[str, Any]:
-    """The JSON-LD document of a dataset's folder; the items must be written already, the chips planned."""
+    Args:
+        facts: Recorded facts.
+        configs: What ``load_dataset`` finds: each is a set of records here.
+        records: Of the tables that were written.
+        description: Some sentences.
+    """
     url = f"{HUB}/{facts.repo}" if facts.repo else "."
     west, south, east, north = facts.bbox
+    creator = {"creator": {"@type": "Organization", "name": facts.repo.partition("/")[0]}} if facts.repo else {}
     document: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -75,8 +78,9 @@ def croissant(facts: DatasetFacts, folder: Path, shards: list[Shard], *, descrip
         "description": description,
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/geo/1.0"],
         "version": (facts.version or "0").removeprefix("v"),
-        "license": list(facts.licenses),
+        "license": [_license(license) for license in facts.licenses],
         "url": url,
+        **creator,
         "identifier": facts.subset_hash,
         "citeAs": f"{facts.title}. {url}. SHA-256 of the set of samples: {facts.subset_hash}",
         "isLiveDataset": False,
@@ -87,10 +91,15 @@ def croissant(facts: DatasetFacts, folder: Path, shards: list[Shard], *, descrip
         "geocr:samplingStrategy": describe_sampling(facts),
         "geocr:spatialBias": _spatial_bias(facts),
         **_bands(facts),
-        "distribution": _distribution(facts, folder, shards),
-        "recordSet": [_record_set(facts)],
+        "distribution": _distribution(facts, configs, records),
+        "recordSet": [_record_set(name, config, facts) for name, config in configs.items()],
     }
     return document
+
+
+def _license(license: str) -> str:
+    """The page of an SPDX identifier that the Hub knows; others as they are."""
+    return f"https://spdx.org/licenses/{license}.html" if license in HUB_LICENSES else license
 
 
 def _spatial_bias(facts: DatasetFacts) -> str:
@@ -119,54 +128,87 @@ def _quantity(value: float | None, unit: str) -> dict[str, Any]:
     return {"@type": "QuantitativeValue", "value": value, "unitText": unit}
 
 
-def _distribution(facts: DatasetFacts, folder: Path, shards: list[Shard]) -> list[dict[str, Any]]:
-    prefix = f"{HUB}/{facts.repo}/resolve/main/" if facts.repo else ""
-    record = describe_file(folder / ITEMS_PATH)
-    items = {
-        "@type": "cr:FileObject",
-        "@id": "items",
-        "name": "items",
-        "description": "STAC items with geometry, labels and the shard and row of each chip.",
-        "contentUrl": f"{prefix}{ITEMS_PATH}",
-        "contentSize": f"{record.bytes} B",
+def _distribution(
+    facts: DatasetFacts, configs: Mapping[str, Config], records: Mapping[str, FileRecord]
+) -> list[dict[str, Any]]:
+    """The files of each config: one with its checksum, or several by their patterns."""
+    files = [
+        _file_object(name, path, records[path], facts)
+        for name, config in configs.items()
+        for path in config.files.values()
+        if path in records
+    ]
+    shards = [path for path in records if path.startswith(f"{DATA_FOLDER}/")]
+    chips = {
+        "@type": "cr:FileSet",
+        "@id": "shards",
+        "name": "shards",
+        "description": f"{len(shards)} files of chips; their checksums are in {MANIFEST}.",
         "encodingFormat": PARQUET,
-        "sha256": record.sha256,
+        "includes": list(configs["chips"].files.values()),
     }
-    includes = [f"data/{split}-*.parquet" for split in facts.splits]
-    chips = {"@type": "cr:FileSet", "@id": "shards", "name": "shards", "encodingFormat": PARQUET, "includes": includes}
-    chips["description"] = f"{len(shards)} files of chips; their checksums are in MANIFEST.json."
     if not facts.repo:
-        return [items, chips]
+        return [*files, chips]
     repository = {
         "@type": "cr:FileObject",
         "@id": "repository",
         "name": "repository",
         "description": "The repository on the Hugging Face Hub.",
-        "contentUrl": f"{HUB}/{facts.repo}/tree/main",
+        "contentUrl": f"{HUB}/{facts.repo}/tree/{facts.version or 'main'}",
         "encodingFormat": "git+https",
         "sha256": "https://github.com/mlcommons/croissant/issues/80",  # Croissant's own word for "changes by commit"
     }
-    return [repository, items, {**chips, "containedIn": {"@id": "repository"}}]
+    return [repository, *files, {**chips, "containedIn": {"@id": "repository"}}]
 
 
-def _record_set(facts: DatasetFacts) -> dict[str, Any]:
-    fields = [_field(field, facts) for field in (SENSOR_SCHEMA if facts.sensors else CHIP_SCHEMA)]
-    return {"@type": "cr:RecordSet", "@id": "chips", "name": "chips", "key": {"@id": "chips/id"}, "field": fields}
+def _file_object(name: str, path: str, record: FileRecord, facts: DatasetFacts) -> dict[str, Any]:
+    prefix = f"{HUB}/{facts.repo}/resolve/{facts.version or 'main'}/" if facts.repo else ""
+    return {
+        "@type": "cr:FileObject",
+        "@id": f"{name}-file",
+        "name": f"{name}-file",
+        "description": DESCRIPTIONS[name],
+        "contentUrl": f"{prefix}{path}",
+        "contentSize": f"{record.bytes} B",
+        "encodingFormat": PARQUET,
+        "sha256": record.sha256,
+    }
 
 
-def _field(field: pa.Field, facts: DatasetFacts) -> dict[str, Any]:
+def _record_set(name: str, config: Config, facts: DatasetFacts) -> dict[str, Any]:
+    """The rows of a config; columns of structures are left to readers of Parquet."""
+    columns = [field for field in config.schema if not _is_nested(field.type)]
+    out: dict[str, Any] = {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": DESCRIPTIONS[name],
+        "field": [_field(name, field, facts) for field in columns],
+    }
+    return out | ({"key": {"@id": f"{name}/id"}} if name in KEYED else {})
+
+
+def _is_nested(dtype: pa.DataType) -> bool:
+    inner = dtype.value_type if pa.types.is_list(dtype) else dtype
+    return bool(pa.types.is_nested(inner))
+
+
+def _field(record_set: str, field: pa.Field, facts: DatasetFacts) -> dict[str, Any]:
     repeated = pa.types.is_list(field.type)
+    files = {"fileSet": {"@id": "shards"}} if record_set == "chips" else {"fileObject": {"@id": f"{record_set}-file"}}
     out: dict[str, Any] = {
         "@type": "cr:Field",
-        "@id": f"chips/{field.name}",
+        "@id": f"{record_set}/{field.name}",
         "name": field.name,
         "dataType": _data_type(field.type.value_type if repeated else field.type),
-        "source": {"fileSet": {"@id": "shards"}, "extract": {"column": field.name}},
+        "source": {**files, "extract": {"column": field.name}},
     }
-    if field.name in MEANINGS:
-        out["description"] = MEANINGS[field.name]
+    if meaning := meaning_of(field.name.removeprefix("div:")):
+        out["description"] = meaning
     if repeated:
         out |= {"isArray": True, "arrayShape": "-1"}
+    if field.name == "pixels":
+        out |= _bands(facts)
     return out
 
 
@@ -175,6 +217,8 @@ def _data_type(dtype: pa.DataType) -> str:
         return "sc:Integer"
     if pa.types.is_floating(dtype):
         return "sc:Float"
+    if pa.types.is_boolean(dtype):
+        return "sc:Boolean"
     if pa.types.is_timestamp(dtype):
         return "sc:DateTime"
     return "sc:Text"  # Croissant has no type for bytes; its readers give text as bytes

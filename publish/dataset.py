@@ -14,10 +14,11 @@ from publish.documents import write_documents
 from publish.facts import DatasetFacts, dataset_facts, software_versions
 from publish.hub import preview_paths, preview_push
 from publish.items import write_items, write_preview
-from publish.manifest import MANIFEST, check_sizes, read_manifest, write_manifest
+from publish.manifest import MANIFEST, MANIFEST_VERSION, check_sizes, read_manifest, write_manifest
 from publish.maps import write_map
 from publish.publication import Destination, Publication, building, check_destination, deliver, is_built
 from publish.pushing.progress import PushProgress, silent
+from publish.releases import Release, digest_of, earlier_entries, fetch_release, read_release
 from publish.shards import DEFAULT_LAYOUT, Layout, plan_shards, split_names, write_shards
 from pwcat.building.ledger import damaged_shards
 from pwcat.errors import PublishError
@@ -25,7 +26,6 @@ from pwcat.errors import PublishError
 __all__ = ["build_dataset_folder", "publish_dataset"]
 
 Progress = Callable[[int, int], None]
-MANIFEST_VERSION = 1
 
 
 def _silent(done: int, total: int) -> None:
@@ -76,8 +76,9 @@ def publish_dataset(
     load = _load_line(chosen)
     if dry_run:
         return _planned(chosen, destination, load=load)
+    earlier = fetch_release(repo, chosen) if repo is not None else None
     return deliver(
-        lambda path: build_dataset_folder(chosen, path, repo_id=repo, release=tag, progress=progress),
+        lambda path: build_dataset_folder(chosen, path, repo_id=repo, release=tag, earlier=earlier, progress=progress),
         destination,
         kind="dataset",
         message=f"{len(chosen)} samples of {', '.join(c.name for c in chosen.collections)} ({chosen.hash[:12]})",
@@ -125,16 +126,20 @@ def build_dataset_folder(
     *,
     repo_id: str | None = None,
     release: str | None = None,
+    earlier: Release | None = None,
     layout: Layout = DEFAULT_LAYOUT,
     progress: Progress = _silent,
 ) -> Path:
     """The folder of a dataset: the same subset gives the same bytes, whenever and wherever it is built.
+
+    Its changelog keeps that of the release before, which is therefore the only other thing that the bytes hang on.
 
     Args:
         subset: The samples.
         out: Folder; it appears whole or not at all, and replaces an earlier publication there.
         repo_id: ``organisation/name``, if it will go to the Hub: the card then shows that name.
         release: Name of the release, if it has one.
+        earlier: What the repository holds; what ``out`` does, where it is not given.
         layout: Sizes of files and row groups.
         progress: Called with the samples written so far and in all.
 
@@ -145,7 +150,10 @@ def build_dataset_folder(
         raise PublishError("the subset has no samples: there is nothing to publish; widen the search")
     out = Path(out)
     facts = dataset_facts(subset, repo=repo_id, release=release)
+    earlier = earlier or read_release(out)
+    below = earlier_entries(earlier, name=release, subset_hash=facts.subset_hash)
     header = _header(facts, layout) | {"split_hashes": {name: subset.split(name).hash for name in facts.splits}}
+    header["earlier"] = digest_of(below)
     if is_built(out, header):
         return out
     _require_sound(subset)
@@ -164,7 +172,7 @@ def build_dataset_folder(
             records[PREVIEW_PATH] = preview
         if facts.has_map:
             records |= write_map(subset, folder)
-        write_documents(subset, folder, facts, shards, records=records)
+        write_documents(subset, folder, facts, shards, records=records, earlier=earlier)
         write_manifest(folder, header=header, known=records)
     return out
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from catalog.measures.separation import describe_separation
 from catalog.subset import Subset
@@ -31,6 +32,9 @@ __all__ = [
     "public_recipe",
     "software_versions",
 ]
+
+
+MOST_NAMED = 3  # collections in the short name of a dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,7 @@ class DatasetFacts:
         title: One line.
         repo: ``organisation/name`` on the Hub, if it goes there.
         version: Name of the release, if it has one.
-        whole: Whether it is one whole collection, rather than a choice from one or several.
+        whole: Whether it is all of its collections, rather than a choice from them.
         licenses: SPDX identifiers, one a collection, without repeats.
         subset_hash: Hash of the exact set of samples.
         query: What found them, as the subset notes it.
@@ -147,10 +151,9 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
     _require_one_meaning(subset)
     recipes = {c.name: public_recipe(c.recipe) for c in collections}
     first = collections[0]
-    whole = len(collections) == 1 and len(subset) == first.stats["num_samples"]
-    short = first.name if whole else f"{first.name}-subset"
-    splits = subset.column("pwcat:split")
-    times = subset.table["datetime"].to_pandas()
+    whole = len(subset) == sum(collection.stats["num_samples"] for collection in collections)
+    short = "-".join(collection.name for collection in collections[:MOST_NAMED]) + ("" if whole else "-subset")
+    times = pc.min_max(subset.columns(["datetime"])["datetime"])
     return DatasetFacts(
         name=repo.rpartition("/")[2] if repo else short,
         title=" and ".join(str(recipe["title"]) for recipe in recipes.values()) + ("" if whole else " (subset)"),
@@ -163,16 +166,16 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         recipes=recipes,
         recipe_hashes={c.name: c.recipe_hash for c in collections},
         num_samples=len(subset),
-        splits={split: int((splits == split).sum()) for split in split_names(subset)},
+        splits=_split_counts(subset),
         bands=_bands(subset),
         chip_shape=subset.chip_shape,
         resolution_m=float(first.cube.attrs["resolution_m"]),
         scale=float(first.cube.attrs["scale"]),
         offset=float(first.cube.attrs["offset"]),
         bbox=_bbox(subset),
-        interval=(_iso(times.min()), _iso(times.max())),
+        interval=(_iso(times["min"].as_py()), _iso(times["max"].as_py())),
         statistics=subset.stats(),
-        mean_valid_fraction=float(np.mean(subset.column("div:valid_fraction").astype(np.float64))),
+        mean_valid_fraction=float(pc.mean(subset.columns(["div:valid_fraction"])["div:valid_fraction"]).as_py()),
         separation=_separation(subset, tiles=any(is_map(recipe) for recipe in recipes.values())),
         own_split="pwcat:split" in subset.own,
         papers=following({collection.name: collection.recipe for collection in collections}),
@@ -194,8 +197,15 @@ def _require_one_meaning(subset: Subset) -> None:
 def _separation(subset: Subset, *, tiles: bool) -> tuple[Mapping[str, Any], ...]:
     """Distances between the splits; tiles of one grid touch, and none overlap."""
     width = subset.chip_shape[-1] * float(subset.collections[0].cube.attrs["resolution_m"]) / 1000
-    splits = subset.column("pwcat:split")
+    coded = subset.columns(["pwcat:split"])["pwcat:split"].combine_chunks().dictionary_encode()
+    splits = np.array(coded.dictionary.to_pylist(), dtype=object)[coded.indices.to_numpy()]  # one object a split
     return tuple(describe_separation(subset.lonlat, splits, width_km=0.0 if tiles else width))
+
+
+def _split_counts(subset: Subset) -> dict[str, int]:
+    counted = subset.columns(["pwcat:split"])["pwcat:split"].value_counts()
+    counts = {entry["values"].as_py(): entry["counts"].as_py() for entry in counted}
+    return {split: counts[split] for split in split_names(subset)}
 
 
 def describe_dataset(facts: DatasetFacts) -> str:
@@ -296,7 +306,7 @@ def _bands(subset: Subset) -> tuple[Band, ...]:
 
 def _bbox(subset: Subset) -> tuple[float, float, float, float]:
     """West, south, east, north of all samples; the whole circle where one lies across the antimeridian."""
-    box = subset.table["bbox"].combine_chunks()
+    box = subset.columns(["bbox"])["bbox"].combine_chunks()
     xmin, ymin, xmax, ymax = (box.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax"))
     if (xmin > xmax).any():
         return -180.0, float(ymin.min()), 180.0, float(ymax.max())

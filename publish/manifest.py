@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 MANIFEST = "MANIFEST.json"
+MANIFEST_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
 from catalog.land import sketched_land
 from catalog.published.layout import PICTURE_PATH
 from catalog.subset import Subset
+from publish.shards import split_names
 from pwcat.maps import COLOURS, draw_map
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["write_picture"]
 
 LAYERS = ("biome", "landcover", "continent")
-SPLITS = ("train", "val", "test")
 NOTE = "coasts are a coarse sketch"
 INK, GREY, LAND, LINE = "#2B2B2B", "#6B6B6B", "#E4E2DC", "#D9DDE0"
 REGION_DEG = (
@@ -34,6 +35,7 @@ REGION_DEG = (
 )
 LEAST_DEG = 0.01
 LEAST_SIDE = 0.004  # of the map: about four pixels
+MANY = 5000  # chips beyond which each is a point
 
 
 def write_picture(subset: Subset, folder: Path, *, title: str) -> None:
@@ -47,10 +49,13 @@ def write_picture(subset: Subset, folder: Path, *, title: str) -> None:
         folder: of the publication.
         title: stands above the map.
     """
-    outlines = shapely.from_wkb(subset.column("geometry"))
-    west, south, east, north = shapely.total_bounds(outlines)
-    of_one_region = max(east - west, north - south) <= REGION_DEG
-    figure = _draw_region(subset, outlines, title=title) if of_one_region else _draw_world(subset, title=title)
+    boxes = _boxes(subset)
+    bounds = np.array([*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)])
+    across = bool((boxes[:, 0] > boxes[:, 2]).any())
+    if across or max(bounds[2:] - bounds[:2]) > REGION_DEG:
+        figure = _draw_world(subset, title=title)
+    else:
+        figure = _draw_region(subset, boxes, bounds, title=title)
     figure.savefig(folder / PICTURE_PATH, metadata={"Software": None})
 
 
@@ -62,23 +67,33 @@ def _draw_world(subset: Subset, *, title: str) -> Figure:
     return draw_map(table, title=title, colour_by=layer, land=sketched_land().polygons, attribution=NOTE)
 
 
-def _draw_region(subset: Subset, outlines: NDArray[np.object_], *, title: str) -> Figure:
-    """The outlines of the chips, by split."""
+def _boxes(subset: Subset) -> NDArray[np.float64]:
+    """West, south, east, north of each sample, ``(n, 4)``."""
+    box = subset.columns(["bbox"])["bbox"].combine_chunks()
+    return np.column_stack([box.field(side).to_numpy() for side in ("xmin", "ymin", "xmax", "ymax")])
+
+
+def _draw_region(subset: Subset, boxes: NDArray[np.float64], bounds: NDArray[np.float64], *, title: str) -> Figure:
+    """The bounds of the chips, by split; as points where they are too many or too small to be seen."""
     from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
-    splits, bounds = subset.column("pwcat:split"), np.array(shapely.total_bounds(outlines))
-    sides = shapely.bounds(outlines)[:, 3] - shapely.bounds(outlines)[:, 1]
-    tiny = float(np.median(sides)) < LEAST_SIDE * max(bounds[2:] - bounds[:2])  # drawn larger than they are, to be seen
     figure = Figure(figsize=(16, 9), dpi=100, facecolor="white")
     axes = figure.add_axes((0.06, 0.1, 0.6, 0.78))
-    present = sorted(set(splits), key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
-    for number, split in enumerate(present):
-        mine = shapely.get_parts(outlines[splits == split])
-        rings = [shapely.get_coordinates(shapely.get_exterior_ring(polygon)) for polygon in mine]
-        colour, label = COLOURS[number % len(COLOURS)], f"{split}  {int((splits == split).sum()):,}"
-        edge, width = (colour, 3.0) if tiny else ("white", 0.4)
-        axes.add_collection(PolyCollection(rings, facecolor=colour, edgecolor=edge, lw=width, alpha=0.85, label=label))
+    tiny = float(np.median(boxes[:, 3] - boxes[:, 1])) < LEAST_SIDE * max(bounds[2:] - bounds[:2])
+    splits = subset.columns(["pwcat:split"])["pwcat:split"]
+    for number, split in enumerate(split_names(subset)):
+        mine = boxes[pc.equal(splits, split).to_numpy()]
+        colour, label = COLOURS[number % len(COLOURS)], f"{split}  {len(mine):,}"
+        if tiny or len(boxes) > MANY:
+            middle = (mine[:, :2] + mine[:, 2:]) / 2
+            size = 16 if len(boxes) < MANY else 2
+            axes.scatter(middle[:, 0], middle[:, 1], s=size, c=colour, marker="s", linewidths=0, label=label)
+        else:
+            corners = mine[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+            axes.add_collection(
+                PolyCollection(corners, facecolor=colour, edgecolor="white", lw=0.4, alpha=0.85, label=label)
+            )
     _frame(axes, bounds)
     _locate(figure.add_axes((0.7, 0.5, 0.28, 0.3)), subset.lonlat.mean(axis=0))
     figure.legend(

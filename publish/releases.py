@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,21 @@ import pyarrow.parquet as pq
 from catalog.published.layout import CHANGELOG_PATH, ITEMS_PATH, MANIFEST_PATH
 from catalog.subset import Subset
 
-__all__ = ["EARLIER_FILES", "Change", "Release", "changes_since", "earlier_entries", "read_release"]
+__all__ = [
+    "EARLIER_FILES",
+    "Change",
+    "Release",
+    "changes_since",
+    "digest_of",
+    "earlier_entries",
+    "fetch_release",
+    "heading_of",
+    "read_release",
+]
 
 # What is read of an earlier release: all that has to be fetched of one on the Hub.
 EARLIER_FILES = (MANIFEST_PATH, CHANGELOG_PATH, ITEMS_PATH)
+_HEADING = re.compile(r"^## .*$", flags=re.MULTILINE)
 _ENTRY = re.compile(r"^## ", flags=re.MULTILINE)
 _END = "\nEarlier releases are"  # the last line of a changelog, which is no part of any entry
 
@@ -88,15 +100,49 @@ def read_release(folder: Path) -> Release | None:
     )
 
 
+def fetch_release(repo: str, subset: Subset) -> Release | None:
+    """The release at the head of a dataset repository on the Hub; ``None`` where there is none of ours.
+
+    The items are fetched only where the samples are others, to compare them.
+
+    Raises:
+        PublishError: The Hub cannot be reached, or what it gives is damaged.
+    """
+    from publish.hub import fetch_folder
+    from publish.pushing.retrying import call
+    from publish.pushing.target import hub_api
+
+    if not call(f"look for {repo}", lambda: hub_api().repo_exists(repo, repo_type="dataset")):
+        return None
+    folder = fetch_folder(repo, kind="dataset", revision=None, patterns=[MANIFEST_PATH, CHANGELOG_PATH])
+    release = read_release(folder)
+    if release is None or release.subset_hash == subset.hash:
+        return release
+    return read_release(fetch_folder(repo, kind="dataset", revision=None, patterns=[*EARLIER_FILES]))
+
+
+def digest_of(entries: Sequence[str]) -> str | None:
+    """SHA-256 of what stands below a release in its changelog, for the manifest; ``None`` where nothing does."""
+    return sha256("\n".join(entries).encode()).hexdigest() if entries else None
+
+
 def earlier_entries(earlier: Release | None, *, name: str | None, subset_hash: str) -> tuple[str, ...]:
     """The entries that stand below that of a release: all of the earlier one's, but for that of the very same release.
 
-    An entry without a tag gives way to one of the same samples with a tag.
+    What had no tag and gets one keeps its entry, under another heading.
     """
     if earlier is None:
         return ()
-    same = earlier.subset_hash == subset_hash and earlier.name in (name, None)
-    return earlier.entries[1:] if same else earlier.entries
+    return earlier.entries[1:] if _is_same(earlier, name=name, subset_hash=subset_hash) else earlier.entries
+
+
+def _is_same(earlier: Release, *, name: str | None, subset_hash: str) -> bool:
+    return earlier.subset_hash == subset_hash and earlier.name in (name, None)
+
+
+def heading_of(name: str | None, subset_hash: str) -> str:
+    """The heading of a release's entry."""
+    return name or f"Without a tag: {subset_hash[:16]}"
 
 
 def changes_since(earlier: Release | None, subset: Subset, *, name: str | None) -> Change | str | None:
@@ -109,8 +155,8 @@ def changes_since(earlier: Release | None, subset: Subset, *, name: str | None) 
     """
     if earlier is None:
         return None
-    if earlier.subset_hash == subset.hash and earlier.name == name and earlier.entries:
-        return earlier.entries[0]
+    if _is_same(earlier, name=name, subset_hash=subset.hash) and earlier.entries:
+        return _HEADING.sub(f"## {heading_of(name, subset.hash)}", earlier.entries[0], count=1)
     now = {collection.name: collection.recipe_hash for collection in subset.collections}
     recipes = {
         each: (earlier.recipe_hashes.get(each, ""), now.get(each, ""))

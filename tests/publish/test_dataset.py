@@ -161,13 +161,13 @@ def test_two_collections_together_name_both(tiny_catalog, tmp_path):
     both = open_catalog(tiny_catalog).search()
     folder = build_dataset_folder(both, tmp_path / "both", repo_id="lab/both", release="v2")
     card = (folder / "README.md").read_text()
-    assert "# Europe and Everywhere, in miniature (subset)" in card
+    assert "\n# Europe and Everywhere, in miniature\n" in card
     assert "within the continent Europe" in card
     rows = pa.concat_tables([pq.read_table(path, columns=["collection"]) for path in (folder / "data").iterdir()])
     assert set(rows["collection"].to_pylist()) == {"everywhere", "europe"}
     assert "## v2" in (folder / "CHANGELOG.md").read_text()
     assert 'load_dataset("lab/both"' in card
-    assert 'This card is of release v2; `revision="v2"` in these lines pins it.' in card
+    assert 'load_dataset("lab/both", split="train", revision="v2")' in card
     assert "Within each collection, the `val` samples lie in whole blocks of 20 km" in card
 
 
