@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +20,15 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import zarr
 from numpy.typing import NDArray
 
 from catalog.copies.entities import copy_entities
 from catalog.copies.facts import copied_facts
 from catalog.copies.shards import DATES, OFFSETS, CopyJob, spec_of_copy
-from catalog.importers.pixels import ForeignCube
 from catalog.measures.tally import sum_tallies
-from catalog.query import Collection
+from catalog.query import Collection, open_catalog
 from catalog.stac.describing import CODEBOOK, PARTS, part_tally, read_part
 from catalog.store import write_catalog, write_collection, write_json
 from catalog.subset import Subset
@@ -38,19 +40,19 @@ from pwcat.errors import CatalogError
 from pwcat.lock import locked
 from pwcat.osm.entities import ENTITIES
 
-__all__ = ["Progress", "copy_subset", "copy_there", "unfinished"]
+__all__ = ["Progress", "copy_subset", "copy_there", "is_whole", "silent", "unfinished"]
 
 Progress = Callable[[int, int], None]
 VERSION: Final = 1
 LOCK: Final = ".copying.lock"
 
 
-def _silent(done: int, total: int) -> None:
+def silent(done: int, total: int) -> None:
     """No progress."""
 
 
 def copy_subset(
-    subset: Subset, root: str | Path, *, origin: Mapping[str, Any], progress: Progress = _silent
+    subset: Subset, root: str | Path, *, origin: Mapping[str, Any], progress: Progress = silent
 ) -> list[Path]:
     """Copy a subset into a catalog of its own; one shard is held at a time.
 
@@ -88,11 +90,38 @@ def copy_subset(
         for folder in _folders(partial, subset):
             shutil.rmtree(folder / PARTS)
         write_catalog(partial)
+        _require_equal(partial, subset)
         if root.exists():
             root.rmdir()
         (partial / LOCK).unlink()
         partial.rename(root)
     return _folders(root, subset)
+
+
+def _require_equal(root: Path, subset: Subset) -> None:
+    """See that what is copied is what was asked for: the same samples, with the same statistics.
+
+    Raises:
+        CatalogError: it is not.
+    """
+    found = open_catalog(root).search()
+    found = replace(found, own={name: found.columns([name])[name] for name in subset.own})
+    if found.hash != subset.hash:
+        raise CatalogError(
+            f"{root}: holds other samples than were asked for ({found.hash[:12]}, not {subset.hash[:12]}): the original "
+            "changed meanwhile; remove the folder, and copy again"
+        )
+    held = found.stats()
+    if differing := [name for name, told in subset.stats().items() if held[name] != told]:
+        raise CatalogError(
+            f"{root}: statistics of the copy are not those of the original ({', '.join(differing)}): the original changed "
+            "meanwhile; remove the folder, and copy again"
+        )
+
+
+def is_whole(root: Path) -> bool:
+    """Whether a copy is there, with all its shards."""
+    return (root / ORIGIN).is_file() and all(_has_shards(folder) for folder in _collections(root))
 
 
 def unfinished(root: Path) -> Path:
@@ -138,13 +167,14 @@ def _stands(root: Path, note: Mapping[str, Any]) -> bool:
         raise CatalogError(
             f"{root}: holds {_told(there)}, and not {_told(note)}; name another folder, or remove this one"
         )
-    return all(_has_shards(folder) for folder in _collections(root))
+    return is_whole(root)
 
 
 def _told(note: Mapping[str, Any]) -> str:
+    """What a copy's note says of it, in a few words."""
     copied = note.get("copied") or {}
-    asked = {name: value for name, value in (note.get("asked") or copied.get("query") or {}).items() if value}
-    what = f", asked by {json.dumps(asked, ensure_ascii=False)}" if asked else ""
+    asked = {name: value for name, value in (note.get("asked") or copied.get("query") or {}).items() if value and name != "source"}
+    what = f", asked for by {json.dumps(asked, ensure_ascii=False)}" if asked else ""
     return f"{copied.get('num_samples', 0):,} samples of {origin_words(note)}{what} ({str(copied.get('subset_hash'))[:12]})"
 
 
@@ -163,8 +193,6 @@ def _has_shards(folder: Path) -> bool:
 
 
 def _is_long_enough(folder: Path, shard: int) -> bool:
-    import pyarrow.parquet as pq
-
     path, ledger = shard_path(folder / "cube.zarr", shard), ledger_path(folder, shard)
     if not path.is_file() or not ledger.is_file():
         return False
@@ -237,7 +265,7 @@ def _begin(job: CopyJob, note: Mapping[str, Any]) -> None:
                 temporary.write_bytes(collection.place.read(name))
     sensors = [meaning for meaning in cube.meanings if meaning.sensor]
     create_cube(folder / "cube.zarr", job.spec, attributes=_attributes(collection), sensors=sensors)
-    _say_what_chips_are(job)
+    zarr.open_array(folder / "cube.zarr" / "chips", mode="r+").attrs.update(cube.chips_attrs)
 
 
 def _attributes(collection: Collection) -> dict[str, Any]:
@@ -246,15 +274,6 @@ def _attributes(collection: Collection) -> dict[str, Any]:
     known["resolution_m"] = (collection.document.get("pwcat:chip") or {}).get("resolution_m")
     told = {name: value for name, value in known.items() if value is not None}
     return {**told, **collection.cube.attrs, "recipe_hash": collection.recipe_hash}
-
-
-def _say_what_chips_are(job: CopyJob) -> None:
-    """Give the array of chips the attributes that it has in the original, where that is a cube of ours."""
-    import zarr
-
-    cube = job.collection.cube
-    if not isinstance(cube, ForeignCube):
-        zarr.open_array(job.folder / "cube.zarr" / "chips", mode="r+").attrs.update(cube.array.attrs.asdict())
 
 
 def _finish(job: CopyJob, note: Mapping[str, Any]) -> None:

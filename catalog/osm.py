@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from catalog.items import ITEM_SCHEMA, MAP_SCHEMA, ZARR_MEDIA_TYPE, first_fraction, list_column
 from catalog.measures.codebook import Codebook
 from catalog.measures.tally import Tally
+from catalog.querying.entities import entities_of
 from catalog.querying.places import read_json
 from catalog.spectral import measure
 from catalog.stac.collection import PARQUET, CollectionFacts
@@ -53,7 +54,7 @@ from pwcat.osm.plan import MapPlan, read_tiles
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["describe_tiles", "described_rows", "map_facts", "rows_with_something", "things_of", "things_of_subset"]
+__all__ = ["describe_tiles", "described_rows", "map_facts", "rows_with_something", "things_of_subset"]
 
 # To be raised where the same shard would be described otherwise: all are described again then.
 VERSION = "1"
@@ -233,22 +234,6 @@ def _items(task: TileTask, rows: pa.Table, ledger: pa.Table, spectra: Mapping[st
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def things_of(folder: Path, index: NDArray[np.int64]) -> dict[str, dict[str, int]]:
-    """What the map holds on some tiles of a collection, by class; nothing where it has no map.
-
-    Args:
-        folder: of the collection.
-        index: rows of the tiles in its cube.
-    """
-    if not (folder / ENTITIES).is_file():
-        return {}
-    whole = Tally()
-    for start in range(0, len(index), TILES_AT_ONCE):
-        part = read_entities(folder, np.sort(index)[start : start + TILES_AT_ONCE], ["part", "tags"])
-        whole = whole + Tally(things=count_things(part))
-    return {name: dict(counts) for name, counts in whole.things.items()}
-
-
 def things_of_subset(subset: Subset) -> dict[str, dict[str, int]]:
     """What maps hold on the samples of a subset, by class: of whole collections as it was counted, of parts counted anew.
 
@@ -261,9 +246,12 @@ def things_of_subset(subset: Subset) -> dict[str, dict[str, int]]:
             continue
         if rows.stop - rows.start == collection.items.num_rows and collection.place.has("tally.json"):
             things = Tally.from_json(read_json(collection.place, "tally.json")["tally"]).things
-        else:
-            things = things_of(collection.place.local("entities"), subset.index[rows])
-        whole = whole + Tally(things=things)
+            whole = whole + Tally(things=things)
+            continue
+        for start in range(rows.start, rows.stop, TILES_AT_ONCE):
+            some = np.arange(start, min(start + TILES_AT_ONCE, rows.stop))
+            part = entities_of(subset, collection, some, columns=["part", "tags"])
+            whole = whole + Tally(things=count_things(part))
     return {name: dict(counts) for name, counts in whole.things.items()}
 
 

@@ -35,6 +35,7 @@ _PUBLIC: dict[str, str] = {
     "load_model": "publish.loading",
     "publish_dataset": "publish.dataset",
     "publish_model": "publish.weights",
+    "pull": "publish.pull",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

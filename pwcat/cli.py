@@ -49,6 +49,7 @@ SUBCOMMANDS: dict[str, tuple[str, str, str]] = {
     "correlate": ("training.commands.correlate", "correlate", "Relate diversity to scores over many datasets."),
     "publish": ("publish.commands.publish", "publish", "Publish a dataset or a model to the Hub or to a folder."),
     "verify": ("publish.commands.verify", "verify", "Check what was published: whole, and it loads."),
+    "pull": ("publish.commands.pull", "pull", "Make a local catalog of a published dataset, or of part of it."),
 }
 
 

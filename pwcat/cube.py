@@ -346,6 +346,11 @@ class Cube:
         """What the store says of its chips: what they are, in which units."""
         return dict(self.array.attrs.asdict())
 
+    @property
+    def chips_attrs(self) -> dict[str, Any]:
+        """What the store says of its chips: what they are, in which units."""
+        return dict(self.array.attrs.asdict())
+
     @cached_property
     def bands(self) -> tuple[str, ...]:
         """Band names, in order."""

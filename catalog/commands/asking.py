@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -11,7 +12,15 @@ import click
 from catalog.subset import Subset
 from pwcat.errors import CatalogError
 
-__all__ = ["GroupedCommand", "GroupedOption", "asked", "filter_options", "search_options", "shown_place"]
+__all__ = [
+    "GroupedCommand",
+    "GroupedOption",
+    "asked",
+    "conditions_of",
+    "filter_options",
+    "search_options",
+    "shown_place",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,9 +77,14 @@ _NAMES = {"--filter": "filter_", "--collection": "collections", "--id": "ids"}
 _DRAWING = ("--limit", "--limit-by", "--seed")
 
 
-def search_options(command: F) -> F:
-    """Add the options that ask for samples; their values are what :func:`asked` takes."""
-    return _with_options(command, _OPTIONS)
+def search_options(command: F, *, also: Mapping[str, str] = MappingProxyType({})) -> F:
+    """Add the options that ask for samples; their values are what :func:`asked` takes.
+
+    Args:
+        command: that gets them.
+        also: another name that an option has, which comes first.
+    """
+    return _with_options(command, _OPTIONS, also)
 
 
 def filter_options(command: F) -> F:
@@ -78,9 +92,13 @@ def filter_options(command: F) -> F:
     return _with_options(command, tuple(option for option in _OPTIONS if option[1] not in _DRAWING))
 
 
-def _with_options(command: F, options: tuple[tuple[str, str, dict[str, Any]], ...]) -> F:
+def _with_options(
+    command: F,
+    options: tuple[tuple[str, str, dict[str, Any]], ...],
+    also: Mapping[str, str] = MappingProxyType({}),
+) -> F:
     for group, name, settings in reversed(options):
-        declared = [name, _NAMES[name]] if name in _NAMES else [name]
+        declared = [*([also[name]] if name in also else []), name, *([_NAMES[name]] if name in _NAMES else [])]
         command = click.option(*declared, cls=GroupedOption, group=group, **settings)(command)
     return command
 
@@ -93,24 +111,33 @@ def asked(catalog: str, **options: Any) -> Subset:
     """
     from catalog.query import open_catalog
 
+    return open_catalog(catalog).search(**conditions_of(**options))
+
+
+def conditions_of(**options: Any) -> dict[str, Any]:
+    """The options as :meth:`catalog.query.Catalog.search` takes them.
+
+    Raises:
+        CatalogError: one of them makes no sense.
+    """
     listed = {
         name: list(options[name]) or None
         for name in ("biome", "landcover", "continent", "ecoregion", "collections", "ids")
     }
-    return open_catalog(catalog).search(
+    return {
         **listed,
-        landcover_share=dict(map(_share, options["landcover_share"])) or None,
-        min_spectral_entropy=options["min_spectral_entropy"],
-        filter=options["filter_"],
-        bbox=options["bbox"],
-        near=_near(options["near"]),
-        within_km=options["within"],
-        datetime=options["datetime"],
-        split=options["split"],
-        limit=options.get("limit"),
-        limit_by=options.get("limit_by"),
-        seed=options.get("seed", 0),
-    )
+        "landcover_share": dict(map(_share, options["landcover_share"])) or None,
+        "min_spectral_entropy": options["min_spectral_entropy"],
+        "filter": options["filter_"],
+        "bbox": options["bbox"],
+        "near": _near(options["near"]),
+        "within_km": options["within"],
+        "datetime": options["datetime"],
+        "split": options["split"],
+        "limit": options.get("limit"),
+        "limit_by": options.get("limit_by"),
+        "seed": options.get("seed", 0),
+    }
 
 
 def _share(text: str) -> tuple[str, float | tuple[float, float]]:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from catalog.copies.shards import CopyJob
 from catalog.measures.tally import Tally
 from catalog.query import Collection
+from catalog.querying.entities import entities_of
 from pwcat.atomic import replacing
 from pwcat.osm.counting import count_things
-from pwcat.osm.entities import ENTITIES, TAGS, read_entities
+from pwcat.osm.entities import ENTITIES, TAGS
 from pwcat.osm.schema import OSM_TYPES
 from pwcat.osm.vocabulary import TagCounter
 from pwcat.osm.writing import EntityFileWriter
@@ -45,11 +46,12 @@ def copy_entities(job: CopyJob) -> Tally:
             EntityFileWriter(temporary, zoom=_zoom(job.collection)) as file,
         ):
             for start, stop in _stretches(job.spec.num_samples):
-                rows = _numbered(job, start, stop)
+                rows = entities_of(job.part, job.collection, job.order[start:stop])
                 if not len(rows):
                     continue
                 index = rows["index"].to_numpy()
-                file.write(rows.cast(file.schema), np.bincount(index - start, minlength=stop - start))
+                rows = rows.set_column(0, "index", pa.array(index + start, pa.int64()))
+                file.write(rows.cast(file.schema), np.bincount(index, minlength=stop - start))
                 counter.add(rows["index"].combine_chunks(), rows["tags"].combine_chunks(), pa.array(seen.first(rows)))
                 whole = whole + Tally(things=count_things(rows))
         with replacing(job.folder / TAGS) as temporary:
@@ -65,18 +67,6 @@ def _zoom(collection: Collection) -> int:
     """Of the tiles: their names begin with it."""
     names = collection.items.engine.table(f'SELECT "map:tile" AS tile FROM {collection.items.source} LIMIT 1')  # noqa: S608
     return int(str(names["tile"][0].as_py()).partition("/")[0])
-
-
-def _numbered(job: CopyJob, start: int, stop: int) -> pa.Table:
-    """Entities of some tiles of the copy, by their numbers there, in order."""
-    former = job.part.index[job.order[start:stop]]
-    rows = read_entities(job.collection.path, former)
-    by_former = np.argsort(former)
-    number = start + by_former[np.searchsorted(former[by_former], rows["index"].to_numpy())]
-    rows = rows.set_column(rows.column_names.index("index"), "index", pa.array(number, pa.int64())).combine_chunks()
-    if np.any(np.diff(number) < 0):
-        rows = rows.take(pa.array(np.argsort(number, kind="stable")))
-    return rows
 
 
 class _Seen:

@@ -209,7 +209,7 @@ def _require_alike(collection: Collection, items: pa.Table, measured: NDArray[np
 
 def _ledger_rows(items: pa.Table, chips: NDArray[np.uint16]) -> list[dict[str, Any]]:
     """The ledger of a copied shard: which samples have pixels, of which share."""
-    pictured = chips.reshape(len(chips), -1).any(axis=1)
+    pictured = np.asarray(chips.reshape(len(chips), -1).any(axis=1))
     valid = items["div:valid_fraction"].to_pylist()
     return [
         {"id": name, "status": "written" if seen else "empty", "valid_fraction": share}

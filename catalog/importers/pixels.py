@@ -94,6 +94,11 @@ class ForeignCube(Cube):
         """Scale, offset and nodata of the numbers that are read, as in a cube."""
         return {"scale": SCALE, "offset": OFFSET, "nodata": 0, "recipe_hash": self.document["hash"]}
 
+    @property
+    def chips_attrs(self) -> dict[str, Any]:
+        """What the chips are, as in a cube."""
+        return {"long_name": "surface reflectance, scaled", "units": "1e-4", "coordinates": "lon lat"}
+
     @cached_property
     def bands(self) -> tuple[str, ...]:
         """Band names, in order."""

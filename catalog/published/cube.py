@@ -85,6 +85,11 @@ class PublishedCube(Cube):
         """What the collection's own cube says of its chips."""
         return dict(self.publication.collection(self.collection).get("chips_attributes") or {})
 
+    @property
+    def chips_attrs(self) -> dict[str, Any]:
+        """What the collection's own cube says of its chips."""
+        return dict(self.publication.collection(self.collection).get("chips_attributes") or {})
+
     @cached_property
     def bands(self) -> tuple[str, ...]:
         """Band names, in order."""
