@@ -203,13 +203,16 @@ class _Work:
         return tuple(added)
 
     def arrange(self, entries: Sequence[CollectionEntry]) -> None:
-        """Put the entries into their order, first of all, where they are in another."""
+        """Put the entries into their order, before all others, where they are in another; only what is out of place moves."""
         there = {_label(item): item for item in _read(self.slug, self.title).items}
-        wanted = [entry.label for entry in entries]
-        if [label for label in there if label in wanted] == wanted:
+        order = list(there)
+        if [label for label in order if label in {entry.label for entry in entries}] == [e.label for e in entries]:
             return
         for position, entry in enumerate(entries):
-            self._update(there[entry.label], entry, position=position)
+            if order[position] != entry.label:
+                self._update(there[entry.label], entry, position=position)
+                order.remove(entry.label)
+                order.insert(position, entry.label)
 
     def _add(self, entry: CollectionEntry) -> None:
         call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from publish.pushing.target import hub_api
 from pwcat.errors import PublishError
 from training.run import Run
 
-__all__ = ["DataLink", "link_to", "links_of"]
+__all__ = ["HUB", "WHOLE", "DataLink", "extent_of", "link_to", "links_of"]
 
 HUB = "https://huggingface.co"  # in what is published; where it was pushed to is another matter
 WHOLE, PULLED = "exactly these samples", "samples pulled from it"
@@ -81,25 +82,30 @@ def link_to(data: str, run: Run) -> DataLink:
             "which samples it holds; leave it out, and link it by hand"
         )
     header, _ = read_manifest(folder)
+    extent, where = extent_of(header, run), f"{repo}@{commit[:12]}"
+    if extent is None:
+        there = [f"all are {str(header.get('subset_hash'))[:12]}"]
+        there += [f"{name} is {told[:12]}" for name, told in (header.get("split_hashes") or {}).items()]
+        raise PublishError(
+            f"the run was trained on the samples {run.data['hash'][:12]}, and {where} does not have that set "
+            f"({', '.join(there)}): name the release that it was trained on, or leave it out"
+        )
     tag = revision if revision and not COMMIT.fullmatch(revision) and revision != "main" else None
-    return DataLink(repo=repo, commit=commit, tag=tag, extent=_extent(header, run, where=f"{repo}@{commit[:12]}"))
+    return DataLink(repo=repo, commit=commit, tag=tag, extent=extent)
 
 
-def _extent(header: dict[str, Any], run: Run, *, where: str) -> str:
-    """What of a release a run was trained on: all of it, or a split."""
+def extent_of(header: Mapping[str, Any], run: Run) -> str | None:
+    """What of a release a run was trained on, in words: all of it, or a split; ``None`` where it is neither.
+
+    Args:
+        header: of the release's manifest.
+        run: the pretraining.
+    """
     wanted, splits = run.data["hash"], header.get("split_hashes") or {}
     if header.get("subset_hash") == wanted:
         return WHOLE
-    if split := next((name for name, told in splits.items() if told == wanted), None):
-        return f"exactly its split {split}"
-    there = [
-        f"all are {str(header.get('subset_hash'))[:12]}",
-        *(f"{name} is {told[:12]}" for name, told in splits.items()),
-    ]
-    raise PublishError(
-        f"the run was trained on the samples {wanted[:12]}, and {where} does not have that set ({', '.join(there)}): name the "
-        "release that it was trained on, or leave it out"
-    )
+    split = next((name for name, told in splits.items() if told == wanted), None)
+    return f"exactly its split {split}" if split else None
 
 
 def _link(told: Any, run: Run) -> DataLink:

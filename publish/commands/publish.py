@@ -12,6 +12,7 @@ import click
 
 from publish.commands.showing import showing
 from publish.commands.sizes import told_bytes
+from publish.commands.study import collection, study
 from publish.hub import Preview, Push
 from publish.publication import Destination, Publication, check_destination
 
@@ -40,6 +41,10 @@ def publish() -> None:
 
     The token for the Hub is read from HF_TOKEN or from `hf auth login`.
     """
+
+
+publish.add_command(collection)
+publish.add_command(study)
 
 
 @publish.command()
@@ -78,6 +83,9 @@ def dataset(
 @click.argument("run", type=click.Path(exists=True, file_okay=False))
 @_destination
 @click.option("--license", "license_", metavar="SPDX", help="Licence of the weights, such as CC-BY-4.0.")
+@click.option(
+    "--data", metavar="ORG/NAME[@REV]", help="The published dataset that it was trained on, to be checked and linked."
+)
 def model(
     run: str,
     repo: str | None,
@@ -88,6 +96,7 @@ def model(
     dry_run: bool,
     as_json: bool,
     license_: str | None,
+    data: str | None,
 ) -> None:
     """Publish the model of RUN, the folder that `pwcat pretrain` or `pwcat weights import` wrote."""
     _check(repo, to, private, public, tag)
@@ -103,6 +112,7 @@ def model(
             tag=tag,
             dry_run=dry_run,
             license=license_,
+            data=data,
             progress=show.push,
         )
     _report(done, as_json=as_json, first="import pwcat")
