@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QUERYABLES", "Catalog", "Collection", "open_catalog"]
 
+CUBE = "cube.zarr"  # folder in a collection's
 log = logging.getLogger(__name__)
 
 
@@ -63,25 +64,25 @@ class Collection:
         """Its chips.
 
         Raises:
-            CatalogError: it lies elsewhere, has no cube, or has another dataset's.
+            CatalogError: it has no cube that can be read from here, or has another dataset's.
             CubeError: the cube is damaged.
         """
+        from catalog.published.far import open_far_cube
         from pwcat.cube import open_cube
 
         if isinstance(self.place, PublishedPlace):
             from catalog.published.cube import PublishedCube
 
             return PublishedCube(Path(str(self.place)), self.place.publication, self.name)
-        folder = self.place.local("pixels")
-        if (folder / "import.json").is_file():  # a foreign dataset: its pixels lie where they lay
+        if self.place.has("import.json"):  # a foreign dataset: its pixels lie where they lay
             from catalog.importers.pixels import open_foreign_cube
 
-            return open_foreign_cube(folder)
-        cube = open_cube(folder / "cube.zarr")
+            return open_foreign_cube(self.place.local("pixels of a dataset that was added"))
+        cube = open_cube(self.place.path / CUBE) if isinstance(self.place, Folder) else open_far_cube(self.place / CUBE)
         made_by = str(cube.attrs.get("recipe_hash") or self.recipe_hash)
         if made_by != self.recipe_hash:
             raise CatalogError(
-                f"{folder / 'cube.zarr'} holds the chips of another dataset (recipe {made_by[:12]}, not "
+                f"{self.place}/{CUBE} holds the chips of another dataset (recipe {made_by[:12]}, not "
                 f"{self.recipe_hash[:12]}): put its own cube back, or build it again"
             )
         return cube

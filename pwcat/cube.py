@@ -64,6 +64,7 @@ __all__ = [
     "create_cube",
     "encode_shard",
     "open_cube",
+    "quietly",
     "shard_path",
     "unreadable_metadata",
     "write_coordinates",
@@ -164,7 +165,8 @@ class SensorBand:
 
 
 @contextmanager
-def _no_spec_warning() -> Iterator[None]:
+def quietly() -> Iterator[None]:
+    """Without zarr's warnings of its own strings."""
     # zarr-python says of its variable-length strings that the v3 specification has not named them yet. Every reader we
     # promise (xarray through zarr-python) knows them; the pixels need none.
     with warnings.catch_warnings():
@@ -228,7 +230,7 @@ def unreadable_metadata(path: Path) -> list[Path]:
 def _is_metadata(file: Path) -> bool:
     """Whether zarr understands it. Bytes can be wrong in more ways than it has errors for."""
     try:
-        with _no_spec_warning():
+        with quietly():
             zarr.open(file.parent, mode="r", zarr_format=3, use_consolidated=False)
     except Exception:
         return False
@@ -282,7 +284,7 @@ def write_coordinates(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     for name, values in columns.items():
         attributes = stored_as.get(name, {}) | SAMPLE_ATTRIBUTES.get(name, {})
         _write_array(path, name, values, DIMS[: values.ndim], attributes)
-    with _no_spec_warning():
+    with quietly():
         zarr.consolidate_metadata(path, zarr_format=3)
 
 
@@ -291,7 +293,7 @@ def _write_array(
 ) -> None:
     """Write a small array, one chunk: its values first, what says that they are there last, each file whole."""
     files: dict[str, Buffer] = {}
-    with _no_spec_warning():
+    with quietly():
         dtype: Any = str if values.dtype == object else values.dtype
         array = zarr.create_array(
             store=MemoryStore(files),
@@ -322,6 +324,14 @@ class Cube:
         """What it is by, without what it has opened: that stays in its process."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def _member(self, name: str) -> zarr.Array[Any]:
+        """One of its arrays."""
+        return zarr.open_array(self.path / name, mode="r")
+
+    def _has(self, name: str) -> bool:
+        """Whether it has an array of that name."""
+        return (self.path / name / "zarr.json").is_file()
+
     @cached_property
     def array(self) -> zarr.Array[Any]:
         """The chips as zarr has them, for what it says of them: to read pixels, see :meth:`read`.
@@ -329,7 +339,7 @@ class Cube:
         Raises:
             CubeError: its dimensions are others than :data:`DIMS`, or its numbers other than uint16.
         """
-        array = zarr.open_array(self.path / "chips", mode="r")
+        array = self._member("chips")
         if array.metadata.dimension_names != DIMS:  # type: ignore[union-attr]
             raise CubeError(f"{self.path}: chips has the dimensions {array.metadata.dimension_names}, not {DIMS}")  # type: ignore[union-attr]
         if array.dtype != np.dtype(DTYPE):
@@ -346,16 +356,11 @@ class Cube:
         """What the store says of its chips: what they are, in which units."""
         return dict(self.array.attrs.asdict())
 
-    @property
-    def chips_attrs(self) -> dict[str, Any]:
-        """What the store says of its chips: what they are, in which units."""
-        return dict(self.array.attrs.asdict())
-
     @cached_property
     def bands(self) -> tuple[str, ...]:
         """Band names, in order."""
-        with _no_spec_warning():
-            return tuple(np.asarray(zarr.open_array(self.path / "band", mode="r")[...]).tolist())
+        with quietly():
+            return tuple(np.asarray(self._member("band")[...]).tolist())
 
     def stored(self, name: str) -> NDArray[Any] | None:
         """Values of an array that describes samples or bands; ``None`` where it is missing or cannot be read.
@@ -363,8 +368,8 @@ class Cube:
         Bytes can be wrong in more ways than zarr has errors for.
         """
         try:
-            with _no_spec_warning():
-                values = np.asarray(zarr.open_array(self.path / name, mode="r")[...])
+            with quietly():
+                values = np.asarray(self._member(name)[...])
         except Exception:
             return None
         return values if values.dtype.kind in "biufM" else np.array(values.tolist(), dtype=object)
@@ -372,11 +377,11 @@ class Cube:
     @cached_property
     def meanings(self) -> tuple[SensorBand, ...]:
         """What each band is, where sensors stand beside the main source; else nothing: the attributes say what bands are."""
-        if not (self.path / "sensor" / "zarr.json").is_file():
+        if not self._has("sensor"):
             return ()
         names = [field.name for field in fields(SensorBand)]
-        with _no_spec_warning():
-            columns = [np.asarray(zarr.open_array(self.path / name, mode="r")[...]).tolist() for name in names]
+        with quietly():
+            columns = [np.asarray(self._member(name)[...]).tolist() for name in names]
         return tuple(SensorBand(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True))
 
     @property
@@ -463,7 +468,7 @@ class Cube:
         """The cube as a lazy dataset: one Dask chunk a shard."""
         import xarray as xr
 
-        with _no_spec_warning():
+        with quietly():
             dataset = xr.open_zarr(self.path, consolidated=False, chunks=None)
         dataset = dataset.assign(chips=dataset["chips"].chunk({"sample": self.shard_size}))
         return dataset.set_coords([name for name in dataset.variables if name != "chips"])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import dask.array
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from catalog.published.fetching import in_parallel
 from catalog.published.layout import ITEMS_PATH
+from catalog.published.lazy import blocks_of
 from catalog.published.publication import Publication
 from pwcat.cube import BAND_ATTRIBUTES, DIMS, SAMPLE_ATTRIBUTES, Cube, SensorBand
 from pwcat.errors import CatalogError
@@ -79,11 +80,6 @@ class PublishedCube(Cube):
         told = self.publication.collection(self.collection)
         numbers = {name: self._chip[name] for name in ("scale", "offset", "nodata", "resolution_m")}
         return {**(told.get("attributes") or {}), **numbers, "recipe_hash": told["recipe_hash"]}
-
-    @property
-    def chips_attrs(self) -> dict[str, Any]:
-        """What the collection's own cube says of its chips."""
-        return dict(self.publication.collection(self.collection).get("chips_attributes") or {})
 
     @property
     def chips_attrs(self) -> dict[str, Any]:
@@ -164,7 +160,7 @@ class PublishedCube(Cube):
         """
         wanted = np.asarray(index, dtype=np.int64)
         chips = np.empty((len(wanted), *self.chip_shape), dtype=np.uint16)
-        self._groups.in_parallel(lambda piece: self._fill(chips, piece), self._pieces(wanted))
+        in_parallel(lambda piece: self._fill(chips, piece), self._pieces(wanted))
         return chips
 
     def _fill(self, out: NDArray[np.uint16], piece: _Piece) -> None:
@@ -191,7 +187,7 @@ class PublishedCube(Cube):
             times = lists.flatten().cast(pa.timestamp("s", "UTC"), safe=False).cast(pa.int64())
             dates[piece.positions] = times.to_numpy().reshape(len(piece.rows), self.num_times)
 
-        self._groups.in_parallel(fill, self._pieces(wanted))
+        in_parallel(fill, self._pieces(wanted))
         return dates
 
     def rows(self, index: NDArray[np.integer[Any]], columns: Sequence[str]) -> pa.Table:
@@ -202,7 +198,7 @@ class PublishedCube(Cube):
         """
         wanted = np.asarray(index, dtype=np.int64)
         pieces = self._pieces(wanted)
-        tables = self._groups.in_parallel(
+        tables = in_parallel(
             lambda piece: self._groups.read(piece.path, piece.group, tuple(columns)).take(pa.array(piece.rows)), pieces
         )
         order = np.argsort(np.concatenate([piece.positions for piece in pieces]), kind="stable")
@@ -224,7 +220,7 @@ class PublishedCube(Cube):
     def _pieces(self, wanted: Index) -> list[_Piece]:
         """Row groups that hold some samples, and which of their rows are wanted."""
         places = self._places(wanted)
-        starts = self._groups.in_parallel(self._groups.starts, places.files)
+        starts = in_parallel(self._groups.starts, places.files)
         pieces = []
         for number, path in enumerate(places.files):
             mine = np.flatnonzero(places.file == number)
@@ -289,14 +285,14 @@ class PublishedCube(Cube):
         import xarray as xr
 
         wanted = np.asarray(index, dtype=np.int64)
-        blocks = self._blocks(wanted)
-        dates = self._lazy(self.dates, blocks, (self.num_times,), np.int64).astype("datetime64[s]")
+        blocks = blocks_of(wanted, [piece.positions for piece in self._pieces(wanted)])
+        dates = blocks.array(self.dates, (self.num_times,), np.int64).astype("datetime64[s]")
         kept = [name for name in self._of_bands if self.meanings or name in ("band", "wavelength_nm", "gsd_m")]
         known = self._of_samples(wanted)
         told = dict(self.publication.collection(self.collection).get("chips_attributes") or {})
         told.pop("coordinates", None)  # which xarray has as such
         return xr.Dataset(
-            {"chips": (DIMS, self._lazy(self.read, blocks, self.chip_shape, np.uint16), told)},
+            {"chips": (DIMS, blocks.array(self.read, self.chip_shape, np.uint16), told)},
             coords={
                 **{name: ("band", self._of_bands[name], BAND_ATTRIBUTES.get(name, {})) for name in kept},
                 **{name: (DIMS[: v.ndim], v, SAMPLE_ATTRIBUTES.get(name, {})) for name, v in known.items()},
@@ -304,25 +300,6 @@ class PublishedCube(Cube):
             },
             attrs=self.attrs,
         )
-
-    def _blocks(self, wanted: Index) -> _Blocks:
-        """Some samples in the order in which they lie in the files, cut where a row group ends."""
-        positions = [piece.positions for piece in self._pieces(wanted)]
-        order = np.concatenate(positions) if positions else np.empty(0, dtype=np.int64)
-        back = None if np.array_equal(order, np.arange(len(order))) else np.argsort(order, kind="stable")
-        return _Blocks(wanted=[wanted[some] for some in positions], back=back)
-
-    def _lazy(self, read: Callable[[Index], NDArray[Any]], blocks: _Blocks, shape: tuple[int, ...], dtype: Any) -> Any:
-        """What is read of each block, as one lazy array of all samples."""
-        if not blocks.wanted:
-            return dask.array.empty((0, *shape), dtype=dtype)
-        found = dask.array.map_blocks(
-            lambda block_info=None: read(blocks.wanted[block_info[None]["chunk-location"][0]]),
-            chunks=(tuple(len(block) for block in blocks.wanted), *((size,) for size in shape)),
-            dtype=dtype,
-            meta=np.empty((0,) * (1 + len(shape)), dtype=dtype),
-        )
-        return found if blocks.back is None else found[blocks.back]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,14 +325,6 @@ class _Piece:
     def where(self, cube: PublishedCube) -> str:
         """For messages."""
         return f"{cube.publication.place}/{self.path}: row group {self.group}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Blocks:
-    """Samples that are read together, in the order of the files; and how they come back in the order asked for."""
-
-    wanted: list[Index]
-    back: Index | None
 
 
 def _runs(values: Index, keys: NDArray[np.integer[Any]]) -> Iterator[tuple[Index, int]]:

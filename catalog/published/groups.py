@@ -7,7 +7,7 @@ import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from catalog.published.fetching import in_parallel, merged
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ T = TypeVar("T")
 
 # Decoded bytes of row groups that are kept, the newest use last: a handful of the 64 MiB that pwcat writes.
 KEPT_BYTES = 512 << 20
-# Gaps between columns that are fetched along rather than asked for by themselves.
-GAP_BYTES = 64 << 10
-# What waits for the net, not for a processor.
-THREADS = 8
 # The end of a file that is asked for first: most footers lie in it.
 FOOTER_BYTES = 64 << 10
 
@@ -82,7 +79,7 @@ class RowGroups:
         """Some columns of some rows of a file, in the order asked for."""
         groups = np.searchsorted(self.starts(path), rows, side="right") - 1
         wanted = np.unique(groups)
-        tables = self.in_parallel(lambda group: self.read(path, int(group), columns), wanted.tolist())
+        tables = in_parallel(lambda group: self.read(path, int(group), columns), wanted.tolist())
         if not len(wanted):
             return self.footer(path).schema.to_arrow_schema().empty_table().select(list(columns))
         before = np.cumsum([0, *(len(table) for table in tables)])[:-1]
@@ -92,13 +89,6 @@ class RowGroups:
     def bytes_of(self, path: str, group: int, columns: Sequence[str]) -> int:
         """Bytes that are fetched for some columns of a row group."""
         return sum(end - start for start, end in self._spans(path, group, columns))
-
-    def in_parallel(self, work: Callable[[Any], T], things: Sequence[Any]) -> list[T]:
-        """Something done for each of some things, several at once, in their order."""
-        if len(things) < 2:
-            return [work(thing) for thing in things]
-        with ThreadPoolExecutor(min(THREADS, len(things))) as pool:
-            return list(pool.map(work, things))
 
     def _fetch(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
         spans = self._spans(path, group, columns)
@@ -115,13 +105,7 @@ class RowGroups:
         footer = self.footer(path)
         if missing := sorted(set(columns) - set(footer.schema.to_arrow_schema().names)):
             raise CatalogError(f"{self._place}/{path}: has no column {', '.join(missing)}")
-        spans: list[tuple[int, int]] = []
-        for start, end in sorted(_chunks(footer.row_group(group), set(columns))):
-            if spans and start - spans[-1][1] <= GAP_BYTES:
-                spans[-1] = spans[-1][0], max(end, spans[-1][1])
-            else:
-                spans.append((start, end))
-        return spans
+        return merged(_chunks(footer.row_group(group), set(columns)))
 
 
 def _chunks(group: pq.RowGroupMetaData, columns: set[str]) -> Iterator[tuple[int, int]]:
