@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import requires
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["card_values"]
 
 CLASSES_SHOWN = 10
+KEYS_SHOWN = 8
 THINGS = {"entity": "entities", "tag": "tags"}
 LAYERS = {"continent": "continents", "biome": "biomes", "landcover": "land covers"}
 # Columns that a card may filter by, most telling first, and what a search calls them.
@@ -86,6 +87,7 @@ def card_values(
         "copernicus": facts.is_copernicus,
         "years": years,
         "papers": papers,
+        "changed": {one.recipe: _some(one.changed) for one in facts.papers},
         "num_following": Counter(one.paper.key for one in facts.papers),
         "bibtex_key": facts.name.replace("-", "_").replace(".", "_"),
         "url": f"https://huggingface.co/datasets/{facts.repo}" if facts.repo else None,
@@ -106,12 +108,6 @@ def _loading(subset: Subset, facts: DatasetFacts) -> dict[str, Any]:
     split = next(iter(facts.splits))
     column, value = _example(subset, split)
     at = f"@{facts.version}" if facts.version else ""
-    scale = f"{facts.scale:.10g}"
-    if facts.sensors:
-        one = 'np.reshape(row["{}"], (-1, 1, 1))'
-        values = f"pixels * {one.format('scales')} + {one.format('offsets')}"
-    else:
-        values = f"pixels * {scale}" + (f" - {-facts.offset:.10g}" if facts.offset < 0 else "")
     return {
         "source": facts.repo or "path/to/this/folder",
         "address": f"hf://datasets/{facts.repo}{at}" if facts.repo else "path/to/this/folder",
@@ -122,8 +118,23 @@ def _loading(subset: Subset, facts: DatasetFacts) -> dict[str, Any]:
         "filter_column": column,
         "search_argument": FILTERS[column],
         "filter_value": value,
-        "values_line": f"values = np.where(pixels > 0, {values}, np.nan)  # 0 is no data",
+        "values_lines": _values_lines(facts),
     }
+
+
+def _values_lines(facts: DatasetFacts) -> list[str]:
+    """NumPy that makes values of pixels."""
+    if facts.sensors:
+        return [
+            'scale, offset = (np.reshape(row[name], (-1, 1, 1)) for name in ("scales", "offsets"))  # of each band',
+            "values = np.where(pixels > 0, pixels * scale + offset, np.nan)  # 0 is no data",
+        ]
+    values = f"pixels * {facts.scale!r}"
+    if facts.offset:
+        values += f" {'-' if facts.offset < 0 else '+'} {abs(facts.offset)!r}"
+    if facts.offset == -facts.scale and round(1 / facts.scale) == 1 / facts.scale:
+        values = f"(pixels - 1.0) / {1 / facts.scale:.0f}"
+    return [f"values = np.where(pixels > 0, {values}, np.nan)  # 0 is no data"]
 
 
 def _example(subset: Subset, split: str) -> tuple[str, str]:
@@ -140,6 +151,9 @@ def _example(subset: Subset, split: str) -> tuple[str, str]:
 
 def _sample_words(facts: DatasetFacts) -> str:
     times, bands, height, width = facts.chip_shape
+    if not facts.has_images:
+        zooms = {str(recipe["tiles"]["zoom"]) for recipe in facts.recipes.values() if is_map(recipe)}
+        return f"a tile of zoom {_listed(sorted(zooms))}, without an image"
     return (
         f"{times:,} date{'s' if times > 1 else ''} × {bands:,} band{'s' if bands > 1 else ''} × {height:,} × {width:,} "
         f"pixels of {facts.resolution_m:g} m, uint16"
@@ -232,6 +246,12 @@ def _thing(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
     ordered = sorted(statistics["counts"].items(), key=lambda pair: (-pair[1], pair[0]))[:CLASSES_SHOWN]
     more = statistics["num_classes"] - len(ordered)
     return {**statistics, "label": THINGS[name], "classes": ordered, "more": more, "quoted": True}
+
+
+def _some(keys: Sequence[str]) -> str:
+    """Some keys of a recipe, and how many more."""
+    named = ", ".join(f"`{key}`" for key in keys[:KEYS_SHOWN])
+    return named + (f" and {len(keys) - KEYS_SHOWN:,} more" if len(keys) > KEYS_SHOWN else "")
 
 
 def _listed(values: Iterable[str], between: str = " or ") -> str:

@@ -39,7 +39,7 @@ HUB_LICENSES: Mapping[str, str] = {
     "CC-BY-3.0": "cc-by-3.0",
 }
 TAGS = ["geospatial", "earth-observation", "remote-sensing", "satellite", "multi-spectral", "pretraining", "stac"]
-MAP_TAGS = ["geospatial", "openstreetmap", "maps", "aerial-imagery", "pretraining", "stac"]
+MAP_TAGS = ["geospatial", "openstreetmap", "maps", "pretraining", "stac"]
 SATELLITES = ("sentinel-1", "sentinel-2", "landsat", "naip", "cop-dem")
 SIZES = [
     (1_000, "n<1K"),
@@ -141,9 +141,12 @@ def _tags(facts: DatasetFacts) -> list[str]:
     ]
     satellites = [name for name in SATELLITES if any(name in collection for collection in collections)]
     copernicus = ["sentinel-2"] if facts.is_copernicus else []
+    aerial = ["aerial-imagery"] if facts.of_tiles and facts.has_images else []
     sensors = [band.sensor.replace("_", "-") for band in facts.sensors]
     papers = [f"arxiv:{one.paper.arxiv}" for one in facts.papers]
-    return list(dict.fromkeys([*(MAP_TAGS if facts.of_tiles else TAGS), *copernicus, *satellites, *sensors, *papers]))
+    return list(
+        dict.fromkeys([*(MAP_TAGS if facts.of_tiles else TAGS), *aerial, *copernicus, *satellites, *sensors, *papers])
+    )
 
 
 def _sources(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +42,8 @@ from publish.stac import stac_collection
 
 __all__ = ["Config", "write_documents"]
 
+TITLE_LETTERS = 75  # that fit above the map
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -72,7 +75,7 @@ def write_documents(
     description = describe_dataset(facts)
     configs = _configs(facts, folder, shards, previewed=PREVIEW_PATH in records)
     parents = [collection.metadata.to_dict() for collection in subset.collections]
-    write_picture(subset, folder, title=facts.title)
+    write_picture(subset, folder, title=shorten(facts.title, TITLE_LETTERS, placeholder=" …"))
     _write_json(folder / COLLECTION_PATH, stac_collection(facts, shards, parents=parents, description=description))
     _write_json(folder / CROISSANT_PATH, croissant(facts, configs, records, description=description))
     _write_atlas(subset, folder, facts)

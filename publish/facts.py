@@ -21,6 +21,7 @@ from publish.shards import split_names
 from publish.terms import is_copernicus
 from pwcat.cube import SensorBand
 from pwcat.errors import PublishError
+from pwcat.osm.targets import TARGETS
 from pwcat.providers.redaction import bare
 
 __all__ = [
@@ -239,9 +240,9 @@ def _describe_tiles(facts: DatasetFacts) -> str:
         what.append(f"images of {bands} bands, {height} × {width} pixels a tile")
     return (
         f"{facts.num_samples:,} tiles of the web mercator grid, to learn from maps and images: {' and '.join(what)}. "
-        "Each says where it lies, its continent, biome and land cover where these are known, and the labels of five tasks on "
-        "maps. Tiles of one group are of one split. The recipe is given in full, so that the dataset can be made again, "
-        "changed, and compared with others."
+        f"Each says where it lies, its continent, biome and land cover where these are known, and the labels of {len(TARGETS)} "
+        "tasks on maps. Tiles of one group are of one split. The recipe is given in full, so that the dataset can be made "
+        "again, changed, and compared with others."
     )
 
 

@@ -51,12 +51,14 @@ def test_pixels_items_and_splits_are_those_of_the_tiles(published, tmp_path):
 def test_the_card_and_the_licences_name_map_and_images(published):
     card, licences = ((published / name).read_text(encoding="utf-8") for name in ("README.md", "LICENSES.md"))
     assert "license: odbl" in card
-    assert "| map | `map.geojson`, © OpenStreetMap contributors (ODbL-1.0) |" in card
+    assert "| map: `map.geojson` | ODbL-1.0 | © OpenStreetMap contributors |" in card
+    assert "| images: files of whoever made the collection | CC-BY-4.0 | A plane |" in card
+    assert "values = np.where(pixels > 0, (pixels - 1.0) / 255, np.nan)" in card
     assert "(pixel − 1) / 255" in card
     assert "Reflectance" not in card
     assert "cloud" not in card
-    assert "- Map: `map.geojson`, ODbL-1.0: © OpenStreetMap contributors." in licences
-    assert "CC-BY-4.0: A plane" in licences
+    assert "- Licence: ODbL-1.0\n- Words that its makers ask for: © OpenStreetMap contributors\n" in licences
+    assert "- Licence: CC-BY-4.0\n- Words that its makers ask for: A plane\n" in licences
     assert "Open Database License" in licences
     collection = json.loads((published / "stac" / "collection.json").read_text(encoding="utf-8"))
     assert collection["assets"]["entities"]["href"] == "../map/entities.parquet"
