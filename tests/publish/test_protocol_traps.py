@@ -6,6 +6,7 @@ met. Each test looks at one trap: what the client does by itself, and what ours 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from safetensors.numpy import save
 
 from publish.manifest import write_manifest
+from pwcat.errors import PublishError
 
 # Beginning of every story. Pauses are noted instead of waited for.
 BEGIN = """
@@ -364,3 +366,121 @@ def test_a_server_without_xet_is_met_with_a_client_that_insists_on_it(hub, tmp_p
     assert "set HF_HUB_DISABLE_XET=1" in text
     assert commits(hub, "lab/plain") == commits(hub, "lab/plain-ours") == []
     # With it, everything above in the story without Xet passed.
+
+
+READERS = """
+import socket
+asked, resolve = set(), socket.getaddrinfo
+
+def noted(host, *args, **options):
+    asked.add(host)
+    if host not in ("127.0.0.1", "localhost"):
+        raise socket.gaierror(f"{host} is out of reach")
+    return resolve(host, *args, **options)
+
+def hosts(**options):
+    asked.clear()
+    load_dataset("lab/chips", split="train", **options)
+    return sorted(asked)
+
+def marker(name):
+    failure(lambda: api.repo_info(f"lab/{name}"))
+
+socket.getaddrinfo = noted
+import datasets
+from datasets import load_dataset
+marker("tagged")
+told["tagged"] = hosts(revision="v1")
+marker("after")
+told["head"] = hosts()
+datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = True  # as it is where nobody says otherwise
+told["counted"] = hosts(revision="v1")
+told["streamed"] = next(iter(load_dataset("lab/chips", split="train", revision="v1", streaming=True)))["id"]
+told["script"] = failure(lambda: load_dataset("lab/scripted"))
+
+from publish.verifying.held import find_publication
+from publish.verifying.processes import Script, run_fresh
+ask = Script(source="import json; from datasets import config; print(json.dumps({'counts': config.HF_UPDATE_DOWNLOAD_COUNTS}))")
+del os.environ["HF_UPDATE_DOWNLOAD_COUNTS"]
+told["verifying"] = run_fresh(ask, find_publication("lab/chips@v1", kind="dataset"))
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+
+class Tiny(torch.nn.Module, PyTorchModelHubMixin, library_name="pwcat", license="mit"):
+    def __init__(self, width=3):
+        super().__init__()
+        self.layer = torch.nn.Linear(width, 2)
+
+model = Tiny(4)
+model.push_to_hub("lab/tiny")
+sha = api.repo_info("lab/tiny").sha
+told["tiny"] = torch.equal(Tiny.from_pretrained("lab/tiny", revision=sha).layer.weight, model.layer.weight)
+marker("cached")
+Tiny.from_pretrained("lab/tiny", revision=sha)
+marker("done")
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def readers(beside, tmp_path_factory):
+    """A Hub after the story of those who load data and weights, and what they met."""
+    work = tmp_path_factory.mktemp("readers")
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"id": list(range(10))}), buffer)
+    card = b"---\nconfigs:\n- config_name: default\n  data_files: data/train-*.parquet\n---\n"
+    contents = {"README.md": card, "data/train-00000-of-00001.parquet": buffer.getvalue()}
+    with beside("loopback_hub").LoopbackHub(work / "hub") as hub:
+        hub.add_repo("datasets", "lab/chips", contents, tags=["v1"])
+        hub.add_repo("datasets", "lab/scripted", {**contents, "scripted.py": b"import datasets"})
+        yield hub, run_story(hub, work, BEGIN + READERS)
+
+
+def between(hub, first, last):
+    """Method and path, within the repository, of what was asked between two markers."""
+    places = [place for place, call in enumerate(hub.log) if call[1].endswith((f"/lab/{first}", f"/lab/{last}"))]
+    return [(call[0], call[1].split("?")[0].split("/lab/chips/")[-1]) for call in hub.log[places[0] + 1 : places[1]]]
+
+
+def test_load_dataset_asks_more_than_for_its_files(readers):
+    hub, _ = readers
+    head = hub.repos["datasets", "lab/chips"].head
+    assert [entry for entry in between(hub, "tagged", "after") if entry[0] == "HEAD"] == [
+        ("HEAD", "resolve/v1/README.md"),
+        *[("HEAD", f"resolve/{head}/{name}") for name in ("chips.py", ".huggingface.yaml", "dataset_infos.json")],
+        ("HEAD", f"resolve/{head}/data/train-00000-of-00001.parquet"),
+    ]
+
+
+def test_loading_is_counted_elsewhere_unless_that_is_turned_off_and_a_tag_asks_least(readers):
+    _, told = readers
+    assert set(told["tagged"]) <= {"127.0.0.1"}
+    assert "datasets-server.127.0.0.1" in told["head"]  # failures there are swallowed
+    assert "s3.amazonaws.com" in told["counted"]
+    assert told["streamed"] == 0
+    # Ours loads tags, and looks at its own publications without being counted.
+    assert told["verifying"] == {"counts": False}
+
+
+def test_a_script_named_like_the_repository_keeps_it_from_loading(readers, tmp_path):
+    from publish.limits import check_limits
+    from publish.manifest import read_manifest
+
+    _, told = readers
+    assert "Dataset scripts are no longer supported" in told["script"][2]
+    write_folder(tmp_path / "folder")
+    (tmp_path / "folder" / "scripted.py").write_text("import datasets")
+    (tmp_path / "folder" / "MANIFEST.json").unlink()
+    write_manifest(tmp_path / "folder", header={"name": "chips"}, known={})
+    _, records = read_manifest(tmp_path / "folder")
+    with pytest.raises(PublishError, match=r"scripted\.py"):
+        check_limits(tmp_path / "folder", records, "dataset", repo="lab/scripted")
+
+
+def test_the_clients_own_way_for_models_makes_one_commit_and_asks_nothing_of_what_is_cached(readers):
+    hub, told = readers
+    assert told["tiny"]
+    assert len(hub.calls("POST", "/lab/tiny/commit/")) == 1
+    assert {"README.md", "config.json", "model.safetensors"} < set(hub.files("models", "lab/tiny"))
+    assert between(hub, "cached", "done") == []
