@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from publish.collections import (
     MAX_DESCRIPTION,
@@ -19,7 +20,7 @@ from publish.collections import (
     PublishedCollection,
     publish_collection,
 )
-from publish.dataset import build_dataset_folder
+from publish.dataset import publish_dataset
 from publish.hub import Kind, Push, check_repo_name, push_folder
 from publish.links import HUB, WHOLE, DataLink, extent_of
 from publish.manifest import read_manifest
@@ -127,7 +128,7 @@ class _Work:
         """All of it, in order: each part names what was pushed before it."""
         studied, names, pushes = self.studied, list[str](), list[Push]()
         links: dict[str, DataLink] = {}
-        headers = dict[str, dict[str, object]]()
+        headers = dict[str, dict[str, Any]]()
 
         def done(name: str, push: Push | None) -> None:
             names.append(name)
@@ -188,14 +189,20 @@ class _Work:
             folder, repo=repo, kind=kind, message=message, private=self.private, public=self.public, tag=self.tag
         )
 
-    def _dataset(self, dataset: StudiedDataset) -> tuple[Push | None, dict[str, object]]:
+    def _dataset(self, dataset: StudiedDataset) -> tuple[Push | None, dict[str, Any]]:
+        """What its push did, and the head of its manifest."""
         with self._place("datasets", dataset.name) as folder:
-            build_dataset_folder(dataset.load(), folder, repo_id=self._repo(dataset.name), release=self.tag)
-            message = f"{dataset.num_samples} samples of {dataset.title} ({dataset.hash[:12]})"
-            header, _ = read_manifest(folder)
-            return self._push(folder, dataset.name, kind="dataset", message=message), header
+            done = publish_dataset(
+                dataset.load(),
+                repo=self._repo(dataset.name),
+                to=folder,
+                private=self.private,
+                public=self.public,
+                tag=self.tag,
+            )
+            return done.push, read_manifest(folder)[0]
 
-    def _link(self, model: StudiedModel, link: DataLink | None, header: dict[str, object] | None) -> DataLink | None:
+    def _link(self, model: StudiedModel, link: DataLink | None, header: dict[str, Any] | None) -> DataLink | None:
         """The link from a model to its dataset, with what of it the model has seen; those of pulled ones are in its run."""
         if link is None or header is None:
             return None

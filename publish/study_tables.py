@@ -12,7 +12,7 @@ from typing import Any
 
 from publish.cards import as_yaml, render
 from publish.links import DataLink
-from publish.manifest import write_manifest
+from publish.manifest import MANIFEST_VERSION, write_manifest
 from publish.publication import building
 from publish.studied import Studied, StudiedModel
 from publish.weights_card import license_fields
@@ -21,7 +21,6 @@ from training.studying.results import COSTS, DATASETS, LADDER, RESULTS, RUNGS
 
 __all__ = ["PublishedModel", "StudyLinks", "build_tables_folder"]
 
-MANIFEST_VERSION = 1
 REPORT = "report"
 STUDY = "study.yaml"
 EMBEDDINGS = "embeddings.csv"
@@ -77,7 +76,7 @@ def build_tables_folder(
     with building(out) as folder:
         rows = _copy_tables(studied.folder, folder)
         document = _without_places(studied.document.model_dump(mode="json"))
-        (folder / STUDY).write_text(as_yaml({"study": document}), encoding="utf-8")
+        (folder / STUDY).write_text(as_yaml(document), encoding="utf-8")
         if (studied.folder / REPORT).is_dir():
             shutil.copytree(studied.folder / REPORT, folder / REPORT)
         card = render(

@@ -13,7 +13,7 @@ from typing import Any
 from publish.evaluations import merged
 from publish.links import DataLink
 from publish.loading import PREPROCESSING, load_model
-from publish.manifest import describe_file, write_manifest
+from publish.manifest import MANIFEST_VERSION, describe_file, write_manifest
 from publish.mlm import mlm_item
 from publish.origin import origin_of
 from publish.publication import Destination, Publication, building, deliver
@@ -29,8 +29,6 @@ from training.weights.importing import ORIGIN
 __all__ = ["build_model_folder", "load_model", "publish_model"]
 
 log = logging.getLogger(__name__)
-
-MANIFEST_VERSION = 1
 
 
 def publish_model(
