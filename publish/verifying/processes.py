@@ -98,6 +98,9 @@ def _environment(held: Held, home: str) -> dict[str, str]:
     # A login lies in the cache's folder, unless it is said where.
     login = {"HF_TOKEN_PATH": constants.HF_TOKEN_PATH, "HF_STORED_TOKENS_PATH": constants.HF_STORED_TOKENS_PATH}
     own = {"HF_HOME": home, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    own["HF_ENDPOINT"] = (
+        constants.ENDPOINT
+    )  # without a slash at its end, with which datasets asks for other repositories
     own["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # who checks is no user: datasets would count them at a host of its own
     caches = {"HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_XET_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"}
     kept = {name: value for name, value in os.environ.items() if name not in caches}

@@ -91,7 +91,10 @@ def contents_of(folder):
 LFS = """
 # Before anything else: the faults of addresses that are not of one repository.
 robust = made("lab/robust")
-told["robust"] = failure(lambda: commit(robust, {"a.parquet": b"a" * 1000})), list(pauses)
+told["robust"] = failure(lambda: commit(robust, {"a.parquet": b"a" * 1000, "b.parquet": b"b" * 250_000})), list(pauses)
+pauses.clear()
+down = made("lab/down")
+told["down"] = failure(lambda: commit(down, {"a.parquet": b"a" * 1000})), list(pauses)
 pauses.clear()
 
 fragile = made("lab/fragile")
@@ -163,7 +166,10 @@ def lfs(beside, tmp_path_factory):
         hub.add_repo("models", "lab/weights", {"model.safetensors": save({"w": np.zeros((1000, 1000), "f4")})})
         spoilt = hub.blobs / hub.files("datasets", "lab/spoilt")["data/0.parquet"].sha256
         spoilt.write_bytes(b"evil" + spoilt.read_bytes()[4:])
-        hub.fail("POST:/lab/robust/preupload/:503:1,PUT:/lfs/:503:1,POST:/lfs/verify:503:1")
+        hub.fail(
+            "POST:/lab/robust/preupload/:503:1,PUT:/lfs/parts/:503:1,POST:/lfs/complete:503:1,POST:/lfs/verify:503:1"
+        )
+        hub.fail("POST:/lab/down/preupload/:503:9")
         hub.fail("POST:/lab/fragile/commit/:503:1,POST:/lab/fragile-ours/commit/:503:1")
         hub.fail("GET:/lab/small/resolve/:503:1,GET:/lab/small-ours/resolve/:503:1")
         theirs = {"notes.md": b"theirs"}
@@ -173,7 +179,9 @@ def lfs(beside, tmp_path_factory):
 
 def test_the_client_tries_an_upload_again_but_not_the_commit(lfs):
     hub, told = lfs
-    assert told["robust"] == [None, [1, 1, 1]]  # what precedes the commit: asked for, sent, verified
+    assert told["robust"] == [None, [1, 1, 1, 1]]  # what precedes the commit: asked for, sent, put together, verified
+    (_, status, _), waited = told["down"]
+    assert (status, waited) == (503, [1, 2, 4, 8, 8])
     (kind, status, _), waited = told["fragile"]
     assert (kind, status, waited) == ("HfHubHTTPError", 503, [])
     assert [call[2] for call in hub.calls("POST", "/lab/fragile/commit/")] == [503, 200]
@@ -246,9 +254,9 @@ def test_what_may_not_be_seen_looks_like_what_is_not_there(lfs):
 
 def test_presigned_addresses_are_not_given_the_token_and_large_files_go_in_parts(lfs):
     hub, _ = lfs
-    parts = [call[1] for call in hub.calls("PUT", "/lfs/parts/")]
-    assert len(parts) == len(set(parts)) == 3  # of our file of 250 kB, which went to three repositories: sent once
     oid = hub.files("datasets", "lab/same-ours")["data/0.parquet"].sha256
+    parts = [call[1] for call in hub.calls("PUT", f"/lfs/parts/{oid}")]
+    assert len(parts) == len(set(parts)) == 3  # of our file of 250 kB, which went to three repositories: sent once
     address = f"{hub.url}/lfs/objects/{oid}?signature={hub.signature}"
     request = urllib.request.Request(address, data=b"x", method="PUT", headers={"Authorization": "Bearer hf_loopback"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
@@ -369,7 +377,7 @@ def test_a_server_without_xet_is_met_with_a_client_that_insists_on_it(hub, tmp_p
 
 
 READERS = """
-import socket
+import socket, subprocess
 asked, resolve = set(), socket.getaddrinfo
 
 def noted(host, *args, **options):
@@ -400,8 +408,11 @@ told["script"] = failure(lambda: load_dataset("lab/scripted"))
 
 from publish.verifying.held import find_publication
 from publish.verifying.processes import Script, run_fresh
-ask = Script(source="import json; from datasets import config; print(json.dumps({'counts': config.HF_UPDATE_DOWNLOAD_COUNTS}))")
+shown = "{'counts': config.HF_UPDATE_DOWNLOAD_COUNTS, 'endpoint': config.HF_ENDPOINT}"
+ask = Script(source=f"import json; from datasets import config; print(json.dumps({shown}))")
 del os.environ["HF_UPDATE_DOWNLOAD_COUNTS"]
+os.environ["HF_ENDPOINT"] += "/"
+told["bare"] = json.loads(subprocess.run([sys.executable, "-c", ask.source], capture_output=True, check=True).stdout)
 told["verifying"] = run_fresh(ask, find_publication("lab/chips@v1", kind="dataset"))
 
 import torch
@@ -460,7 +471,14 @@ def test_loading_is_counted_elsewhere_unless_that_is_turned_off_and_a_tag_asks_l
     assert "s3.amazonaws.com" in told["counted"]
     assert told["streamed"] == 0
     # Ours loads tags, and looks at its own publications without being counted.
-    assert told["verifying"] == {"counts": False}
+    assert told["bare"]["counts"] is True
+    assert told["verifying"]["counts"] is False
+
+
+def test_an_endpoint_with_a_slash_at_its_end_is_used_as_it_stands_by_datasets(readers):
+    hub, told = readers
+    assert told["bare"]["endpoint"] == f"{hub.url}/"  # and so asks for //datasets/lab/chips
+    assert told["verifying"]["endpoint"] == hub.url
 
 
 def test_a_script_named_like_the_repository_keeps_it_from_loading(readers, tmp_path):
