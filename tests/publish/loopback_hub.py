@@ -227,7 +227,11 @@ class LoopbackHub:
         if file is None:
             return False
         whole = self.blobs.incoming / sha256
-        if self.xet.store.rebuild(file, whole) != sha256:
+        try:
+            built = self.xet.store.rebuild(file, whole)
+        except ValueError as exc:
+            raise Answer(422, {"error": str(exc)}) from exc
+        if built != sha256:
             raise Answer(422, {"error": f"what Xet was given for {sha256} does not hash to it"})
         self.blobs.take(whole, sha256)
         return True

@@ -113,22 +113,19 @@ def chunk_offsets(path):
     return offsets
 
 
-def unpack(data):
-    """Bytes of consecutive chunks as they are stored."""
+def unpack(file, number):
+    """The bytes of the next chunks of a xorb, one after another."""
     import pyarrow as pa
 
-    at, out = 0, []
-    while at < len(data):
-        packed, scheme = int.from_bytes(data[at + 1 : at + 4], "little"), data[at + 4]
-        size = int.from_bytes(data[at + 5 : at + 8], "little")
-        chunk = data[at + 8 : at + 8 + packed]
-        at += 8 + packed
-        if scheme != NONE:
+    for _ in range(number):
+        header = file.read(8)
+        packed, scheme, size = int.from_bytes(header[1:4], "little"), header[4], int.from_bytes(header[5:8], "little")
+        chunk = file.read(packed)
+        if scheme in (LZ4, GROUPED):
             chunk = pa.Codec("lz4").decompress(chunk, size, asbytes=True)
-        out.append(_ungroup(chunk) if scheme == GROUPED else chunk)
         if scheme not in (NONE, LZ4, GROUPED) or len(chunk) != size:
             raise ValueError("a chunk is not what its header says")
-    return b"".join(out)
+        yield _ungroup(chunk) if scheme == GROUPED else chunk
 
 
 def _ungroup(chunk):
@@ -198,12 +195,11 @@ class XetStore:
         digest = hashlib.sha256()
         with target.open("wb") as out:
             for term in file.terms:
-                offsets = self.offsets(term.xorb)
                 with (self.xorbs / term.xorb).open("rb") as xorb:
-                    xorb.seek(offsets[term.start])
-                    data = unpack(xorb.read(offsets[term.stop] - offsets[term.start]))
-                if len(data) != term.size:
-                    raise ValueError(f"a term of {file.hash} has {len(data)} bytes, not {term.size}")
-                digest.update(data)
-                out.write(data)
+                    xorb.seek(self.offsets(term.xorb)[term.start])
+                    for chunk in unpack(xorb, term.stop - term.start):
+                        digest.update(chunk)
+                        out.write(chunk)
+        if target.stat().st_size != file.size:
+            raise ValueError(f"the chunks of {file.hash} are not of the size that its terms have")
         return digest.hexdigest()
