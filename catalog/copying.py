@@ -40,7 +40,7 @@ from pwcat.errors import CatalogError
 from pwcat.lock import locked
 from pwcat.osm.entities import ENTITIES
 
-__all__ = ["Progress", "copy_subset", "copy_there", "is_whole", "silent", "unfinished"]
+__all__ = ["Progress", "copy_subset", "copy_there", "is_whole", "silent", "told_copy", "unfinished"]
 
 Progress = Callable[[int, int], None]
 VERSION: Final = 1
@@ -165,15 +165,19 @@ def _stands(root: Path, note: Mapping[str, Any]) -> bool:
         )
     if there != note:
         raise CatalogError(
-            f"{root}: holds {_told(there)}, and not {_told(note)}; name another folder, or remove this one"
+            f"{root}: holds {told_copy(there)}, and not {told_copy(note)}; name another folder, or remove this one"
         )
     return is_whole(root)
 
 
-def _told(note: Mapping[str, Any]) -> str:
+def told_copy(note: Mapping[str, Any]) -> str:
     """What a copy's note says of it, in a few words."""
     copied = note.get("copied") or {}
-    asked = {name: value for name, value in (note.get("asked") or copied.get("query") or {}).items() if value and name != "source"}
+    asked = {
+        name: value
+        for name, value in (note.get("asked") or copied.get("query") or {}).items()
+        if value and name != "source"
+    }
     what = f", asked for by {json.dumps(asked, ensure_ascii=False)}" if asked else ""
     return f"{copied.get('num_samples', 0):,} samples of {origin_words(note)}{what} ({str(copied.get('subset_hash'))[:12]})"
 
@@ -217,8 +221,8 @@ def _require_room(partial: Path, note: Mapping[str, Any]) -> None:
         raise CatalogError(f"{partial}: holds something else, where the copy is to be made; move it away")
     if there is not None and there != note:
         raise CatalogError(
-            f"{partial}: is what is there of {_told(there)}, and not of {_told(note)}; finish that by its own command, or "
-            "remove the folder"
+            f"{partial}: is what is there of {told_copy(there)}, and not of {told_copy(note)}; finish that by its own command, "
+            "or remove the folder"
         )
 
 

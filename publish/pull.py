@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from catalog.copying import Progress, copy_subset, copy_there, is_whole, silent, unfinished
+from catalog.copying import Progress, copy_subset, copy_there, is_whole, silent, told_copy, unfinished
 from catalog.published.cube import PublishedCube, RowGroup
 from catalog.published.layout import DATA_FOLDER, ENTITIES_PATH
 from catalog.published.place import PublishedPlace
@@ -192,6 +192,8 @@ def plan_pull(
     there = copy_there(folder)
     if there is not None and there.get("asked") == asked and there.get("revision") and is_whole(folder):
         return PullPlan(pulled=_standing(folder, there))
+    if there is not None:
+        _require_asked(there, asked, folder)
     catalog = open_catalog(_pinned(address, asked, there))
     subset = catalog.search(**wanted)
     pulled = _found(subset, catalog, folder)
@@ -243,6 +245,33 @@ def _pinned(address: str, asked: Mapping[str, Any], there: Mapping[str, Any] | N
     return str(there["source"])
 
 
+def _require_asked(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
+    """See that what is there was asked for by the same conditions of the same source, at whatever revision.
+
+    Raises:
+        PublishError: it was not.
+    """
+    before = there.get("asked") or {}
+    one, other = ({**told, "source": str(told.get("source")).partition("@")[0]} for told in (before, asked))
+    if one == other:
+        return
+    place = folder if folder.is_dir() and any(folder.iterdir()) else unfinished(folder)
+    raise PublishError(
+        f"{place}: {'holds' if place == folder else 'is what is there of'} {told_copy(there)}, and {_told(asked)} is asked for "
+        "now; name another folder, or remove that one"
+    )
+
+
+def _told(asked: Mapping[str, Any]) -> str:
+    """What is asked for, in words."""
+    conditions = {name: value for name, value in asked.items() if name != "source"}
+    return (
+        f"{asked['source']} by {json.dumps(conditions, ensure_ascii=False)}"
+        if conditions
+        else f"all of {asked['source']}"
+    )
+
+
 def _is_same(there: Mapping[str, Any], note: Mapping[str, Any]) -> bool:
     """Whether the same was asked for at the same commit, by whatever name of it."""
     names = ("source", "repository", "revision", "subset_hash")
@@ -286,7 +315,7 @@ def _found(subset: Subset, catalog: Catalog, folder: Path) -> Pulled:
         source=str(catalog.place),
         repository=named["repo"] if named else None,
         revision=named["commit"] if named else None,
-        tag=publication.manifest.get("release") if publication is not None else None,
+        tag=publication.manifest.get("release") if publication is not None else None,  # as its card is named
         folder=folder,
         collections={member.name: rows.stop - rows.start for member, rows in subset.parts()},
         needed=_needed(subset, publication) if publication is not None else None,
