@@ -24,6 +24,35 @@ def beside():
     return _load
 
 
+@pytest.fixture(scope="module")
+def way():
+    """How large files go to the module's Hub: ``"lfs"`` or ``"xet"``; modules that try both parametrize it."""
+    return "lfs"
+
+
+@pytest.fixture(scope="module")
+def module_hub(way, tmp_path_factory):
+    """A Hub of a module's own, of which each test begins with no repositories (``cleared_hub``)."""
+    with _load("loopback_hub").LoopbackHub(tmp_path_factory.mktemp("hub"), xet=way == "xet") as hub:
+        yield hub
+
+
+@pytest.fixture
+def cleared_hub(module_hub):
+    """The module's Hub, of which nothing is remembered but large files."""
+    module_hub.resume()
+    for memory in (module_hub._planned, module_hub.log, module_hub.repos):
+        memory.clear()
+    return module_hub
+
+
+@pytest.fixture(scope="module")
+def pushers(module_hub, tmp_path_factory):
+    """Processes that push to the module's Hub: see ``pushers.py``."""
+    with _load("pushers").Pushers(module_hub, tmp_path_factory.mktemp("pushers")) as pushers:
+        yield pushers
+
+
 @pytest.fixture
 def hub(tmp_path, request):
     """A Hub of this test's own. Options come as ``@pytest.mark.parametrize("hub", [{"xet": True}], indirect=True)``."""

@@ -2,177 +2,160 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from publish.manifest import MANIFEST, check_hashes, check_sizes, read_manifest, write_manifest
 from pwcat.errors import PublishError
 
-PUSH = """
-import json, sys
-from pathlib import Path
-from publish.hub import push_folder
-from pwcat.errors import PublishError
-folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
-try:
-    for _ in range(options.pop("times", 1)):
-        push = push_folder(folder, repo="lab/chips", kind="dataset", message="Release", **options)
-        print(json.dumps({**vars(push), "unchanged": push.unchanged}))
-except PublishError as exc:
-    print(json.dumps({"error": str(exc)}))
-"""
 
-
-CARD = """---
-license: cc-by-4.0
-configs:
-- config_name: chips
-  data_files: data/*.parquet
----
-# Chips
-"""
+@pytest.fixture
+def hub(cleared_hub):
+    return cleared_hub
 
 
 @pytest.fixture
-def folder(tmp_path):
+def releases(beside):
+    return beside("releases")
+
+
+@pytest.fixture
+def folder(releases, tmp_path):
     """A folder as the builders leave it: a card, two large files, a manifest."""
-    folder = tmp_path / "folder"
-    (folder / "data").mkdir(parents=True)
-    (folder / "README.md").write_text(CARD)
-    for number in range(2):
-        write_chips(folder / "data" / f"{number}.parquet", number)
-    write_manifest(folder, header={"name": "chips"}, known={})
-    return folder
+    return releases.write_release(tmp_path / "folder", [0, 1])
 
 
-def write_chips(path, number):
-    """A Parquet file of about 100 kB that no other number gives."""
-    noise = np.random.default_rng(number).bytes(100_000)
-    pq.write_table(pa.table({"id": [number], "pixels": [noise]}), path)
-
-
-@pytest.fixture
-def push(fresh, folder):
-    """Push the folder from a fresh process; gives the last result (or all)."""
-
-    def run(*, every=False, **options):
-        lines = [json.loads(line) for line in fresh(PUSH, folder, json.dumps(options)).splitlines()]
-        return lines if every else lines[-1]
-
-    return run
-
-
-def wait_for_stall(hub, process):
-    while not hub.stalled.wait(0.05):
-        assert process.poll() is None, process.communicate()
-
-
-def test_a_push_is_one_commit_that_holds_the_folder_and_a_second_push_sends_nothing(hub, folder, push):
-    first, second = push(every=True, times=2, tag="v1")
+def test_a_push_is_one_commit_that_holds_the_folder_and_a_second_push_sends_nothing(hub, folder, pushers, releases):
+    first = pushers.push(folder, tag="v1", states=True, batch_files=2)
     assert first["files_sent"] == 4
     assert first["url"] == f"{hub.url}/datasets/lab/chips"
     repo = hub.repos["datasets", "lab/chips"]
     assert repo.history[1:] == [first["commit"]]
     assert repo.tags == {"v1": first["commit"]}
-    listed = hub.files("datasets", "lab/chips")
-    assert set(listed) == {".gitattributes", "README.md", "data/0.parquet", "data/1.parquet", MANIFEST}
-    _, records = read_manifest(folder)
-    assert {path: listed[path].sha256 for path in records} == {path: record.sha256 for path, record in records.items()}
+    assert releases.shown(hub.files("datasets", "lab/chips"), [folder]) == releases.contents(folder)
+    steps = [(state["step"], state["files"]) for state in first["states"]]
+    assert steps == [
+        ("checking", 0),
+        *(("sending", done) for done in (0, 2, 4)),
+        ("committing", 4),
+        ("verifying", 4),
+        ("tagging", 0),
+    ]
+    sizes = [state["bytes"] for state in first["states"]]
+    assert sizes[3] == first["states"][3]["bytes_total"] == first["bytes_sent"]
+    sent = len(hub.calls("PUT"))
+    second = pushers.push(folder, tag="v1")
     assert second["unchanged"]
     assert second["commit"] == first["commit"]
-    assert len(hub.calls("PUT")) == 2
+    assert len(hub.calls("PUT")) == sent
     assert len(hub.calls("POST", "/commit/")) == 1
 
 
-def test_a_new_release_replaces_its_own_files_and_leaves_those_of_others(hub, folder, push):
-    push(tag="v1")
+def test_a_new_release_replaces_its_own_files_and_leaves_those_of_others(hub, folder, pushers, releases):
+    pushers.push(folder, tag="v1")
     hub.commit("datasets", "lab/chips", {"paper.pdf": b"%PDF"})
     (folder / "data" / "1.parquet").unlink()
-    write_chips(folder / "data" / "2.parquet", 2)
+    releases.write_chips(folder / "data" / "2.parquet", 2)
     write_manifest(folder, header={"name": "chips"}, known={})
-    taken = push(tag="v1")
-    assert "the tag v1 of lab/chips already names commit" in taken["error"]
-    second = push(tag="v2")
+    assert "the tag v1 of lab/chips already names commit" in pushers.push(folder, tag="v1")["error"]
+    ask = {"folder": str(folder), "repo": "lab/chips", "kind": "dataset"}
+    planned = pushers.begin("preview", **ask).result()
+    assert sorted(planned["send"]) == [MANIFEST, "data/2.parquet"]
+    assert planned["remove"] == ["data/1.parquet"]
+    assert planned["holds"] == {"name": "chips", "release": 1}
+    second = pushers.push(folder, tag="v2")
     assert (second["files_sent"], second["files_deleted"]) == (2, 1)  # the new shard and the manifest; the old shard
     assert set(hub.files("datasets", "lab/chips")) >= {"paper.pdf", "data/0.parquet", "data/2.parquet", "README.md"}
     assert "data/1.parquet" not in hub.files("datasets", "lab/chips")
     assert "data/1.parquet" in hub.files("datasets", "lab/chips", "v1")
+    planned = pushers.begin("preview", **ask).result()
+    assert (planned["send"], planned["remove"], planned["exact"]) == ([], [], True)
 
 
-def test_an_overloaded_hub_is_asked_again(hub, push):
-    hub.fail("PUT:/lfs/:503:1,POST:/commit/:500:1,GET:/tree/:429:1")
-    assert push()["files_sent"] == 4
-    assert len(hub.repos["datasets", "lab/chips"].history) == 2
+def test_files_that_others_put_in_the_place_of_ours_are_not_overwritten(hub, folder, pushers):
+    theirs = {"README.md": b"# Soon", "notes.md": b"theirs", "data/1.parquet": b"theirs", ".gitignore": b"*.parquet\n"}
+    hub.add_repo("datasets", "lab/chips", theirs)
+    error = pushers.push(folder)["error"]
+    assert "holds files that no release of ours made, and this one would replace them: data/1.parquet;" in error
+    hub.commit("datasets", "lab/chips", {"data/1.parquet": None})
+    pushers.push(folder)
+    assert hub.read("datasets", "lab/chips", "notes.md") == b"theirs"
+    assert "data/1.parquet" in hub.files("datasets", "lab/chips")  # whatever their .gitignore says
 
 
-def test_a_commit_whose_answer_was_lost_is_recognised(hub, push):
-    hub.fail("POST:/commit/:lost:1")
-    done = push()
-    assert done["commit"] == hub.repos["datasets", "lab/chips"].head
-    assert len(hub.repos["datasets", "lab/chips"].history) == 2
+def test_who_may_see_it(hub, folder, pushers):
+    def is_private():
+        return hub.repos["datasets", "lab/chips"].private
+
+    pushers.push(folder, private=True)
+    assert is_private()
+    opened = pushers.push(folder, public=True)  # a private one that is there already is opened
+    assert (opened["opened"], opened["unchanged"], is_private()) == (True, True, False)
+    assert not pushers.push(folder, public=True)["opened"]  # one that is public stays so
+    assert not hub.calls("PUT", "/settings")[1:]
+    assert "is public, but a private one was asked for" in pushers.push(folder, private=True)["error"]
+    assert "private and public exclude each other" in pushers.push(folder, private=True, public=True)["error"]
 
 
-def test_someone_elses_commit_meanwhile_is_never_overwritten(hub, fresh, folder):
-    hub.fail("POST:/preupload/:stall:1")  # the head has been read by then
-    process = fresh(PUSH, folder, "{}", wait=False)
-    wait_for_stall(hub, process)
-    theirs = hub.commit("datasets", "lab/chips", {"README.md": b"theirs"})
-    hub.resume()
-    out, _ = process.communicate(timeout=60)
-    error = json.loads(out)["error"]
-    assert "someone else committed to lab/chips meanwhile" in error
-    assert "run the same command again" in error
-    assert hub.repos["datasets", "lab/chips"].head == theirs
+def test_a_repository_that_somebody_makes_meanwhile_is_taken_as_it_is(hub, folder, pushers):
+    hub.before("POST", "/repos/create", lambda: hub.add_repo("datasets", "lab/chips", {"notes.md": b"theirs"}))
+    pushers.push(folder, public=True)
+    hub.repos.clear()
+    hub.before("POST", "/repos/create", lambda: hub.add_repo("datasets", "lab/chips", {"notes.md": b"theirs"}))
+    assert "is public, but a private one was asked for: nothing was sent" in pushers.push(folder, private=True)["error"]
 
 
-def test_killed_between_upload_and_commit_nothing_is_visible_and_a_rerun_finishes(hub, fresh, folder, push):
-    hub.fail("POST:/commit/:stall:1")
-    process = fresh(PUSH, folder, "{}", wait=False)
-    wait_for_stall(hub, process)
-    process.kill()
-    process.communicate()
-    assert set(hub.files("datasets", "lab/chips")) == {".gitattributes"}
-    hub.resume()
-    push()
-    assert len(hub.calls("PUT")) == 2  # the large files were not sent again
+def test_a_preview_asks_and_changes_nothing(hub, folder, pushers):
+    ask = {"folder": str(folder), "repo": "lab/chips", "kind": "dataset", "environment": {"HF_TOKEN": ""}}
+    planned = pushers.begin("preview", **ask).result()
+    assert (planned["exists"], len(planned["send"])) == (False, 4)
+    hub.add_repo("datasets", "lab/chips", {"notes.md": b"theirs"})
+    planned = pushers.begin("preview", **ask).result()
+    assert (planned["exists"], planned["private"], len(planned["send"])) == (True, False, 4)
+    assert {method for method, *_ in hub.log} == {"GET"}
 
 
-def test_a_private_repository_is_made_and_a_public_one_is_not_taken_for_it(hub, push):
-    push(private=True)
-    assert hub.repos["datasets", "lab/chips"].private
-    hub.repos["datasets", "lab/chips"].private = False
-    assert "is public, but a private one was asked for" in push(private=True)["error"]
+def test_the_hub_is_waited_for_as_long_as_it_asks_and_no_longer(hub, folder, pushers):
+    hub.retry_after_s = 1
+    hub.fail("POST:/commit/:429:1")
+    pushing = pushers.begin("push", folder=str(folder), repo="lab/chips", kind="dataset")
+    pushing.result()
+    assert "could not commit to lab/chips (HTTP 429); trying again in 1 s" in pushing.printed
+    hub.retry_after_s = 4000
+    hub.fail("POST:/commit/:429:1")
+    hub.repos.clear()
+    assert "the Hub asks to be left alone for 4000 s" in pushers.push(folder)["error"]
 
 
-def test_no_token_and_a_refused_token_are_told_apart_and_no_token_is_shown(hub, fresh, folder):
-    out = fresh(PUSH, folder, "{}", token=False)
-    assert "there is no Hub token: set HF_TOKEN" in json.loads(out)["error"]
-    hub.fail("POST:/repos/create:403:1")
-    out = fresh(PUSH, folder, "{}")
-    assert "may not do this" in json.loads(out)["error"]
-    assert "hf_loopback" not in out
+def test_the_hub_judges_the_card_before_anything_is_sent(hub, folder, pushers):
+    card = (folder / "README.md").read_text().replace("license: cc-by-4.0", "license: cc-by-4.0\ntags: chips")
+    (folder / "README.md").write_text(card)
+    write_manifest(folder, header={"name": "chips"}, known={})
+    assert "does not take the front matter" in (error := pushers.push(folder)["error"])
+    assert "tags must be a list" in error
+    assert not hub.repos
 
 
-def test_a_folder_that_does_not_match_its_manifest_is_not_sent(folder):
+def test_names_and_folders_that_cannot_be_pushed_are_told_before_anything_is_asked(folder):
     from publish.hub import push_folder
 
+    with pytest.raises(PublishError, match="'chips' is no name for a repository: give organisation/name"):
+        push_folder(folder, repo="chips", kind="dataset", message="Release")
+    for tag, told in (("v 1", "is no name for a tag"), ("main", "taken for a branch"), ("abcdef0", "or a commit")):
+        with pytest.raises(PublishError, match=told):
+            push_folder(folder, repo="lab/chips", kind="dataset", message="Release", tag=tag)
     (folder / "data" / "0.parquet").write_bytes(b"short")
     (folder / "notes.txt").write_text("added by hand")
     with pytest.raises(
         PublishError, match=r"notes.txt is not in the manifest; data/0.parquet has 5 bytes, the manifest"
     ):
         push_folder(folder, repo="lab/chips", kind="dataset", message="Release")
-    with pytest.raises(PublishError, match="'chips' is no name for a repository: give organisation/name"):
-        push_folder(folder, repo="chips", kind="dataset", message="Release")
 
 
 def test_a_manifest_tells_every_fault_and_refuses_to_leave_its_folder(folder):
     header, records = read_manifest(folder)
-    assert header == {"name": "chips"}
+    assert header == {"name": "chips", "release": 1}
     assert check_sizes(folder, records) == check_hashes(folder, records) == []
-    (folder / "data" / "0.parquet").write_bytes(b"x" * (folder / "data" / "0.parquet").stat().st_size)
+    (folder / "data" / "0.parquet").write_bytes(b"x" * records["data/0.parquet"].bytes)
     assert check_sizes(folder, records) == []
     assert check_hashes(folder, records)[0].startswith("data/0.parquet has SHA-256")
     (folder / "data" / "1.parquet").unlink()
