@@ -73,10 +73,12 @@ def write_documents(
         earlier: What the folder or repository held before.
     """
     description = describe_dataset(facts)
-    configs = _configs(facts, folder, shards, previewed=PREVIEW_PATH in records)
+    previewed = PREVIEW_PATH in records
+    configs = _configs(facts, folder, shards, previewed=previewed)
     parents = [collection.metadata.to_dict() for collection in subset.collections]
     write_picture(subset, folder, title=shorten(facts.title, TITLE_LETTERS, placeholder=" …"))
-    _write_json(folder / COLLECTION_PATH, stac_collection(facts, shards, parents=parents, description=description))
+    stac = stac_collection(facts, shards, parents=parents, description=description, previewed=previewed)
+    _write_json(folder / COLLECTION_PATH, stac)
     _write_json(folder / CROISSANT_PATH, croissant(facts, configs, records, description=description))
     _write_atlas(subset, folder, facts)
     _write_json(folder / STATISTICS_PATH, record_of(subset, facts))

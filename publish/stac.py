@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from catalog.published.layout import ENTITIES_PATH, ITEMS_PATH, TAGS_PATH
+from catalog.published.layout import (
+    ATLAS_PATH,
+    CROISSANT_PATH,
+    ENTITIES_PATH,
+    ITEMS_PATH,
+    PICTURE_PATH,
+    PREVIEW_PATH,
+    RECIPES_FOLDER,
+    STATISTICS_PATH,
+    TAGS_PATH,
+)
 from catalog.stac.collection import EXTENSIONS
 from publish.facts import Band, DatasetFacts
 from publish.shards import Shard
@@ -20,7 +30,7 @@ REPLACED = {
 
 
 def stac_collection(
-    facts: DatasetFacts, shards: list[Shard], *, parents: list[dict[str, Any]], description: str
+    facts: DatasetFacts, shards: list[Shard], *, parents: list[dict[str, Any]], description: str, previewed: bool
 ) -> dict[str, Any]:
     """The collection as JSON values.
 
@@ -30,6 +40,7 @@ def stac_collection(
         parents: The catalog's collections that the samples come from, as dictionaries; what they say of extensions and
             their own fields is kept where all of them say the same; providers are those of all.
         description: Some sentences.
+        previewed: Whether there are thumbnails.
     """
     kept = {
         key: value
@@ -40,11 +51,15 @@ def stac_collection(
         kept["providers"] = providers
     if "div:statistics" in parents[0]:
         kept["div:statistics"] = dict(facts.statistics)
+    if facts.papers:
+        papers = {one.paper.key: one.paper for one in facts.papers}
+        kept["sci:publications"] = [{"citation": f"{p.short}. {p.title}. {p.url}"} for p in papers.values()]
+    used = _extensions(kept) | ({EXTENSIONS["raster"]} if facts.sensors else set())
     return {
         "type": "Collection",
         "stac_version": "1.1.0",
         **kept,
-        "stac_extensions": sorted({*_extensions(parents, kept), *([EXTENSIONS["raster"]] if facts.sensors else [])}),
+        "stac_extensions": sorted(used),
         "id": facts.name,
         "title": facts.title,
         "description": description,
@@ -52,7 +67,12 @@ def stac_collection(
         "extent": {"spatial": {"bbox": [list(facts.bbox)]}, "temporal": {"interval": [list(facts.interval)]}},
         "links": [{"rel": "license", "href": "../LICENSES.md", "type": "text/markdown"}],
         "summaries": _summaries(facts),
-        "assets": _assets(shards) | (_map_assets() if facts.has_map else {}),
+        "assets": {
+            **_documents(facts),
+            **({"preview": _asset(PREVIEW_PATH, PARQUET, "overview")} if previewed else {}),
+            **(_map_assets() if facts.has_map else {}),
+            **{f"{shard.split}-{shard.number:05d}": _asset(shard.path, PARQUET, "data") for shard in shards},
+        },
     }
 
 
@@ -62,11 +82,11 @@ def _providers(parents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [provider for number, provider in enumerate(named) if provider not in named[:number]]
 
 
-def _extensions(parents: list[dict[str, Any]], kept: dict[str, Any]) -> list[str]:
+def _extensions(kept: dict[str, Any]) -> set[str]:
+    """The schemas of the fields that are kept, in the versions that are written today."""
     keys = [*kept, *(key for provider in kept.get("providers", []) for key in provider)]
-    used = {key.partition(":")[0] for key in keys if ":" in key}
-    names = {url for parent in parents for url in parent.get("stac_extensions", [])}
-    return sorted(url for url in names if any(f"/{prefix}" in url for prefix in used) or "diversity" in url)
+    prefixes = {key.partition(":")[0] for key in keys if ":" in key}
+    return {uri for prefix, uri in EXTENSIONS.items() if prefix in prefixes}
 
 
 def _summaries(facts: DatasetFacts) -> dict[str, Any]:
@@ -81,21 +101,26 @@ def _band(band: Band) -> dict[str, Any]:
     return {"name": band.name, "description": f"of the sensor {band.sensor}", **meaning}
 
 
+def _asset(path: str, media_type: str, *roles: str) -> dict[str, Any]:
+    return {"href": f"../{path}", "type": media_type, "roles": list(roles)}
+
+
+def _documents(facts: DatasetFacts) -> dict[str, Any]:
+    """The tables and texts that describe the samples."""
+    recipes = {
+        f"recipe-{name}": _asset(f"{RECIPES_FOLDER}/{name}.yaml", "application/yaml", "metadata")
+        for name in facts.recipes
+    }
+    return {
+        "items": _asset(ITEMS_PATH, PARQUET, "metadata", "collection-mirror"),
+        "statistics": _asset(STATISTICS_PATH, "application/json", "metadata"),
+        "map-picture": _asset(PICTURE_PATH, "image/png", "thumbnail"),
+        "atlas": _asset(ATLAS_PATH, "text/html", "overview"),
+        "croissant": _asset(CROISSANT_PATH, "application/ld+json", "metadata"),
+        **recipes,
+    }
+
+
 def _map_assets() -> dict[str, Any]:
     """The files of the map."""
-    return {
-        "entities": {"href": f"../{ENTITIES_PATH}", "type": PARQUET, "roles": ["data"]},
-        "tags": {"href": f"../{TAGS_PATH}", "type": PARQUET, "roles": ["metadata"]},
-    }
-
-
-def _assets(shards: list[Shard]) -> dict[str, Any]:
-    tables = {
-        "items": {"href": f"../{ITEMS_PATH}", "type": PARQUET, "roles": ["metadata", "collection-mirror"]},
-        "statistics": {"href": "../stats/diversity.json", "type": "application/json", "roles": ["metadata"]},
-    }
-    chips = {
-        f"{shard.split}-{shard.number:05d}": {"href": f"../{shard.path}", "type": PARQUET, "roles": ["data"]}
-        for shard in shards
-    }
-    return {**tables, **chips}
+    return {"entities": _asset(ENTITIES_PATH, PARQUET, "data"), "tags": _asset(TAGS_PATH, PARQUET, "metadata")}

@@ -125,7 +125,8 @@ def test_items_lead_to_the_chip_of_each_sample_and_are_valid_stac(everywhere, da
     interval = [times.min().strftime("%Y-%m-%dT%H:%M:%SZ"), times.max().strftime("%Y-%m-%dT%H:%M:%SZ")]
     assert collection["extent"]["temporal"]["interval"] == [interval]
     np.testing.assert_allclose(collection["extent"]["spatial"]["bbox"][0], items.total_bounds)
-    assert set(collection["assets"]) == {"items", "statistics", "train-00000", "val-00000"}
+    documents = {"items", "statistics", "map-picture", "atlas", "croissant", "recipe-everywhere", "preview"}
+    assert set(collection["assets"]) == {*documents, "train-00000", "val-00000"}
 
 
 def test_the_preview_shows_true_colour_and_chips_too_small_have_none(everywhere, dataset_folder):
