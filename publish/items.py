@@ -100,7 +100,9 @@ class _Found:
 
 def _items_schema(subset: Subset, names: Sequence[str]) -> pa.Schema:
     """Columns of the file, in order."""
-    nothing = subset.only(np.zeros(1, dtype=np.int64)).columns(names).slice(0, 0)  # of nothing, no collection has columns
+    nothing = (
+        subset.only(np.zeros(1, dtype=np.int64)).columns(names).slice(0, 0)
+    )  # of nothing, no collection has columns
     found = _Found(paths=pa.array([], pa.string()), shard=np.empty(0, dtype=np.int32), row=np.empty(0, dtype=np.int64))
     return _published(nothing, np.empty(0, dtype=np.int64), found, name="").schema
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from catalog.items import MAP_SCHEMA
+from catalog.items import MAP_SCHEMA, repeat
 from catalog.published.layout import ENTITIES_PATH, TAGS_PATH
 from catalog.query import Collection
 from catalog.subset import Subset
@@ -23,7 +25,7 @@ from publish.manifest import FileRecord, describe_file
 from pwcat.osm.document import MapRecipe
 from pwcat.osm.entities import ENTITIES, TAGS, read_entities
 from pwcat.osm.schema import ENTITY_SCHEMA
-from pwcat.osm.vocabulary import TagCounter
+from pwcat.osm.vocabulary import MEMORY, ROWS, TagCounter
 
 __all__ = ["attribution_of", "has_map", "is_map", "map_columns", "write_map"]
 
@@ -41,6 +43,18 @@ ENTITY_ROWS: Final = pa.schema(
         *(field.with_type(_PLAIN.get(field.name, field.type)) for field in ENTITY_SCHEMA if field.name != "index"),
     ]
 )
+
+
+_WRITTEN: Final[dict[str, Any]] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "write_page_index": True,
+    "use_content_defined_chunking": True,
+}
+_KEYS: Final = pa.schema(
+    [("collection", pa.string()), ("osm_type", pa.string()), ("osm_id", pa.int64()), ("row", pa.int64())]
+)
+_FIRST_ROWS: Final = 'SELECT min("row") AS "row" FROM read_parquet($keys) GROUP BY collection, osm_type, osm_id'
 
 
 def is_map(recipe: Mapping[str, Any]) -> bool:
@@ -81,28 +95,58 @@ def write_map(subset: Subset, folder: Path) -> dict[str, FileRecord]:
     (folder / "map").mkdir()
     whole = subset.collections[0]
     is_whole = len(subset.collections) == 1 and len(subset) == whole.items.num_rows
-    with TemporaryDirectory() as scratch:
-        counter, known = TagCounter(Path(scratch)), set[tuple[str, int, str]]()
-        rows = 0
-        with pq.ParquetWriter(
-            folder / ENTITIES_PATH, ENTITY_ROWS.with_metadata({"geo": json.dumps(_GEO)}), compression="zstd"
-        ) as writer:
-            for number, (collection, name, part) in enumerate(_parts(subset)):
-                table = _published(collection, name, part)
-                rows += len(table)
-                writer.write_table(table.cast(ENTITY_ROWS))
-                if not is_whole:
-                    first = _first(part, collection.name, known)
-                    counter.add(_numbered(part, number), part["tags"].combine_chunks(), first)
-        if is_whole:  # its tags are counted already
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        keys = None if is_whole else Path(scratch) / "keys.parquet"
+        rows = _write_rows(subset, folder / ENTITIES_PATH, keys=keys)
+        if keys is None:  # its tags are counted already
             shutil.copyfile(whole.path / TAGS, folder / TAGS_PATH)
         else:
-            counter.write(folder / TAGS_PATH)
+            _count_tags(subset, folder / TAGS_PATH, keys=keys, rows=rows)
     tags = pq.read_metadata(folder / TAGS_PATH).num_rows
     return {
         ENTITIES_PATH: describe_file(folder / ENTITIES_PATH, rows=rows),
         TAGS_PATH: describe_file(folder / TAGS_PATH, rows=tags),
     }
+
+
+def _write_rows(subset: Subset, path: Path, *, keys: Path | None) -> int:
+    """Write the entities of a subset's tiles, and which entity each row is of where that is asked for; how many rows."""
+    rows = 0
+    schema = ENTITY_ROWS.with_metadata({"geo": json.dumps(_GEO)})
+    with ExitStack() as files:
+        writer = files.enter_context(pq.ParquetWriter(path, schema, **_WRITTEN))
+        beside = None if keys is None else files.enter_context(pq.ParquetWriter(keys, _KEYS, compression="lz4"))
+        for collection, name, part in _parts(subset):
+            writer.write_table(_published(collection, name, part).cast(ENTITY_ROWS))
+            if beside is not None:
+                named = repeat(collection.name, len(part), pa.string())
+                numbers = pa.array(np.arange(rows, rows + len(part)))
+                beside.write_table(pa.table([named, part["osm_type"], part["osm_id"], numbers], schema=_KEYS))
+            rows += len(part)
+    return rows
+
+
+def _count_tags(subset: Subset, path: Path, *, keys: Path, rows: int) -> None:
+    """Count the tags of a subset's tiles; an entity on several of them counts once, at its first row."""
+    first = _first_rows(keys, rows)
+    counter, start = TagCounter(keys.parent), 0
+    for number, (_, _, part) in enumerate(_parts(subset, columns=["index", "tags"])):
+        bits = np.unpackbits(first[start // 8 : (start + len(part) + 7) // 8])[start % 8 :][: len(part)]
+        counter.add(_numbered(part, number), part["tags"].combine_chunks(), pa.array(bits.astype(bool)))
+        start += len(part)
+    counter.write(path)
+
+
+def _first_rows(keys: Path, rows: int) -> NDArray[np.uint8]:
+    """A bit a row: whether it is the first of its entity. What memory does not hold of them DuckDB keeps in files."""
+    first = np.zeros((rows + 7) // 8, dtype=np.uint8)
+    settings = {"memory_limit": MEMORY, "temp_directory": str(keys.parent / "keys"), "threads": 2}
+    with duckdb.connect(config=settings) as connection:
+        found = connection.sql(_FIRST_ROWS, params={"keys": str(keys)})
+        for batch in found.to_arrow_reader(ROWS):
+            at = batch["row"].to_numpy()
+            np.bitwise_or.at(first, at // 8, (128 >> (at % 8)).astype(np.uint8))
+    return first
 
 
 _GEO: Final = {
@@ -112,7 +156,9 @@ _GEO: Final = {
 }
 
 
-def _parts(subset: Subset) -> Iterator[tuple[Collection, dict[int, str], pa.Table]]:
+def _parts(
+    subset: Subset, *, columns: Sequence[str] | None = None
+) -> Iterator[tuple[Collection, dict[int, str], pa.Table]]:
     """Entities of a subset's tiles, some tiles at a time, with their collection and the item of each tile."""
     ids = subset.column("id")
     for collection, rows in subset.parts():
@@ -124,7 +170,7 @@ def _parts(subset: Subset) -> Iterator[tuple[Collection, dict[int, str], pa.Tabl
         for start in range(0, len(order), TILES_AT_ONCE):
             chosen = index[order][start : start + TILES_AT_ONCE]
             names_of = dict(zip(chosen.tolist(), names[start : start + TILES_AT_ONCE].tolist(), strict=True))
-            part = read_entities(collection.path, chosen)
+            part = read_entities(collection.path, chosen, columns)
             if len(part):
                 yield collection, names_of, part
 
@@ -141,21 +187,10 @@ def _published(collection: Collection, name_of: Mapping[int, str], part: pa.Tabl
     lists = pa.ListArray.from_arrays(pc.subtract(tags.offsets, first), pairs)
     columns = {name: part[name] for name in part.column_names if name != "index"}
     return pa.table(
-        {"id": ids, "collection": pa.array([collection.name]).take(pa.array(np.zeros(len(part), np.int64))), **columns}
-        | {"tags": lists}
+        {"id": ids, "collection": repeat(collection.name, len(part), pa.string()), **columns} | {"tags": lists}
     ).select(ENTITY_ROWS.names)
 
 
 def _numbered(part: pa.Table, number: int) -> pa.Array:
     """The tile of each row, other numbers in other stretches: tiles of two collections may have the same."""
     return pc.add(part["index"].combine_chunks(), number * 2**40)
-
-
-def _first(part: pa.Table, collection: str, known: set[tuple[str, int, str]]) -> pa.Array:
-    """Whether each row is the first of its entity, which is kept in mind."""
-    first: NDArray[np.bool_] = np.zeros(len(part), dtype=bool)
-    for row, entity in enumerate(zip(part["osm_type"].to_pylist(), part["osm_id"].to_pylist(), strict=True)):
-        if (key := (*entity, collection)) not in known:
-            known.add(key)
-            first[row] = True
-    return pa.array(first)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from publish.folders import building, is_built
 from publish.hub import Kind, Preview, Push, check_repo_name, preview_push, push_folder
-from publish.manifest import MANIFEST, check_sizes, read_manifest
+from publish.manifest import read_manifest
 from publish.pushing.progress import PushProgress, silent
 from publish.pushing.tagging import check_tag_name
 from pwcat.errors import PublishError
@@ -138,36 +135,3 @@ def check_destination(destination: Destination) -> None:
         raise PublishError(f"cannot publish: {'; '.join(faults)}")
     if repo is not None:
         check_repo_name(repo)
-
-
-def is_built(folder: Path, header: Mapping[str, Any]) -> bool:
-    """Whether a whole folder of exactly this header lies there already."""
-    if not (folder / MANIFEST).is_file():
-        return False
-    there, records = read_manifest(folder)
-    return there == header and not check_sizes(folder, records)
-
-
-@contextmanager
-def building(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place at the end, or is removed on an error.
-
-    Raises:
-        PublishError: ``folder`` exists and is neither empty nor a publication of ours.
-    """
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PublishError(
-            f"{folder} exists and is no publication (no {MANIFEST}): give another folder, or an empty one"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    temporary, former = (folder.with_name(f".{folder.name}.{mark}.{end}") for end in ("partial", "former"))
-    temporary.mkdir()
-    try:
-        yield temporary
-        if folder.exists():
-            folder.rename(former)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)

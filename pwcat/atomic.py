@@ -13,7 +13,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-__all__ = ["DroppedError", "droppable", "find_leftovers", "remove_leftovers", "replacing", "replacing_by_name"]
+__all__ = [
+    "DroppedError",
+    "beside",
+    "droppable",
+    "find_leftovers",
+    "leftovers_of",
+    "remove_leftovers",
+    "replacing",
+    "replacing_by_name",
+]
 
 SUFFIX = ".partial"
 
@@ -49,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if _is_dropped.get()():
         raise DroppedError(f"{path} is not wanted any more")
-    temporary = _beside(path)
+    temporary = beside(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -63,7 +72,7 @@ def replacing_by_name(path: Path) -> Iterator[Path]:
 
     It lies in a folder of its own, which takes with it whatever else such a writer leaves there.
     """
-    folder = _beside(path)
+    folder = beside(path)
     folder.mkdir()
     try:
         yield folder / path.name
@@ -72,7 +81,7 @@ def replacing_by_name(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
     """A name of nothing yet that says which process of which computer made it."""
     return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.{uuid.uuid4().hex[:8]}{SUFFIX}")
 
@@ -84,6 +93,13 @@ def _host() -> str:
 def find_leftovers(folder: Path) -> list[Path]:
     """Files and folders that killed processes left half-written below a folder."""
     return [path for path in folder.rglob(f".*{SUFFIX}") if _is_abandoned(path)]
+
+
+def leftovers_of(path: Path) -> list[Path]:
+    """Files and folders that killed processes left half-written beside a path, to take its place."""
+    named = re.compile(rf"\.{re.escape(path.name)}\.[A-Za-z0-9_]*-\d+\.[0-9a-f]{{8}}{re.escape(SUFFIX)}")
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return sorted(one for one in there if named.fullmatch(one.name) and _is_abandoned(one))
 
 
 def remove_leftovers(folder: Path) -> int:
