@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -105,6 +106,16 @@ def _sql(value: str) -> str:
     return value.replace("'", "''")
 
 
+def _cell(value: Any) -> str:
+    """A text within a table of Markdown: no end of line, and no bar that would end the cell."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _latex(value: str) -> str:
+    """A text within a field of BibTeX."""
+    return re.sub(r"([&%$#_{}])", r"\\\1", value)
+
+
 def _sentence(value: str) -> str:
     return value[:1].upper() + value[1:]
 
@@ -117,6 +128,8 @@ _FILTERS: Mapping[str, Callable[..., str]] = {
     "quoted": _quoted,
     "sql": _sql,
     "sentence": _sentence,
+    "cell": _cell,
+    "latex": _latex,
 }
 _environment.filters |= _FILTERS
 _environment.globals |= {"share": _share, "measure": _measure, "zip": zip}

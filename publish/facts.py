@@ -157,7 +157,8 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
     times = pc.min_max(subset.columns(["datetime"])["datetime"])
     return DatasetFacts(
         name=repo.rpartition("/")[2] if repo else short,
-        title=" and ".join(str(recipe["title"]) for recipe in recipes.values()) + ("" if whole else " (subset)"),
+        title=" and ".join(" ".join(str(recipe["title"]).split()) for recipe in recipes.values())
+        + ("" if whole else " (subset)"),
         repo=repo,
         version=release,
         whole=whole,
