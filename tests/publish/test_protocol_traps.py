@@ -406,6 +406,12 @@ told["counted"] = hosts(revision="v1")
 told["streamed"] = next(iter(load_dataset("lab/chips", split="train", revision="v1", streaming=True)))["id"]
 told["script"] = failure(lambda: load_dataset("lab/scripted"))
 
+told["by xet"] = push("lab/by-xet")
+told["rows"] = load_dataset("lab/by-xet", split="train").num_rows
+marker("streaming")
+told["row"] = len(next(iter(load_dataset("lab/by-xet", split="train", streaming=True)))["pixels"])
+marker("streamed")
+
 from publish.verifying.held import find_publication
 from publish.verifying.processes import Script, run_fresh
 shown = "{'counts': config.HF_UPDATE_DOWNLOAD_COUNTS, 'endpoint': config.HF_ENDPOINT}"
@@ -442,16 +448,21 @@ def readers(beside, tmp_path_factory):
     pq.write_table(pa.table({"id": list(range(10))}), buffer)
     card = b"---\nconfigs:\n- config_name: default\n  data_files: data/train-*.parquet\n---\n"
     contents = {"README.md": card, "data/train-00000-of-00001.parquet": buffer.getvalue()}
-    with beside("loopback_hub").LoopbackHub(work / "hub") as hub:
+    write_folder(work / "folder")
+    with beside("loopback_hub").LoopbackHub(work / "hub", xet=True) as hub:
         hub.add_repo("datasets", "lab/chips", contents, tags=["v1"])
         hub.add_repo("datasets", "lab/scripted", {**contents, "scripted.py": b"import datasets"})
         yield hub, run_story(hub, work, BEGIN + READERS)
 
 
+def markers(hub, *names):
+    return [place for place, call in enumerate(hub.log) if call[1].endswith(tuple(f"/lab/{name}" for name in names))]
+
+
 def between(hub, first, last):
     """Method and path, within the repository, of what was asked between two markers."""
-    places = [place for place, call in enumerate(hub.log) if call[1].endswith((f"/lab/{first}", f"/lab/{last}"))]
-    return [(call[0], call[1].split("?")[0].split("/lab/chips/")[-1]) for call in hub.log[places[0] + 1 : places[1]]]
+    start, stop = markers(hub, first, last)
+    return [(call[0], call[1].split("?")[0].split("/lab/chips/")[-1]) for call in hub.log[start + 1 : stop]]
 
 
 def test_load_dataset_asks_more_than_for_its_files(readers):
@@ -479,6 +490,22 @@ def test_an_endpoint_with_a_slash_at_its_end_is_used_as_it_stands_by_datasets(re
     hub, told = readers
     assert told["bare"]["endpoint"] == f"{hub.url}/"  # and so asks for //datasets/lab/chips
     assert told["verifying"]["endpoint"] == hub.url
+
+
+def test_load_dataset_fetches_whole_files_by_xet_and_streams_by_ranges(readers):
+    hub, told = readers
+    assert (told["rows"], told["row"]) == (2, 125_000)
+    first, last = markers(hub, "streaming", "streamed")
+    loading, streaming = hub.log[:first], hub.log[first:last]
+    assert [call for call in loading if "/cas/v1/reconstructions/" in call[1] and call[2] == 200]
+    assert not [call for call in streaming if "/cas/" in call[1]]
+    files = {"loading": loading, "streaming": streaming}
+    got = {when: {call[2] for call in calls if is_table(call)} for when, calls in files.items()}
+    assert got == {"loading": set(), "streaming": {206}}
+
+
+def is_table(call):
+    return call[0] == "GET" and "/lab/by-xet/resolve/" in call[1] and call[1].endswith(".parquet")
 
 
 def test_a_script_named_like_the_repository_keeps_it_from_loading(readers, tmp_path):
