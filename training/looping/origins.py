@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from catalog.querying.places import read_json
+from pwcat.copies import ORIGIN
 
 if TYPE_CHECKING:
     from catalog.subset import Subset
 
-__all__ = ["ORIGIN", "origins_of"]
+__all__ = ["origins_of"]
 
-ORIGIN = "origin.json"  # in the folder of a collection that `pwcat pull` made
 KEPT = ("repository", "revision", "tag", "subset_hash")
 
 

@@ -1,0 +1,24 @@
+"""The STAC item of a published model, checked against the schemas of the kit."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pystac
+from referencing import Registry, Resource
+
+
+def valid_mlm(folder, *, kit):
+    """The STAC item of a folder, checked against its schemas."""
+    item = json.loads((folder / "mlm-item.json").read_text())
+    schema = json.loads((kit / "stac_schemas" / "mlm.json").read_text())
+    # The kit has no raster schema, of which MLM takes the data types alone.
+    types = {
+        "bands": {"items": {"properties": {"data_type": {"enum": ["uint8", "uint16", "int64", "float32", "float64"]}}}}
+    }
+    raster = Resource.from_contents({"$schema": schema["$schema"], "definitions": types})
+    registry = Registry().with_resource("https://stac-extensions.github.io/raster/v1.1.0/schema.json", raster)
+    jsonschema.Draft7Validator(schema, registry=registry).validate(item)
+    pystac.Item.from_dict({**item, "stac_extensions": []}).validate()
+    return item

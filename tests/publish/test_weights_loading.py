@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+
+import pytest
+
+from publish.loading import load_model
+from publish.manifest import MANIFEST
+from publish.weights import build_model_folder
+from pwcat.errors import PublishError
+
+LOAD = """
+import time
+time.sleep = lambda seconds: None
+import json, sys
+from huggingface_hub import HfApi
+import pwcat
+from pwcat.errors import PwcatError
+from training.models.folder import weights_hash
+api, out = HfApi(), {}
+for source in sys.argv[2:]:
+    try:
+        model = pwcat.load_model(source)
+        out[source] = [weights_hash(model), model.training]
+    except PwcatError as exc:
+        out[source] = f"{type(exc).__name__}: {exc}"
+if sys.argv[1] == "look":
+    told = api.get_safetensors_metadata("lab/good")
+    out["parameters"] = sum(told.parameter_count.values())
+print(json.dumps(out))
+"""
+
+
+@pytest.fixture(scope="module")
+def model_folder(run_dir, tmp_path_factory):
+    return build_model_folder(run_dir, tmp_path_factory.mktemp("models") / "tiny-mae", repo_id="lab/good")
+
+
+@pytest.fixture(scope="module")
+def files(model_folder):
+    return {path.name: path.read_bytes() for path in model_folder.iterdir()}
+
+
+def renamed(files, weights):
+    """The same repository with other weights, to which the manifest agrees."""
+    manifest = json.loads(files[MANIFEST])
+    manifest["files"]["model.safetensors"] = {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
+    return {**files, "model.safetensors": weights, MANIFEST: json.dumps(manifest).encode()}
+
+
+class Mischief:
+    def __reduce__(self):
+        return (print, ("a pickle was opened",))
+
+
+@pytest.mark.parametrize("hub", [{}, {"xet": True}], indirect=True, ids=["lfs", "xet"])
+def test_models_of_a_hub_load_checked_or_not_at_all(hub, fresh, files):
+    evil = pickle.dumps(Mischief())
+    flipped = bytearray(files["model.safetensors"])
+    flipped[-1] ^= 1
+    hub.add_repo("models", "lab/good", files, tags=("v1",))
+    hub.add_repo("models", "lab/both", {**files, "pytorch_model.bin": evil, "modeling.py": b"raise SystemExit(9)"})
+    hub.add_repo("models", "lab/renamed", renamed(files, evil * 50))
+    hub.add_repo("models", "lab/tampered", {**files, "model.safetensors": bytes(flipped)})
+    hub.add_repo("models", "lab/shorter", {**files, "model.safetensors": files["model.safetensors"][:-100]})
+    hub.add_repo("models", "lab/unlisted", {k: v for k, v in files.items() if k != "config.json"})
+    hub.add_repo("models", "lab/secret", files, private=True)
+    if hub.xet is None:
+        hub.fail("GET:/lab/both/resolve/:truncate:1,GET:/lab/good/resolve/:503:1")
+    head = hub.repos["models", "lab/good"].head
+    wrong = ("lab/renamed", "lab/tampered", "lab/shorter", "lab/unlisted", "lab/secret")
+    out = json.loads(fresh(LOAD, "look", "lab/good@v1", "hf://lab/good", "lab/both", *wrong, token=None))
+    assert out["lab/good@v1"] == out["hf://lab/good"] == out["lab/both"]
+    assert out["lab/good@v1"][1] is False
+    assert (
+        "PublishError: model.safetensors of lab/renamed is no safetensors but a pickle under that name"
+        in out["lab/renamed"]
+    )
+    assert "model.safetensors has SHA-256" in out["lab/tampered"]
+    assert "model.safetensors has" in out["lab/shorter"]
+    assert "config.json is missing" in out["lab/unlisted"]
+    assert "could not fetch lab/secret" in out["lab/secret"]
+    assert all("\n" not in out[name] and out[name].startswith("PublishError: ") for name in wrong)
+    # Sizes differ before anything is hashed.
+    assert "SHA" not in out["lab/shorter"]
+    fetched = {path for _, path, _, _ in hub.calls("GET", "/resolve/")}
+    assert not any(".bin" in path or ".py" in path for path in fetched)
+    # All files of a model are asked for by its commit.
+    assert all(f"/resolve/{head}/" in path for path in fetched if "lab/good/" in path and "safetensors" not in path)
+    assert out["parameters"] > 100_000
+    hub.forget()
+    again = json.loads(fresh(LOAD, "only", f"lab/good@{head}"))
+    assert again[f"lab/good@{head}"] == out["lab/good@v1"]
+    assert hub.log == []
+
+
+def test_renamed_pickles_in_a_folder_are_refused(files, tmp_path):
+    for name, weights, kind in (
+        ("p2", pickle.dumps(Mischief()) * 50, "a pickle"),
+        ("zip", b"PK\x03\x04" + bytes(200), "a pickle"),
+        ("text", b"cos\nsystem\n" * 30, "another kind of file"),
+        ("none", b"", "another kind of file"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        for path, data in renamed(files, weights).items():
+            (folder / path).write_bytes(data)
+        with pytest.raises(
+            PublishError, match=rf"model\.safetensors of .* is no safetensors but {kind} under that name"
+        ):
+            load_model(folder)
+
+
+def test_an_address_that_names_two_revisions_is_refused():
+    with pytest.raises(PublishError, match="lab/x@v1 names the revision 'v1', and 'v2' was asked for besides"):
+        load_model("lab/x@v1", revision="v2")
