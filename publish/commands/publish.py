@@ -50,6 +50,7 @@ publish.add_command(study)
 @publish.command()
 @click.argument("subset", type=click.Path(exists=True))
 @_destination
+@click.option("--zarr", metavar="ORG/NAME", help="Another repository, for the same chips as Zarr.")
 def dataset(
     subset: str,
     repo: str | None,
@@ -59,10 +60,15 @@ def dataset(
     tag: str | None,
     dry_run: bool,
     as_json: bool,
+    zarr: str | None,
 ) -> None:
     """Publish SUBSET: a subset file, a collection folder or a catalog folder."""
     _check(repo, to, private, public, tag)
     from publish.dataset import publish_dataset
+    from publish.zarr import check_sibling, publish_zarr
+
+    if zarr is not None:
+        check_sibling(zarr, of=repo)
 
     with showing(quiet=as_json) as show:
         done = publish_dataset(
@@ -76,7 +82,23 @@ def dataset(
             progress=show.chips,
             push_progress=show.push,
         )
-    _report(done, as_json=as_json, first="from datasets import load_dataset")
+        beside = zarr and publish_zarr(
+            subset,
+            repo=zarr,
+            dataset=repo,
+            private=private,
+            public=public,
+            tag=tag,
+            dry_run=dry_run,
+            progress=show.chips,
+            push_progress=show.push,
+        )
+    if as_json:
+        click.echo(json.dumps({**_values(done), **({"zarr": _values(beside)} if beside else {})}))
+        return
+    _report(done, as_json=False, first="from datasets import load_dataset")
+    if beside:
+        _report(beside, as_json=False, first="import xarray as xr")
 
 
 @publish.command()

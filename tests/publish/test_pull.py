@@ -198,3 +198,55 @@ def test_the_command_says_what_it_fetches_first(published, tmp_path):
     assert told["samples"] == len(open_catalog(out).search())
     origin = json.loads((out / "origin.json").read_text())
     assert origin["command"] == ["pwcat", "pull", str(published), "--where", "continent = 'Europe'", "--split", "val"]
+
+
+def test_the_zarr_in_its_sibling_is_opened_by_plain_xarray(hub, fresh, tiny_catalog, original, tmp_path):
+    publish = ["publish", "dataset", str(tiny_catalog), "--repo", "my-lab/chips", "--zarr", "my-lab/chips-zarr"]
+    done, again = map(json.loads, fresh(COMMANDS, json.dumps([[*publish, "--tag", "v1", "--json"]] * 2)).splitlines())
+    assert done["zarr"]["push"]["tag"] == "v1"
+    assert done["zarr"]["push"]["bytes_sent"] > 80 * 1000
+    assert again["zarr"]["push"]["bytes_sent"] == 0  # the same bytes, made twice
+    paths = set(hub.files("datasets", "my-lab/chips-zarr"))
+    assert {"README.md", "LICENSES.md", "MANIFEST.json", "catalog.json", "europe/items.parquet"} <= paths
+    assert not any("ledger" in path or "described" in path for path in paths)
+    manifest = json.loads(hub.read("datasets", "my-lab/chips-zarr", "MANIFEST.json"))
+    assert (manifest["kind"], manifest["dataset"]) == ("zarr", "my-lab/chips")
+    texts = [
+        hub.read("datasets", "my-lab/chips-zarr", path) for path in paths if path.endswith((".json", ".yaml", ".md"))
+    ]
+    assert not any(str(tiny_catalog.parent).encode() in text for text in texts)  # no paths of this computer
+    card = hub.read("datasets", "my-lab/chips-zarr", "README.md").decode()
+    opening = card.partition("```python\n")[2].partition("```")[0]
+    out = tmp_path / "zarr.npz"
+    fresh(f"import sys\nimport numpy as np\n{opening}\n{SAVE}", out)
+    stored = np.load(out)
+    member = original.collection("europe")
+    subset = original.search(collections="europe")
+    places = [list(stored["id"]).index(name) for name in subset.column("id")]
+    np.testing.assert_array_equal(stored["chips"][places], subset.read(np.arange(len(subset))))
+    np.testing.assert_array_equal(stored["datetime"][places], member.cube.dates(subset.index))
+    first = subset.read(np.array([places.index(0)]))[0]
+    np.testing.assert_allclose(stored["values"], np.where(first > 0, first * 0.0001, np.nan), rtol=1e-6)
+
+
+COMMANDS = """
+import json, sys
+from pwcat.cli import cli
+for words in json.loads(sys.argv[1]):
+    cli(words, standalone_mode=False)
+"""
+
+SAVE = """
+assert not {"pwcat", "publish", "catalog"} & set(sys.modules)
+seconds = cube["datetime"].values.astype("datetime64[s]").astype(np.int64)
+ids = np.array(cube["id"].values.tolist())
+np.savez(sys.argv[1], chips=cube["chips"].values, id=ids, datetime=seconds, values=values.values)
+"""
+
+
+def test_the_zarr_needs_a_repository_of_its_own(tiny_catalog):
+    command = ["publish", "dataset", str(tiny_catalog), "--zarr"]
+    with pytest.raises(PublishError, match="my-lab/chips is the repository of the tables: the Zarr goes to another"):
+        CliRunner().invoke(cli, [*command, "my-lab/chips", "--repo", "my-lab/chips"], catch_exceptions=False)
+    with pytest.raises(PublishError, match="name that one too, with --repo"):
+        CliRunner().invoke(cli, [*command, "my-lab/chips", "--to", "folder"], catch_exceptions=False)
