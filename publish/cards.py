@@ -84,7 +84,8 @@ def _measure(measure: Any) -> str:
 
 
 def _km(value: float) -> str:
-    """A distance with its unit, to three digits or the metre."""
+    """A distance with its unit, to three digits or the metre; an interval's end below 0 is 0."""
+    value = max(value, 0.0)
     return f"{1000 * value:,.0f} m" if value < 1 else f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f} km"
 
 

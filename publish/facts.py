@@ -221,11 +221,15 @@ def describe_dataset(facts: DatasetFacts) -> str:
     whose = f" ({len(facts.sensors)} of them of {', '.join(beside)})" if beside else ""
     size = "single pixels" if height == width == 1 else f"{height} × {width} pixels"
     return (
-        f"{facts.num_samples:,} {kind} image chips for pretraining Earth-observation models: {size} at "
+        f"{_count(facts.num_samples, f'{kind} image chip')} for pretraining Earth-observation models: {size} at "
         f"{facts.resolution_m:g} m, {bands} bands{whose}, {dates}. Each says where and when it was taken, its continent, biome "
         "and land cover, and how varied its spectrum is. The recipe that chose the places is given in full, so that the "
         "dataset can be made again, changed, and compared with others."
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number > 1 else ''}"
 
 
 def _describe_tiles(facts: DatasetFacts) -> str:
@@ -240,7 +244,7 @@ def _describe_tiles(facts: DatasetFacts) -> str:
     if facts.has_images:
         what.append(f"images of {bands} bands, {height} × {width} pixels a tile")
     return (
-        f"{facts.num_samples:,} tiles of the web mercator grid, to learn from maps and images: {' and '.join(what)}. "
+        f"{_count(facts.num_samples, 'tile')} of the web mercator grid, to learn from maps and images: {' and '.join(what)}. "
         f"Each says where it lies, its continent, biome and land cover where these are known, and the labels of {len(TARGETS)} "
         "tasks on maps. Tiles of one group are of one split. The recipe is given in full, so that the dataset can be made "
         "again, changed, and compared with others."

@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from publish.maps import is_map
-from pwcat.osm.document import MapRecipe
-from pwcat.recipe import Recipe, differing_keys
+from pwcat.recipe import differing_keys
 from pwcat.recipes import list_recipes, load_builtin
 
 __all__ = ["Following", "Paper", "following"]
 
 # Keys that say nothing of what was sampled.
 _UNTOLD = frozenset({"name", "title", "license", "attribution"})
+
+# What makes it that recipe, but for the area that it is asked for.
+_ESSENCE = frozenset({"sampler", "tiles"})
+_UNESSENTIAL = frozenset({"sampler.domain"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,9 @@ _FAMILIES: Mapping[str, Paper] = {
 
 
 def following(recipes: Mapping[str, Mapping[str, Any]]) -> tuple[Following, ...]:
-    """Which of some recipes are a paper's: those that have the name of one that comes with pwcat, changed or not.
+    """Which of some recipes are a paper's: those that have the name of one that comes with pwcat, and choose places as it does.
+
+    Other sizes, sources or dates leave it that paper's idea; another sampler, or other tiles, would not.
 
     Args:
         recipes: as JSON, by name of the collection.
@@ -124,14 +128,15 @@ def following(recipes: Mapping[str, Mapping[str, Any]]) -> tuple[Following, ...]
     for recipe in recipes.values():
         name = str(recipe["name"])
         paper = next((paper for start, paper in _FAMILIES.items() if name.startswith(start)), None)
-        if paper is not None and name in list_recipes():
-            found.append(Following(recipe=name, paper=paper, changed=tuple(_changed(recipe, name))))
+        if paper is None or name not in list_recipes():
+            continue
+        changed = _changed(recipe, name)
+        if not any(key.partition(".")[0] in _ESSENCE for key in changed if key not in _UNESSENTIAL):
+            found.append(Following(recipe=name, paper=paper, changed=tuple(changed)))
     return tuple(found)
 
 
 def _changed(recipe: Mapping[str, Any], name: str) -> Sequence[str]:
-    """Keys that differ, each by the part of the recipe that it is of where it stands deep in it."""
-    kind = MapRecipe if is_map(recipe) else Recipe
-    told = kind.model_validate(dict(recipe), context={"planned": True}).model_dump(mode="json")
-    keys = differing_keys(told, load_builtin(name).model_dump(mode="json"))
+    """Dotted keys that differ; recipes are kept with their defaults, so that as they stand they can be compared."""
+    keys = differing_keys(recipe, load_builtin(name).model_dump(mode="json"))
     return [key for key in keys if key.partition(".")[0] not in _UNTOLD]

@@ -189,14 +189,16 @@ def test_the_map_shows_a_region_as_it_lies_and_the_world_else(dataset_folder, ma
 
 
 def test_a_recipe_of_a_paper_is_cited_with_what_was_changed(write_recipe, tmp_path):
-    build(write_recipe(tmp_path, name="pretrain-where-europe", num_samples=12, seed=5), catalog=tmp_path / "catalog")
+    europe = {"strategy": "one_hot", "layer": "continent", "value": "Europe", "domain": "scenes"}
+    recipe = {"name": "pretrain-where-europe", "num_samples": 12, "seed": 5, "sampler": europe}
+    build(write_recipe(tmp_path, **recipe), catalog=tmp_path / "catalog")
     everything = open_catalog(tmp_path / "catalog").search()
     folder = build_dataset_folder(everything, tmp_path / "out")
     card, data = body(folder), DatasetCard.load(folder / "README.md").data
     assert "https://arxiv.org/abs/2604.21104" in card
     assert "author = {Amandeep Kaur and Mirali Purohit and Gedeon Muhawenayo and Esther Rolf and Hannah Kerner}" in card
     assert "`pretrain-where-europe` is pwcat's reading of the recipe of [Kaur et al., 2026]" in card
-    assert "with other values for `num_samples`, `seed`, `sampler.strategy`" in card
+    assert "with other values for `num_samples`, `seed`, `sampler.domain`" in card
     assert "arxiv:2604.21104" in data.tags
     stac = json.loads((folder / "stac/collection.json").read_text())
     assert stac["sci:publications"][0]["citation"].startswith("Kaur et al., 2026. Pretrain Where?")
@@ -213,6 +215,10 @@ def test_each_built_in_recipe_of_a_paper_is_known_unchanged():
     known = {name: following({name: load_builtin(name).model_dump(mode="json")}) for name in list_recipes()}
     assert [name for name, found in known.items() if not found] == ["global-spectral"]  # which no paper made
     assert all(not one.changed for found in known.values() for one in found)
+    europe = load_builtin("pretrain-where-europe").model_dump(mode="json")
+    assert following({"a": {**europe, "name": "mine"}}) == ()
+    assert following({"a": {**europe, "sampler": {**europe["sampler"], "value": "Asia"}}}) == ()
+    assert [one.changed for one in following({"a": {**europe, "num_samples": 7}})] == [("num_samples",)]
 
 
 def test_sources_have_their_terms_and_the_words_they_ask_for():
