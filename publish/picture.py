@@ -6,6 +6,7 @@ the ground, beside a small world that says where the region is.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,14 +50,19 @@ def write_picture(subset: Subset, folder: Path, *, title: str) -> None:
         folder: of the publication.
         title: stands above the map.
     """
+    from matplotlib import style
+
     boxes = _boxes(subset)
     bounds = np.array([*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)])
     across = bool((boxes[:, 0] > boxes[:, 2]).any())
-    if across or max(bounds[2:] - bounds[:2]) > REGION_DEG:
-        figure = _draw_world(subset, title=title)
-    else:
-        figure = _draw_region(subset, boxes, bounds, title=title)
-    figure.savefig(folder / PICTURE_PATH, metadata={"Software": None})
+    title = title.replace("$", r"\$")  # which would begin a formula
+    with style.context("default"), warnings.catch_warnings():  # whatever the user's own settings are
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        if across or max(bounds[2:] - bounds[:2]) > REGION_DEG:
+            figure = _draw_world(subset, title=title)
+        else:
+            figure = _draw_region(subset, boxes, bounds, title=title)
+        figure.savefig(folder / PICTURE_PATH, metadata={"Software": None})
 
 
 def _draw_world(subset: Subset, *, title: str) -> Figure:
