@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -105,7 +104,6 @@ def _require_equal(root: Path, subset: Subset) -> None:
         CatalogError: it is not.
     """
     found = open_catalog(root).search()
-    found = replace(found, own={name: found.columns([name])[name] for name in subset.own})
     if found.hash != subset.hash:
         raise CatalogError(
             f"{root}: holds other samples than were asked for ({found.hash[:12]}, not {subset.hash[:12]}): the original "
@@ -140,7 +138,7 @@ def copy_there(root: Path) -> dict[str, Any] | None:
 def _note(subset: Subset, origin: Mapping[str, Any]) -> dict[str, Any]:
     """``origin.json``: where it comes from, and which samples."""
     query = json.loads(json.dumps(subset.query, default=str))
-    copied = {"subset_hash": subset.hash, "num_samples": len(subset), "query": query}
+    copied = {"subset_hash": subset.hash, "num_samples": len(subset), "query": query, "own_columns": sorted(subset.own)}
     return {"version": VERSION, **json.loads(json.dumps(dict(origin), default=str)), "copied": copied}
 
 

@@ -19,6 +19,7 @@ from catalog.querying.engine import Engine, Items
 from catalog.querying.places import Folder, Place, open_place, read_json
 from catalog.querying.queryables import QUERYABLES
 from catalog.subset import Subset, rows_of
+from pwcat.copies import read_origin
 from pwcat.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -325,10 +326,18 @@ class Catalog:
 
 
 def _own_columns(found: Subset) -> dict[str, pa.ChunkedArray]:
-    """Columns that stand for the items' own, as they were published with a subset that had such: part of its hash."""
-    places = [member.place for member in found.members.values()]
-    names = {name for place in places if isinstance(place, PublishedPlace) for name in place.publication.own_columns}
+    """Columns that stand for the items' own, as published or copied with a subset that had such: part of its hash."""
+    told = [_made_columns(member.place) for member in found.members.values()]
+    names = set(told[0]).intersection(*told) if told else ()
     return {name: found.columns([name])[name] for name in sorted(names)}
+
+
+def _made_columns(place: Place) -> list[str]:
+    """Columns of a collection's items that were made for the subset that it was published or copied with."""
+    if isinstance(place, PublishedPlace):
+        return place.publication.own_columns
+    origin = read_origin(place.path) if isinstance(place, Folder) else None
+    return list((origin or {}).get("copied", {}).get("own_columns", ()))
 
 
 class _Classes(Mapping[str, list[str]]):

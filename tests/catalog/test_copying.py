@@ -85,6 +85,18 @@ def test_a_copy_of_some_samples_equals_the_subset(both, tmp_path):
     require_equal(tmp_path / "one", one)
 
 
+def test_a_split_of_its_own_goes_along(both, tmp_path):
+    """What makes the hash of such a subset another is kept: searches of the copy find the same subset."""
+    chosen = both.sample(12, seed=4)
+    split = np.array(["train", "val"] * 6, dtype=object)
+    own = chosen.with_split(split, split_by="hand")
+    assert own.hash != chosen.hash
+    copy_subset(own, tmp_path / "copy", origin=FROM)
+    require_equal(tmp_path / "copy", own)
+    assert open_catalog(tmp_path / "copy").search().column("pwcat:split").tolist() == split.tolist()
+    assert open_catalog(tmp_path / "copy").search(split="val").hash == own.split("val").hash
+
+
 def test_a_copy_of_a_copy_is_the_same(both, tmp_path):
     chosen = both.sample(9, seed=1)
     copy_subset(chosen, tmp_path / "first", origin=FROM)
