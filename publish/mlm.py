@@ -23,6 +23,11 @@ ALWAYS = ("1900-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
 
 SENTINEL = "DN, reflectance*10000"  # the unit of pwcat's own cubes
 
+# Data types of the raster extension 1.1, which MLM takes; strings are none of them.
+DATA_TYPES = frozenset(
+    ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]
+)
+
 # MLM 1.5 has no task for embeddings; searching by their similarity is the one they serve as they are.
 TASKS = ["similarity-search"]
 
@@ -103,7 +108,11 @@ def _input(model: Model, one: ModelInput) -> dict[str, Any]:
     out: dict[str, Any] = {
         "name": one.name,
         "description": one.description,
-        "input": {"shape": [*one.shape], "dim_order": [*one.dim_order], "data_type": one.dtype},
+        "input": {
+            "shape": [*one.shape],
+            "dim_order": [*one.dim_order],
+            "data_type": one.dtype if one.dtype in DATA_TYPES else "other",
+        },
     }
     if not one.bands:
         return out

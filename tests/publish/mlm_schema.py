@@ -14,9 +14,9 @@ def valid_mlm(folder, *, kit):
     item = json.loads((folder / "mlm-item.json").read_text())
     schema = json.loads((kit / "stac_schemas" / "mlm.json").read_text())
     # The kit has no raster schema, of which MLM takes the data types alone.
-    types = {
-        "bands": {"items": {"properties": {"data_type": {"enum": ["uint8", "uint16", "int64", "float32", "float64"]}}}}
-    }
+    numbers = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
+    known = [*numbers, "float16", "float32", "float64", "cint16", "cint32", "cfloat32", "cfloat64", "other"]
+    types = {"bands": {"items": {"properties": {"data_type": {"enum": known}}}}}
     raster = Resource.from_contents({"$schema": schema["$schema"], "definitions": types})
     registry = Registry().with_resource("https://stac-extensions.github.io/raster/v1.1.0/schema.json", raster)
     jsonschema.Draft7Validator(schema, registry=registry).validate(item)
