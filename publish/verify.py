@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from publish.manifest import FileRecord
+from publish.manifest import MANIFEST_VERSION, FileRecord
 from publish.pushing.target import Kind
 from publish.verifying.files import check_every_byte, check_files, read_manifest_of, strangers
 from publish.verifying.held import Held, HeldFolder, find_publication
@@ -18,8 +18,7 @@ from pwcat.errors import PublishError
 
 __all__ = ["Check", "Verification", "verify", "verify_folder"]
 
-MANIFEST_VERSION = 1
-KINDS = ("dataset", "model", "zarr")
+KINDS = ("dataset", "model", "zarr", "study")
 Progress = Callable[[int, int], None]
 
 
@@ -46,7 +45,7 @@ class Verification:
 
     Attributes:
         source: folder or repository, as people know it.
-        kind: ``"dataset"``, ``"model"`` or ``"zarr"``, as the manifest says.
+        kind: ``"dataset"``, ``"model"``, ``"zarr"`` (its Zarr sibling) or ``"study"`` (its tables), as the manifest says.
         revision: the commit; ``None`` for a folder.
         files: number of files, the manifest among them.
         bytes: of those that the manifest lists.
@@ -99,15 +98,15 @@ def verify(
     header, records = read_manifest_of(held)
     size = sum(record.bytes for record in records.values())
     sort = _kind(header, held)
-    others = strangers(held, records)
+    checks = _checks(held, sort, header, records, full=full, progress=progress)
     return Verification(
         source=held.name,
         kind=sort,
         revision=held.revision,
         files=len(records) + 1,
         bytes=size,
-        checks=tuple(_run(_checks(held, sort, header, records, full=full, progress=progress))),
-        others=tuple(others),
+        checks=tuple(_run(checks)),
+        others=tuple(strangers(held, records).harmless),
     )
 
 
@@ -150,11 +149,12 @@ def _checks(
         checks["contents"] = partial(_contents, held, records, progress)
     if kind == "dataset":
         checks["tables"] = partial(_tables, held, records)
+    if kind in ("dataset", "study"):
         checks["loading"] = partial(_loading, held)
+    if kind in ("dataset", "zarr"):
+        checks["catalog"] = partial(_catalog, held, header)
     if kind == "model":
         checks["model"] = partial(_model, held)
-    else:
-        checks["catalog"] = partial(_catalog, held, header)
     return checks
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -13,7 +14,7 @@ from publish.manifest import MANIFEST, FileRecord, parse_manifest
 from publish.verifying.held import Held, HeldFolder, Listed
 from pwcat.errors import PublishError
 
-__all__ = ["check_every_byte", "check_files", "read_manifest_of", "strangers"]
+__all__ = ["Strangers", "check_every_byte", "check_files", "read_manifest_of", "strangers"]
 
 CARD = "README.md"
 Advance = Callable[[int], None]
@@ -44,10 +45,8 @@ def check_files(held: Held, records: Mapping[str, FileRecord]) -> list[str]:
     for path, record in records.items():
         if path in listed and (fault := _fault(held, path, listed[path], record)):
             faults.append(fault)
-    others = strangers(held, records)
-    if isinstance(held, HeldFolder):
-        return faults + [f"{path} is not in the manifest" for path in others]
-    return faults + _loaded(held, others)
+    loaded = "" if isinstance(held, HeldFolder) else ", and load_dataset would take it for a part of the dataset"
+    return faults + [f"{path} is not in the manifest{loaded}" for path in strangers(held, records).harmful]
 
 
 def _fault(held: Held, path: str, listed: Listed, record: FileRecord) -> str | None:
@@ -83,18 +82,22 @@ def check_every_byte(held: Held, records: Mapping[str, FileRecord], *, advance: 
     return faults
 
 
-def strangers(held: Held, records: Mapping[str, FileRecord]) -> list[str]:
-    """Files that the manifest does not know."""
-    return sorted(set(held.files()) - set(records) - {MANIFEST})
+@dataclass(frozen=True, kw_only=True)
+class Strangers:
+    """Files that the manifest does not know: those that must not be there, and those that harm nobody."""
+
+    harmful: tuple[str, ...]
+    harmless: tuple[str, ...]
 
 
-def _loaded(held: Held, others: Sequence[str]) -> list[str]:
-    """Faults of strangers that a loader would take for files of the dataset, as the card's patterns match them."""
+def strangers(held: Held, records: Mapping[str, FileRecord]) -> Strangers:
+    """Files that the manifest does not know; of a repository, what the card's patterns match is taken for the dataset's."""
+    others = sorted(set(held.files()) - set(records) - {MANIFEST})
+    if isinstance(held, HeldFolder):
+        return Strangers(harmful=tuple(others), harmless=())
     patterns = _patterns(held) if others and CARD in held.files() else []
     taken = [path for path in others if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)]
-    return [
-        f"{path} is not in the manifest, and load_dataset would take it for a part of the dataset" for path in taken
-    ]
+    return Strangers(harmful=tuple(taken), harmless=tuple(path for path in others if path not in taken))
 
 
 def _patterns(held: Held) -> list[str]:

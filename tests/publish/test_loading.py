@@ -1,55 +1,186 @@
-"""A published dataset as users meet it: in a process of their own, with the public library alone."""
+"""A published dataset as users meet it: in a process of their own, with the public library alone.
+
+Functions above the tests are run in that process, by their source; each gives what JSON can hold.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from publish.commands.publish import publish
+from publish.dataset import build_dataset_folder
+from publish.shards import Layout
 
-# What the card says, and the trap it warns of.
-READ_FOLDER = """
-import json, sys
-import numpy as np
-import pyarrow.parquet as pq
-from datasets import Features, get_dataset_config_names, load_dataset
-folder = sys.argv[1]
-out = {"configs": get_dataset_config_names(folder)}
-chips = load_dataset(folder)
-out["splits"] = {split: len(rows) for split, rows in chips.items()}
-plain = next(iter(chips["train"]))
-pixels = np.frombuffer(plain["pixels"], plain["dtype"]).reshape(plain["shape"])
-out["sum"], out["shape"], out["id"] = int(pixels.sum()), list(pixels.shape), plain["id"]
-schema = pq.read_schema(folder + "/data/train-00000-of-00001.parquet")
-out["features_match"] = chips["train"].features == Features.from_arrow_schema(schema)
-stream = load_dataset(folder, split="train", streaming=True)
-out["streamed"] = [row["id"] for row in stream] == chips["train"]["id"][:]
-biome = sys.argv[2]
-wanted = [row["id"] for row in chips["train"] if row["biome"] == biome]
-for streaming in (False, True):
-    some = load_dataset(folder, split="train", filters=[("biome", "==", biome)], streaming=streaming)
-    out[f"filtered_{streaming}"] = [row["id"] for row in some] == wanted
-items = load_dataset(folder, "items", split="items")
-out["items"] = [len(items), items[0]["pwcat:shard"], sorted(items[0]["bbox"])]
-preview = load_dataset(folder, "preview", split="preview")
-out["preview"] = [len(preview), list(preview[0]["thumbnail"].size), preview[0]["thumbnail"].mode]
+# --- functions of the fresh process ----------------------------------------------------------------------------------
 
-# Why the card warns: a chip that ends in zeros, as stored, against what the numpy format gives.
-ends = chips["train"].map(lambda row: {"pixels": row["pixels"][:-4] + bytes(4)})
-short = ends.with_format("numpy")[0]["pixels"]
-out["numpy_lost_bytes"] = len(ends[0]["pixels"]) - len(bytes(short))
-from publish.decode import decode
-from pwcat.errors import PublishError
-try:
-    decode(ends.with_format("numpy")[0])
-except PublishError as exc:
-    out["decode_says"] = str(exc)
-print(json.dumps(out))
+
+def sha256(pixels):
+    import hashlib
+
+    return hashlib.sha256(bytes(pixels)).hexdigest()
+
+
+def run_card(repo):
+    """The blocks of a repository's card, run as they stand; the pixels that each way gives, decoded by the card's line."""
+    import ast
+    import re
+    from pathlib import Path
+
+    from huggingface_hub import hf_hub_download
+
+    card = Path(hf_hub_download(repo, "README.md", repo_type="dataset")).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    names, ways, decode = {}, [], None
+    for statement in ast.parse("\n".join(blocks)).body:
+        code = compile(ast.Module([statement], []), "card", "exec")
+        exec(code, names)
+        target = statement.targets[0].id if isinstance(statement, ast.Assign) else ""
+        if target == "chips":
+            ways.append(names["chips"])
+        if target == "pixels":
+            decode = code
+
+    def decoded(row):
+        exec(decode, names := {**globals_of_card, "row": row})
+        return sha256(names["pixels"].tobytes())
+
+    globals_of_card = dict(names)
+    found = [{row["id"]: decoded(row) for row in rows} for rows in ways]
+    cube = names["cube"]
+    chips = cube["chips"].values
+    found.append({str(i): sha256(chip.tobytes()) for i, chip in zip(cube["id"].values, chips, strict=True)})
+    return {"blocks": len(blocks), "ways": found, "decoded again": sha256(names["pixels"].tobytes())}
+
+
+def query(repo):
+    """Filters, columns, configs, revisions."""
+    import pyarrow.compute as pc
+    from datasets import get_dataset_config_names, load_dataset
+
+    def ids(*config, **options):
+        return [row["id"] for row in load_dataset(repo, *config, **options)]
+
+    train, items = {"split": "train"}, {"split": "items"}
+    east = {"filters": [("lon", ">", 100.0)]}
+    box = {"filters": (pc.field("bbox", "xmin") > 100) & (pc.field("bbox", "ymax") < 0)}
+    preview = load_dataset(repo, "preview", split="preview")
+    return {
+        "configs": get_dataset_config_names(repo),
+        "east": ids(**train, **east),
+        "east, streaming": ids(**train, streaming=True, **east),
+        "columns": load_dataset(repo, **train, columns=["id", "biome"]).column_names,
+        "columns, streaming": sorted(
+            next(iter(load_dataset(repo, **train, streaming=True, columns=["id", "lon", "lat"])))
+        ),
+        "box": ids("items", **items, **box),
+        "box, streaming": ids("items", **items, streaming=True, **box),
+        "preview": [len(preview), list(preview[0]["thumbnail"].size), preview[0]["thumbnail"].mode],
+        "v1": len(ids("items", **items, revision="v1")),
+    }
+
+
+def workers(repo):
+    """Who gets which samples, where several read."""
+    import torch
+    from datasets import load_dataset
+    from datasets.distributed import split_dataset_by_node
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    import pwcat
+
+    def stream():
+        return load_dataset(repo, split="train", streaming=True)
+
+    def collate(rows):
+        return [row["id"] for row in rows], torch.stack([torch.from_numpy(pwcat.decode(row)) for row in rows])
+
+    def ids(batches):
+        return [name for names, _ in batches for name in names]
+
+    def resumed(make, count):
+        first = make()
+        seen = [row for _, row in zip(range(count), first, strict=False)]
+        again = make()
+        again.load_state_dict(first.state_dict())
+        return seen + list(again)
+
+    batches = list(torch.utils.data.DataLoader(stream(), batch_size=4, num_workers=2, collate_fn=collate))
+    loader = {"batch_size": 4, "num_workers": 2, "collate_fn": collate}
+    nodes = [[row["id"] for row in split_dataset_by_node(stream(), rank, 2)] for rank in (0, 1)]
+    return {
+        "files": stream().num_shards,
+        "plain": [row["id"] for row in stream()],
+        "workers": ids(batches),
+        "batch": [list(batches[0][1].shape), str(batches[0][1].dtype)],
+        "nodes": nodes,
+        "resumed": [row["id"] for row in resumed(stream, 7)],
+        "resumed workers": ids(resumed(lambda: StatefulDataLoader(stream(), **loader), 3)),
+    }
+
+
+def private(repo):
+    """Without a token, then with that of the environment."""
+    from datasets import load_dataset
+
+    def count(**options):
+        try:
+            return sum(1 for _ in load_dataset(repo, split="train", streaming=True, **options))
+        except Exception as exc:
+            return f"{type(exc).__name__}: {exc}"
+
+    return {"without": count(token=False), "with": count()}
+
+
+def run_page(page):
+    """Every Python block of a page of the documentation, one after the other."""
+    import re
+    from pathlib import Path
+
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", Path(page).read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(block, names)
+    return {
+        "deserts": len({row["biome"] for row in names["deserts"]}),
+        "found": names["cube"].sizes["sample"],
+        "red": list(names["red"].shape),
+        "southeast": len(names["southeast"]),
+        "items": names["items"].column_names,
+        "light": sorted(next(iter(names["light"]))),
+        "batch": list(names["chips"].shape),
+        "mine": sum(1 for _ in names["mine"]),
+        "after the first batch": sum(len(biomes) for _, biomes in names["loader"]),
+        "pinned": len(names["pinned"]),
+    }
+
+
+def map_tiles(repo):
+    from datasets import load_dataset
+
+    entities, tags = (load_dataset(repo, name, split=name).to_list() for name in ("entities", "tags"))
+    preview = load_dataset(repo, "preview", split="preview")
+    return {
+        "ids": sorted({row["id"] for row in entities}),
+        "tag": {"key": "building", "value": "café"} in [tag for row in entities for tag in row["tags"]],
+        "xy": {len(row["xy"]) for row in entities} != {0},
+        "counts": [tags[0][name] for name in ("key", "value", "count")],
+        "preview": preview[0]["thumbnail"].mode,
+    }
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "loading.md"
+RUN = """
+import json, os, sys, tempfile
+os.chdir(tempfile.mkdtemp())
+print(json.dumps({name: globals()[name](repo) for name, repo in map(lambda a: a.split("="), sys.argv[1:])}))
 """
-
 PUBLISH = """
 import sys
 from pwcat.cli import main
@@ -58,64 +189,117 @@ main()
 main()
 """
 
-LOAD_FROM_HUB = """
-import json, sys
-from datasets import load_dataset
-import pwcat
-biome = sys.argv[1]
-plain = load_dataset("lab/tiny", split="train")
-stream = list(load_dataset("lab/tiny", split="train", streaming=True))
-some = list(load_dataset("lab/tiny", split="train", streaming=True, filters=[("biome", "==", biome)]))
-tagged = load_dataset("lab/tiny", "items", split="items", revision="v1")
-print(json.dumps({
-    "plain": [int(pwcat.decode(row).sum()) for row in plain],
-    "stream": [int(pwcat.decode(row).sum()) for row in stream],
-    "some": sorted({row["biome"] for row in some}),
-    "tagged": len(tagged),
-}))
-"""
+
+def asked(fresh, **repos):
+    """What functions give of repositories, in one process."""
+    functions = [sha256, run_card, run_page, query, workers, private, map_tiles]
+    source = "\n".join([*map(inspect.getsource, functions), RUN])
+    return json.loads(fresh(source, *(f"{name}={repo}" for name, repo in repos.items())).splitlines()[-1])
+
+
+def contents(folder):
+    """A folder's files, as a repository of the Hub has them."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def biome(everywhere):
-    """The most common biome of the training samples."""
-    return everywhere.split("train").table["div:biome"].to_pandas().mode()[0]
+def in_files(everywhere, tmp_path_factory):
+    """The same samples in several files and more row groups."""
+    chip_bytes = 2 * int(np.prod(everywhere.chip_shape))
+    layout = Layout(shard_bytes=6 * chip_bytes, row_group_bytes=3 * chip_bytes)
+    return build_dataset_folder(everywhere, tmp_path_factory.mktemp("published") / "in-files", layout=layout)
 
 
-def test_the_folder_loads_as_its_card_says_and_the_trap_it_warns_of_is_there(everywhere, dataset_folder, fresh, biome):
-    out = json.loads(fresh(READ_FOLDER, dataset_folder, biome))
-    train = everywhere.split("train")
-    assert out["configs"] == ["chips", "items", "preview"]
-    assert out["splits"] == {"train": len(train), "val": len(everywhere) - len(train)}
-    first = train.read(np.array([0]))[0]
-    assert out["id"] == train.table["id"][0].as_py()
-    assert (out["sum"], out["shape"]) == (int(first.sum()), list(first.shape))
-    assert out["features_match"]
-    assert out["streamed"]
-    assert out["filtered_False"]
-    assert out["filtered_True"]
-    assert out["items"][:2] in ([48, "data/train-00000-of-00001.parquet"], [48, "data/val-00000-of-00001.parquet"])
-    assert out["items"][2] == ["xmax", "xmin", "ymax", "ymin"]
-    assert out["preview"] == [48, [32, 32], "RGB"]
-    # Should the numpy format ever lose no bytes, the warning in the card can go.
-    assert out["numpy_lost_bytes"] >= 4
-    assert "read the rows without with_format" in out["decode_says"]
+@pytest.fixture(scope="module")
+def hamlet(map_catalog, tmp_path_factory):
+    """Published tiles of a map."""
+    from catalog.subset import load_subset
+
+    return build_dataset_folder(load_subset(map_catalog / "hamlet"), tmp_path_factory.mktemp("published") / "hamlet")
 
 
-def test_published_by_the_command_it_loads_from_the_hub_and_a_second_push_sends_nothing(
-    hub, everywhere, tiny_catalog, fresh, biome
+@pytest.fixture(scope="module")
+def digests(everywhere):
+    """The SHA-256 of the cube's pixels of each sample, by its id."""
+    chips = everywhere.read(np.arange(len(everywhere))).astype("<u2")
+    ids = everywhere.table["id"].to_pylist()
+    return {name: hashlib.sha256(chip.tobytes()).hexdigest() for name, chip in zip(ids, chips, strict=True)}
+
+
+def test_published_by_the_command_its_card_runs_and_every_way_gives_the_pixels_of_the_cube(
+    hub, everywhere, tiny_catalog, fresh, digests
 ):
-    printed = fresh(PUBLISH, tiny_catalog / "everywhere")
-    first, second = printed.split("load it with:")[:2]
-    assert f"{hub.url}/datasets/lab/tiny sent 12 files" in first
+    first, second = fresh(PUBLISH, tiny_catalog / "everywhere").split("load it with:")[:2]
+    assert re.search(rf"{hub.url}/datasets/lab/tiny sent \d+ files", first)
     assert "already had exactly this: nothing was sent" in second
-    assert 'load_dataset("lab/tiny", split="train")' in second
-    assert len(hub.repos["datasets", "lab/tiny"].history) == 2
+    assert re.search(r'load_dataset\("lab/tiny", split="train"', second)
     assert list(hub.repos["datasets", "lab/tiny"].tags) == ["v1"]
+
+    out = asked(fresh, run_card="lab/tiny", query="lab/tiny")
     train = everywhere.split("train")
-    out = json.loads(fresh(LOAD_FROM_HUB, biome))
-    sums = [int(chip.sum()) for chip in train.read(np.arange(len(train)))]
-    assert out == {"plain": sums, "stream": sums, "some": [biome], "tagged": 48}
+    names = train.table["id"].to_pylist()
+    biomes = dict(zip(everywhere.table["id"].to_pylist(), everywhere.table["div:biome"].to_pylist(), strict=True))
+    plain, stream, biome, cube = out["run_card"]["ways"]
+    assert list(plain) == list(stream) == names
+    assert len({biomes[name] for name in biome}) == 1
+    assert list(biome) == [name for name in names if biomes[name] == biomes[next(iter(biome))]]
+    assert set(cube) >= set(biome)  # of all splits
+    assert {biomes[name] for name in cube} == {biomes[next(iter(biome))]}
+    for way in (plain, stream, biome, cube):
+        assert way == {name: digests[name] for name in way}
+
+    found, lonlat = out["query"], dict(zip(names, train.lonlat, strict=True))
+    east = [name for name, (lon, _) in lonlat.items() if lon > 100]
+    assert found["east"] == found["east, streaming"] == east != []
+    assert found["columns"] == ["id", "biome"]
+    assert found["columns, streaming"] == ["id", "lat", "lon"]
+    boxes = dict(zip(everywhere.table["id"].to_pylist(), everywhere.table["bbox"].to_pylist(), strict=True))
+    inside = [name for name, box in boxes.items() if box["xmin"] > 100 and box["ymax"] < 0]
+    assert found["box"] == found["box, streaming"] == inside != []
+    assert found["configs"] == ["chips", "items", "preview"]
+    assert found["preview"] == [48, [32, 32], "RGB"]
+    assert found["v1"] == 48
+
+
+def test_workers_share_it_a_run_resumes_a_private_one_asks_for_a_token_maps_come_along_and_the_page_runs(
+    hub, everywhere, fresh, in_files, hamlet
+):
+    hub.add_repo("datasets", "lab/files", contents(in_files))
+    hub.add_repo("datasets", "lab/secret", contents(in_files), private=True)
+    hub.add_repo("datasets", "lab/hamlet", contents(hamlet))
+    hub.add_repo("datasets", "my-lab/chips", contents(in_files), tags=("v1",))
+    out = asked(fresh, workers="lab/files", private="lab/secret", map_tiles="lab/hamlet", run_page=PAGE)
+    names, found = everywhere.split("train").table["id"].to_pylist(), out["workers"]
+    assert found["files"] == 8
+    assert found["plain"] == names
+    assert sorted(found["workers"]) == sorted(names)
+    assert found["batch"] == [[4, *everywhere.chip_shape], "torch.uint16"]
+    assert sorted(name for part in found["nodes"] for name in part) == sorted(names)
+    assert min(map(len, found["nodes"])) >= len(names) // 4  # whole files each
+    assert found["resumed"] == names
+    assert sorted(found["resumed workers"]) == sorted(names)
+
+    assert out["private"]["with"] == len(names)
+    assert out["private"]["without"].startswith(
+        "DatasetNotFoundError: Dataset 'lab/secret' doesn't exist on the Hub or"
+    )
+
+    found = out["map_tiles"]
+    assert len(found["ids"]) == 3
+    assert found["tag"]
+    assert found["xy"]
+    assert found["counts"] == ["building", "yes", 2]
+    assert found["preview"] == "RGB"
+
+    page, dates = out["run_page"], everywhere.chip_shape[0]
+    assert (page["deserts"], page["red"], page["pinned"]) == (1, [32, 32], len(names))
+    assert page["found"] == list(everywhere.table["div:biome"].to_pylist()).count("Deserts & Xeric Shrublands") > 0
+    assert page["southeast"] > 0
+    assert page["items"] == ["id", "bbox", "div:biome", "pwcat:shard"]
+    assert page["light"] == ["id", "lat", "lon", "valid_fraction"]
+    assert page["batch"][1:] == [dates, 12, 32, 32]
+    assert 0 < page["mine"] < len(names)
+    assert page["after the first batch"] == len(names) - 8
 
 
 def test_the_command_says_where_to_is_missing():
