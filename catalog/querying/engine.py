@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,10 +54,23 @@ class Engine:
         settings: more statements of SQL that set something, as a bound on memory.
     """
 
+    _closing: weakref.finalize[Any, Engine]
+
     def __init__(self, place: Place, *, settings: Sequence[str] = ()) -> None:
         self.place = place
         self.settings = settings
         self._lock = threading.Lock()
+        _engines.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What it is by: another process opens a connection of its own."""
+        return partial(Engine, settings=self.settings), (self.place,)
+
+    def leave(self) -> None:
+        """Leave the connection to the process that this one was forked from: its threads have not come along."""
+        self._lock = threading.Lock()
+        if (connection := self.__dict__.pop("_connection", None)) is not None:
+            _left.append((connection, self.__dict__.pop("_closing").detach()))
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
@@ -127,7 +141,20 @@ def _register_functions(connection: duckdb.DuckDBPyConnection) -> None:
 def _close_at_exit(engine: Engine, connection: duckdb.DuckDBPyConnection) -> None:
     """Close the connection with the engine or the process: one that has functions of ours complains otherwise."""
     finish = weakref.finalize(engine, connection.close)
+    engine._closing = finish
     atexit.register(finish)
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_left: list[Any] = []  # connections of another process: to close them would wait for its threads
+
+
+def _leave_connections() -> None:
+    for engine in list(_engines):
+        engine.leave()
+
+
+os.register_at_fork(after_in_child=_leave_connections)
 
 
 @dataclass(frozen=True, kw_only=True)
