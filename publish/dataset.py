@@ -12,7 +12,7 @@ from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
 from catalog.subset import Subset, load_subset
 from publish.documents import write_documents
 from publish.facts import DatasetFacts, dataset_facts, software_versions
-from publish.hub import preview_paths, preview_push
+from publish.hub import Preview, preview_paths, preview_push
 from publish.items import write_items, write_preview
 from publish.manifest import MANIFEST, MANIFEST_VERSION, check_sizes, read_manifest, write_manifest
 from publish.maps import write_map
@@ -89,18 +89,23 @@ def publish_dataset(
 def _planned(subset: Subset, destination: Destination, *, load: Callable[[str], str]) -> Publication:
     """A dry run: of the folder, where it is built already, else of the files of chips alone."""
     repo, to, tag = destination.repo, destination.to, destination.tag
-    shards = plan_shards(subset, layout=DEFAULT_LAYOUT)
-    preview = None
-    if repo is not None and to is not None and _holds(to, subset):
-        preview = preview_push(to, repo=repo, kind="dataset", tag=tag)
-    elif repo is not None:
-        preview = preview_paths([shard.path for shard in shards], repo=repo, kind="dataset", tag=tag)
+    preview: Preview | None = None
+    if to is not None and _holds(to, subset):
+        _, records = read_manifest(to)
+        files, size = len(records) + 1, sum(record.bytes for record in records.values())
+        if repo is not None:
+            preview = preview_push(to, repo=repo, kind="dataset", tag=tag)
+    else:
+        paths = [shard.path for shard in plan_shards(subset, layout=DEFAULT_LAYOUT)]
+        files, size = len(paths), 2 * math.prod(subset.chip_shape) * len(subset)
+        if repo is not None:
+            preview = preview_paths(paths, repo=repo, kind="dataset", tag=tag)
     return Publication(
         kind="dataset",
         folder=None,
         push=None,
-        files=len(shards),
-        bytes=2 * math.prod(subset.chip_shape) * len(subset),
+        files=files,
+        bytes=size,
         dry_run=True,
         load=load(repo or str(to)),
         preview=preview,

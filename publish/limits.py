@@ -6,6 +6,7 @@ Numbers: the Hub's pages on storage and rate limits as of August 2026, and the v
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
@@ -81,18 +82,26 @@ def _crowding(paths: Iterable[str]) -> list[str]:
         faults.append(
             f"{len(names):,} files, of fewer than {MOST_FILES:,} that a repository may have: use larger files"
         )
-    entries: dict[PurePosixPath, set[str]] = {}
-    for name in names:
-        path = PurePosixPath(name)
-        for child in (path, *list(path.parents)[:-1]):
-            entries.setdefault(child.parent, set()).add(child.name)
-    for parent, inside in sorted(entries.items()):
-        if len(inside) > MOST_ENTRIES:
-            where = "the root" if parent == PurePosixPath() else f"{parent}/"
+    for parent, inside in sorted(_entries(names).items()):
+        if inside > MOST_ENTRIES:
+            where = f"{parent}/" if parent else "the root"
             faults.append(
-                f"{len(inside):,} entries in {where}, of {MOST_ENTRIES:,} that a folder may have: use larger files, or folders"
+                f"{inside:,} entries in {where}, of {MOST_ENTRIES:,} that a folder may have: use larger files, or folders"
             )
     return faults
+
+
+def _entries(paths: Iterable[str]) -> Counter[str]:
+    """Files and folders that lie directly in each folder; ``""`` is the root."""
+    counted: Counter[str] = Counter()
+    seen: set[str] = set()
+    for path in paths:
+        entry = path
+        while entry and entry not in seen:
+            seen.add(entry)
+            entry = entry.rpartition("/")[0]
+            counted[entry] += 1
+    return counted
 
 
 def _sizes(records: Mapping[str, FileRecord]) -> list[str]:

@@ -163,7 +163,7 @@ def _report(done: Publication, *, as_json: bool, first: str) -> None:
 
 
 def _push_lines(push: Push) -> list[str]:
-    sent = f"sent {push.files_sent} files, {told_bytes(push.bytes_sent)}"
+    sent = f"sent {_files(push.files_sent)}, {told_bytes(push.bytes_sent)}"
     change = "already had exactly this: nothing was sent" if push.unchanged else sent
     deleted = f", removed {push.files_deleted} of an earlier release" if push.files_deleted else ""
     lines = [f"{push.url} {change}{deleted}; verified at commit {push.commit[:12]}"]
@@ -177,31 +177,34 @@ def _push_lines(push: Push) -> list[str]:
 def _plan_lines(done: Publication) -> list[str]:
     """What a dry run found: what would be made, then what would become of the repository."""
     size, preview = told_bytes(done.bytes), done.preview
-    if done.kind == "dataset" and not (preview and preview.exact):
-        lines = [f"would make {done.files} files of chips, {size} of pixels before compression"]
+    if preview is not None and preview.exact:
+        lines = [f"would publish {_files(done.files)}, {size}, within the Hub's limits"]
+    elif done.kind == "model":
+        lines = [f"would make {_files(done.files)}, {size}"]
     else:
-        lines = [f"would make {done.files} files, {size}; within the Hub's limits"]
-    if preview is not None:
-        lines += _repository_lines(preview)
-    return [*lines, "nothing was made" if preview is None else "nothing was made or sent"]
+        lines = [f"would make {_files(done.files)} of chips, {size} of pixels before compression"]
+    return [*lines, *(_repository_lines(preview) if preview else []), "nothing was made" + " or sent" * bool(preview)]
 
 
 def _repository_lines(preview: Preview) -> list[str]:
-    if not preview.exists:
-        head = f"{preview.url} is not there, or may not be read: it would be made"
-    else:
-        seen = "private" if preview.private else "public"
+    if preview.exists:
         release = preview.holds.get("release") if preview.holds else None
+        seen = "private" if preview.private else "public"
         head = f"{preview.url} is there ({seen}{f', holds release {release}' if release else ''})"
-    if preview.exact and preview.exists and not preview.send and not preview.remove:
-        return [f"{head} and already has exactly this: nothing would be sent"]
-    sending = (
-        f"would send {len(preview.send)} files, {told_bytes(preview.bytes_to_send)}"
-        if preview.exact
-        else f"would send those of {len(preview.send)} files of chips that differ, and the documents beside them"
-    )
-    removing = f"would remove {len(preview.remove)} of an earlier release" if preview.remove else ""
-    return [head, *(f"  {line}" for line in (sending, removing) if line), *(f"    - {path}" for path in preview.remove)]
+    else:
+        head = f"{preview.url} is not there, or may not be read: it would be made"
+    if not preview.exact:
+        send = f"would send what differs of {_files(len(preview.send))} of chips and of the documents beside them, once built"
+    elif preview.send:
+        send = f"would send {_files(len(preview.send))}, {told_bytes(preview.bytes_to_send)}"
+    else:
+        send = "would send nothing"
+    remove = [f"would remove {path}, of the release that is there" for path in preview.remove]
+    return [head, *(f"  {line}" for line in (send, *remove))]
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file" + "s" * (count != 1)
 
 
 def _values(done: Publication) -> dict[str, Any]:
