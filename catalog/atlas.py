@@ -85,19 +85,18 @@ def parts_of(data: str | Path) -> list[Part]:
     Raises:
         CatalogError: there is none of them, there are too many for a page, or they hold no samples.
     """
-    path = Path(data)
-    if path.is_file():
-        subsets = {path.stem: load_subset(path)}
+    if "://" not in str(data) and Path(data).is_file():
+        subsets = {Path(data).stem: load_subset(data)}
     else:
-        catalog = open_catalog(path)
+        catalog = open_catalog(data)
         if len(catalog.collections) > MOST_PARTS:
             raise CatalogError(
-                f"{path}: {len(catalog.collections)} collections, and a page compares at most {MOST_PARTS}: "
+                f"{data}: {len(catalog.collections)} collections, and a page compares at most {MOST_PARTS}: "
                 "give one collection's folder, or a saved subset"
             )
         subsets = {name: catalog.search(collections=name) for name in catalog.collections}
     if not any(map(len, subsets.values())):
-        raise CatalogError(f"{path}: there are no samples to show")
+        raise CatalogError(f"{data}: there are no samples to show")
     return [
         Part(name=name, subset=subset, colour=COLOURS[k % len(COLOURS)], statistics=subset.stats())
         for k, (name, subset) in enumerate(subsets.items())
@@ -116,7 +115,7 @@ def write_atlas(data: str | Path, out: Path, *, title: str | None = None) -> int
     Raises:
         CatalogError: there is nothing to show, or the page would be larger than :data:`MOST_BYTES`.
     """
-    page = render_atlas(parts_of(data), title=title or _title(Path(data))).encode()
+    page = render_atlas(parts_of(data), title=title or _title(data)).encode()
     if len(page) > MOST_BYTES:
         raise CatalogError(
             f"the atlas of {data} would take {len(page):,} bytes, and at most {MOST_BYTES:,} go into a card: "
@@ -128,13 +127,13 @@ def write_atlas(data: str | Path, out: Path, *, title: str | None = None) -> int
     return len(page)
 
 
-def _title(path: Path) -> str:
-    if path.is_file():
-        return path.stem
-    catalog = open_catalog(path)
+def _title(data: str | Path) -> str:
+    if "://" not in str(data) and Path(data).is_file():
+        return Path(data).stem
+    catalog = open_catalog(data)
     if len(catalog.members) == 1:
-        return str(next(iter(catalog.members.values())).document.get("title") or path.resolve().name)
-    return path.resolve().name
+        return str(next(iter(catalog.members.values())).document.get("title") or catalog.place.name)
+    return catalog.place.name
 
 
 def render_atlas(parts: Sequence[Part], *, title: str, land: Land | None = None) -> str:

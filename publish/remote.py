@@ -39,6 +39,7 @@ from catalog.querying.remote import UNKNOWN, Store
 from publish.pushing.retrying import call
 from pwcat import __version__
 from pwcat.errors import CatalogError, PublishError
+from pwcat.providers.redaction import unsign
 
 __all__ = ["HubFiles", "open_hub_store"]
 
@@ -187,7 +188,7 @@ def _asked(ask: Callable[[], T], what: str, *, where: str, repo: str) -> T:
     except PublishError as exc:
         if isinstance(exc.__cause__, EntryNotFoundError):
             raise FileNotFoundError(f"{where}: could not {what}: there is no such file") from exc
-        raise CatalogError(_told(exc.__cause__, what, where=where, repo=repo) or str(exc)) from exc
+        raise CatalogError(_told(exc.__cause__, what, where=where, repo=repo) or unsign(str(exc))) from exc
     except OfflineModeIsEnabled as exc:
         raise CatalogError(f"{where}: could not {what}: the Hub's client is offline (HF_HUB_OFFLINE is set)") from exc
 

@@ -28,6 +28,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 WHAT, WHERE, WHICH, LAST = "What is there", "Where and when", "Which, and how many", "Output"
 
 
+class Data(click.Path):
+    """A path that is there, or an address, which is looked at when it is opened."""
+
+    name = "data"
+
+    def __init__(self) -> None:
+        super().__init__(exists=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text as it stands."""
+        return value if "://" in str(value) else super().convert(value, param, ctx)
+
+
 class GroupedOption(click.Option):
     """An option that is listed under a heading of its command's help."""
 

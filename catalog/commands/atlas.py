@@ -14,13 +14,13 @@ FORMATS = (".html",)
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default=Path("atlas.html"), show_default=True, help="The page."
 )
 @click.option("--title", help="Of the page; the collection's title, or the folder's name, if left out.")
-def atlas(data: Path, out: Path, title: str | None) -> None:
-    """Show DATA on one page: a catalog's or collection's folder, or a saved subset.
+def atlas(data: str, out: Path, title: str | None) -> None:
+    """Show DATA on one page: a catalog's or collection's folder, its address, or a saved subset.
 
     The page holds everything that it shows, opens without a network, and is small enough for a dataset's card.
     """

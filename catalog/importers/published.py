@@ -1,9 +1,8 @@
 """A dataset that pwcat published, fetched from the Hub or built locally: Parquet with pixels as bytes, items beside them.
 
-Layout, as :mod:`publish.dataset` writes it (docs/publish.md)::
-
-    data/train-00000-of-00002.parquet …   id, pixels, dtype, shape, bands, lon, lat, datetimes, epsg, transform, scene_ids, …
-    items/items.geoparquet  stats/diversity.json  LICENSES.md  MANIFEST.json
+Files lie as :mod:`catalog.published.layout` says, and rows are as docs/publish.md says. As a catalog of the collections that
+its samples come from, :func:`catalog.query.open_catalog` opens the folder as it is; here it becomes a collection by itself,
+whatever version published it, and whatever of it is left.
 
 Pixels are harmonised already: no offset is removed. Labels are those that were published, unless layers are given. Bands of
 sensors beside the main source are left out: what they measure is no reflectance.
@@ -26,6 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.importers.importer import Block, Facts, Found, Grid, Lost, Options, Place, Sample
+from catalog.published.layout import DATA_FOLDER, ITEMS_PATH, STATISTICS_PATH
 from pwcat.errors import CatalogError
 
 __all__ = ["Published"]
@@ -34,7 +34,6 @@ __all__ = ["Published"]
 MOST_BYTES = 2**30
 PIXELS = ("id", "pixels", "dtype", "shape", "bands")
 NEEDED = (*PIXELS, "datetimes", "epsg", "transform")
-ITEMS = "items/items.geoparquet"
 LABELS = ("continent", "biome", "ecoregion", "landcover")
 MORE = ("lon", "lat", "scene_ids", "sensors", *LABELS)
 
@@ -104,7 +103,7 @@ class Published:
     def layers(self) -> dict[str, str]:
         """Where the published labels come from, by layer; nothing where that is not told."""
         try:
-            statistics = json.loads((self.folder / "stats" / "diversity.json").read_text(encoding="utf-8"))
+            statistics = json.loads((self.folder / STATISTICS_PATH).read_text(encoding="utf-8"))
             statistics = statistics.get("statistics", statistics)
             return {name: statistics[name]["layer"] for name in LABELS if (statistics.get(name) or {}).get("layer")}
         except (OSError, ValueError, TypeError, AttributeError):
@@ -150,7 +149,7 @@ class Published:
         """Shares of land cover by sample, from the items beside; none where they do not tell."""
         columns = ["id", "div:landcover_fractions"]
         try:
-            table = pq.read_table(self.folder / ITEMS, columns=columns, filters=[("pwcat:shard", "=", block.path)])
+            table = pq.read_table(self.folder / ITEMS_PATH, columns=columns, filters=[("pwcat:shard", "=", block.path)])
         except (OSError, ValueError, KeyError, pa.ArrowException):
             return {}
         return dict(zip(*(table[name].to_pylist() for name in columns), strict=True))
@@ -183,7 +182,7 @@ class Published:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted((folder / "data").glob("*.parquet"))
+    return sorted((folder / DATA_FOLDER).glob("*.parquet"))
 
 
 def _names(path: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from catalog.commands.asking import Data
 from pwcat.progress import show_counts
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def read_sizes(context: click.Context, option: click.Parameter, text: str | None
 
 @click.command()
 @click.argument("run")
-@click.argument("data", type=click.Path(exists=True))
+@click.argument("data", type=Data())
 @click.option("--task", default="landcover", show_default=True, help="What to predict; `pwcat tasks list` shows all.")
 @click.option(
     "--min-samples", type=click.IntRange(1), help="Rarer classes are left out; by default those of fewer than 10."

@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from catalog.commands.asking import Data
 from pwcat.signals import terminable
 from training.looping.distributed import RankEndedError, is_main, joined
 from training.looping.showing import show_training
@@ -26,7 +27,7 @@ __all__ = ["pretrain"]
 
 
 @click.command()
-@click.argument("data", type=click.Path(exists=True))
+@click.argument("data", type=Data())
 @click.option("--recipe", "name", required=True, help="Name of a shipped training recipe, or path of a YAML file.")
 @click.option("-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Replace a value, such as model.depth=2.")
