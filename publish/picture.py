@@ -116,7 +116,7 @@ def _frame(axes: Axes, bounds: NDArray[np.float64]) -> None:
     west, south, east, north = bounds
     pad = 0.04 * max(east - west, north - south, LEAST_DEG)
     axes.set(xlim=(west - pad, east + pad), ylim=(south - pad, north + pad))
-    axes.set_aspect(1 / max(np.cos(np.radians((south + north) / 2)), 0.05), adjustable="box", anchor="W")
+    axes.set_aspect(1 / max(np.cos(np.radians((south + north) / 2)), 0.05), adjustable="box", anchor="C")
     axes.grid(color=LINE, lw=0.7)
     axes.set_axisbelow(True)
     axes.ticklabel_format(useOffset=False, style="plain")

@@ -120,6 +120,11 @@ def test_every_number_of_the_card_is_derived_again(everywhere, dataset_folder):
     assert unexplained(card, told) == []
     assert unexplained(f"{card}\nIt has 4,711 samples.", told) == ["4,711"]
     assert len(numbers(card)) > 120
+    for layer, label in zip(layers, ("continents", "biomes", "land covers"), strict=True):
+        shannon, effective, evenness, classes, samples = entropies(everywhere.column(f"div:{layer}"))[:5]
+        interval = " to ".join(f"{statistics[layer][end]:.3f}" for end in ("ci_low", "ci_high"))
+        row = f"| {label} | {shannon} nats | {interval} | {effective} | {evenness or '–'} | {classes} | {samples} |"
+        assert row in card
     assert f"| `val` | `train` | {len(apart)} | {as_card(apart.min())} " in card
     recorded = json.loads((dataset_folder / "stats/diversity.json").read_text())["separation"]
     assert recorded[0]["median_km"] == pytest.approx(np.median(apart), rel=1e-3)
