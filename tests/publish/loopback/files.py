@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fnmatch
 import json
 import re
 from collections import Counter
@@ -22,15 +23,19 @@ MAX_PREUPLOAD_FILES = 256
 def preupload(request, kind, name, revision):
     need_write(request)
     _, _, tree = at(request, kind, name, revision)
-    files = request.json()["files"]
+    body = request.json()
+    files = body["files"]
     if len(files) > MAX_PREUPLOAD_FILES:
         raise Answer(413, {"error": f"{len(files)} files in one call"})
-    return Answer(200, {"files": [_upload_mode(file, tree) for file in files]})
+    kept = tree.get(".gitignore")
+    ignored = body.get("gitIgnore") or ((request.hub.blobs / kept.sha256).read_text() if kept else "")
+    return Answer(200, {"files": [_upload_mode(file, tree, ignored.splitlines()) for file in files]})
 
 
-def _upload_mode(file, tree):
+def _upload_mode(file, tree, ignored):
     lfs = goes_by_lfs(file["path"], file["size"], base64.b64decode(file["sample"]))
-    out = {"path": file["path"], "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False}
+    out = {"path": file["path"], "uploadMode": "lfs" if lfs else "regular"}
+    out["shouldIgnore"] = any(fnmatch.fnmatch(file["path"], pattern) for pattern in ignored)
     if (entry := tree.get(file["path"])) is not None:
         out["oid"] = entry.etag
     return out
