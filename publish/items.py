@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from catalog.items import ITEM_SCHEMA, PROJECTION_URI, STAC_VERSION, repeat
 from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
 from catalog.subset import CONSTANT, Subset
 from publish.facts import DatasetFacts
-from publish.manifest import FileRecord, RecordedFile, describe_file
+from publish.manifest import FileRecord, RecordedFile
 from publish.maps import map_columns
 from publish.shards import Shard
 
@@ -183,18 +183,14 @@ def _preview_schema() -> pa.Schema:
 
 
 def write_preview(subset: Subset, folder: Path) -> FileRecord | None:
-    """The record of a file of up to 64 thumbnails, spread evenly over the subset; ``None`` where chips are too small."""
+    """The record of a file of up to 64 thumbnails from all over the subset; ``None`` where chips are too small."""
     if min(subset.chip_shape[-2:]) < MIN_PREVIEW_PX:
         return None
-    rows = np.unique(np.linspace(0, len(subset) - 1, min(len(subset), PREVIEW_SAMPLES)).round().astype(np.int64))
-    chosen = subset.select(rows)
-    chips = chosen.read(np.arange(len(rows)))
-    main = chosen.collections[0].cube.main
-    images = [_png(image) for image in _true_colour(chips[:, :, main], subset.bands[main])]
+    chosen = _spread(subset)
     columns = {name: chosen.table[f"div:{name}"] for name in ("continent", "biome", "landcover", "spectral_entropy")}
     columns |= {
         "id": chosen.table["id"],
-        "thumbnail": [{"bytes": png, "path": None} for png in images],
+        "thumbnail": [{"bytes": _png(image), "path": None} for image in _pictures(chosen)],
         "lon": chosen.lonlat[:, 0],
         "lat": chosen.lonlat[:, 1],
         "datetime": chosen.table["datetime"],
@@ -204,26 +200,49 @@ def write_preview(subset: Subset, folder: Path) -> FileRecord | None:
     arrays = [_cast(columns[field.name], field.type) for field in schema]
     path = folder / PREVIEW_PATH
     path.parent.mkdir()
-    pq.write_table(pa.table(arrays, schema=schema), path, compression="zstd", write_page_index=True)
-    return describe_file(path, rows=len(rows))
+    with RecordedFile(path) as file:
+        pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd", write_page_index=True)
+    return file.record(rows=len(chosen))
+
+
+def _spread(subset: Subset) -> Subset:
+    """As many samples of each biome, as far as they go; where biomes are not known, as far from each other as may be."""
+    biomes = subset.columns(["div:biome"])["div:biome"]
+    if (
+        len(subset) > PREVIEW_SAMPLES
+        and not biomes.null_count
+        and 1 < pc.count_distinct(biomes).as_py() <= PREVIEW_SAMPLES
+    ):
+        return subset.sample(PREVIEW_SAMPLES, by="biome")
+    rows = np.linspace(0, len(subset) - 1, min(len(subset), PREVIEW_SAMPLES)).round().astype(np.int64)
+    return subset.only(np.unique(rows))
 
 
 def _cast(values: Any, dtype: pa.DataType) -> pa.ChunkedArray | pa.Array:
     return values.cast(dtype) if isinstance(values, pa.ChunkedArray) else pa.array(values, dtype)
 
 
-def _true_colour(chips: NDArray[np.uint16], bands: tuple[str, ...]) -> Bytes:
-    """The first date of chips ``(n, time, band, y, x)`` as ``(n, y, x, 3)``, 8 bits a channel."""
-    first = chips[:, 0].astype(np.float32)
+def _pictures(subset: Subset) -> Iterator[Bytes]:
+    """The first date of some chips, each ``(y, x, 3)``, 8 bits a channel, thinned out; one whole chip is held at a time."""
+    bands = subset.bands[subset.collections[0].cube.main]
+    named = next((names for names in (TRUE_COLOUR, PICTURE) if set(names) <= set(bands)), None)
+    channels = [bands.index(name) for name in named] if named else [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
+    step = max(1, min(subset.chip_shape[-2:]) // (2 * THUMBNAIL_PX))
+    thinned = [subset.read(np.array([row]))[0, 0][channels, ::step, ::step] for row in range(len(subset))]
+    low, high = _range(thinned, bands)
+    for picture in thinned:
+        scaled = (picture.astype(np.float32) - low) / max(high - low, 1.0)
+        yield np.moveaxis((np.clip(scaled, 0, 1) * 255).round().astype(np.uint8), 0, -1)
+
+
+def _range(pictures: Sequence[NDArray[np.uint16]], bands: tuple[str, ...]) -> tuple[float, float]:
+    """The numbers that are black and white."""
     if set(TRUE_COLOUR) <= set(bands):
-        channels, low, high = [bands.index(name) for name in TRUE_COLOUR], 0.0, float(WHITE_DN)
-    elif set(PICTURE) <= set(bands) and first.max(initial=0) <= PICTURE_MOST:
-        channels, low, high = [bands.index(name) for name in PICTURE], 1.0, float(PICTURE_MOST)
-    else:
-        channels = [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
-        low, high = (float(v) for v in np.percentile(first[:, channels], (2, 98)))
-    scaled = (first[:, channels] - low) / max(high - low, 1.0)
-    return np.moveaxis((np.clip(scaled, 0, 1) * 255).round().astype(np.uint8), 1, -1)
+        return 0.0, float(WHITE_DN)
+    if set(PICTURE) <= set(bands) and max(int(picture.max()) for picture in pictures) <= PICTURE_MOST:
+        return 1.0, float(PICTURE_MOST)
+    low, high = np.percentile(np.stack(pictures)[..., ::2, ::2], (2, 98))
+    return float(low), float(high)
 
 
 def _png(image: Bytes) -> bytes:

@@ -75,6 +75,15 @@ def test_a_part_has_the_map_of_its_tiles_alone(map_catalog, tmp_path):
     assert not pq.read_table(publish_dataset(alone, to=tmp_path / "alone").folder / "map" / "entities.parquet").num_rows
 
 
+def test_an_entity_on_several_of_the_tiles_counts_once(map_catalog, tmp_path):
+    part = open_catalog(map_catalog).search(ids=[f"16-{X}-{Y}", f"16-{X + 1}-{Y}"])
+    folder = publish_dataset(part, to=tmp_path / "part").folder
+    assert pq.read_metadata(folder / "map" / "entities.parquet").num_rows == 4
+    tags = {(row["key"], row["value"]): row for row in pq.read_table(folder / "map" / "tags.parquet").to_pylist()}
+    assert (tags["building", "yes"]["count"], tags["building", "yes"]["tiles"]) == (2, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
+
+
 def test_how_tiles_were_chosen_is_told(map_catalog):
     told = describe_recipe(open_catalog(map_catalog).collection("hamlet").recipe)
     assert told == (
