@@ -10,6 +10,7 @@ This file is the package of the modules in ``loopback/``, so that it can be load
 from __future__ import annotations
 
 import hashlib
+import random
 import secrets
 import sys
 import threading
@@ -55,6 +56,7 @@ class LoopbackHub:
         self.errors: list[str] = []
         self._sent: list[tuple[str, str, int]] = []
         self._planned: list[faults.Planned] = []
+        self._storm = None
         self.lock = threading.RLock()
         self.stalled = threading.Event()
         self.resumed = threading.Event()
@@ -119,6 +121,11 @@ class LoopbackHub:
             self.resumed.clear()
         self._planned += planned
 
+    def storm(self, share, *, seed):
+        """From now on, that share of all requests fails, each in a way drawn at random, until ``forget()``."""
+        draw = random.Random(seed)
+        self._storm = lambda: draw.choice(faults.STORM) if draw.random() < share else None
+
     def before(self, method, path, callback, *, times=1, after=0):
         """Run a callback when such a request has come, before it is worked on: somebody else's commit in between, say."""
         self._planned.append(faults.Hook(method, path, times, after, callback, True))
@@ -135,6 +142,7 @@ class LoopbackHub:
         """Plan nothing any more, and begin the log anew."""
         with self.lock:
             self._planned.clear()
+            self._storm = None
             self.log.clear()
             self._sent.clear()
         self.resume()
@@ -182,7 +190,7 @@ class LoopbackHub:
             for planned in self._planned:
                 if isinstance(planned, faults.Fault) and planned.takes(method, path):
                     return planned.status
-        return None
+            return self._storm() if self._storm else None
 
     def run_hooks(self, method, path, *, before):
         with self.lock:

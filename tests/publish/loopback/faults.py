@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+STORM = [500, 503, 504, 429, "drop", "hangup", "lost", "truncate"]
 # Beside status codes. What each does is said at ``LoopbackHub.fail``.
 KINDS = {"stall", "lost", "drop", "hangup", "cut", "truncate"}
 
