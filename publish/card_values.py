@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from catalog.published.layout import ITEMS_PATH, PICTURE_PATH, PREVIEW_PATH
 from catalog.subset import Subset
-from publish.cards import dataset_front_matter, feature_list
+from publish.cards import as_yaml, dataset_front_matter, feature_list
 from publish.columns import meaning_of
 from publish.facts import DatasetFacts, software_versions
 from publish.manifest import MANIFEST_VERSION, FileRecord
@@ -28,6 +28,7 @@ __all__ = ["card_values"]
 
 CLASSES_SHOWN = 10
 KEYS_SHOWN = 8
+LETTERS_SHOWN = 10_000
 THINGS = {"entity": "entities", "tag": "tags"}
 LAYERS = {"continent": "continents", "biome": "biomes", "landcover": "land covers"}
 # Columns that a card may filter by, most telling first, and what a search calls them.
@@ -72,6 +73,8 @@ def card_values(
         "things": [_thing(name, statistics[name]) for name in THINGS if name in statistics],
         "spectral": statistics["spectral"] if statistics["spectral"]["ci_low"] is not None else None,
         "dispersion": _dispersion(statistics),
+        "recipes": {name: _short_yaml(recipe) for name, recipe in facts.recipes.items()},
+        "query": _short_yaml(facts.query) if facts.query else "",
         "sampling": [describe_recipe(recipe) for recipe in facts.recipes.values()],
         "split_words": " ".join(_split_words(facts)),
         "columns": [_column(field) for field in configs["chips"].schema],
@@ -246,6 +249,12 @@ def _thing(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
     ordered = sorted(statistics["counts"].items(), key=lambda pair: (-pair[1], pair[0]))[:CLASSES_SHOWN]
     more = statistics["num_classes"] - len(ordered)
     return {**statistics, "label": THINGS[name], "classes": ordered, "more": more, "quoted": True}
+
+
+def _short_yaml(document: Mapping[str, Any]) -> str | None:
+    """A document as it is shown; ``None`` where it is too long for a card, as one that lists its tiles or samples."""
+    text = as_yaml(dict(document))
+    return text if len(text) <= LETTERS_SHOWN else None
 
 
 def _some(keys: Sequence[str]) -> str:

@@ -267,6 +267,15 @@ def test_a_card_of_sensors_gives_lines_that_scale_each_band(everywhere, dataset_
     np.testing.assert_allclose(names["values"][0, 11], names["pixels"][0, 11] * 0.001 - 50.001)
 
 
+def test_a_query_or_a_recipe_too_long_for_a_card_is_linked(everywhere, tmp_path):
+    chosen = replace(everywhere.only(np.arange(6)), query={"ids": [f"sample-{number:06d}" for number in range(1000)]})
+    folder = build_dataset_folder(chosen, tmp_path / "few")
+    assert "The query is long: `stats/diversity.json` has it." in body(folder)
+    assert len(json.loads((folder / "stats/diversity.json").read_text())["query"]["ids"]) == 1000
+    assert "sample-000999" not in body(folder)
+    assert "<details><summary>The whole recipe of everywhere</summary>\n\n```yaml\nname: everywhere\n" in body(folder)
+
+
 def test_collections_whose_pixels_mean_different_things_are_not_published_together(tiny_catalog, tmp_path):
     root = shutil.copytree(tiny_catalog, tmp_path / "catalog")
     metadata = root / "europe/cube.zarr/zarr.json"
