@@ -102,6 +102,11 @@ class Collection:
                 f"{self.place}: was added from elsewhere, so that there is no recipe: it can be searched, compared and "
                 "trained from, and is not published by pwcat"
             )
+        if not self.place.has("recipe.yaml"):
+            raise CatalogError(
+                f"{self.place}: there is no recipe.yaml: what was added from elsewhere has none, nor has a copy of it: it can "
+                "be searched, compared and trained from, and is not published by pwcat"
+            )
         document: dict[str, Any] = yaml.safe_load(self.place.read("recipe.yaml"))
         return document
 

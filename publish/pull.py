@@ -197,6 +197,8 @@ def plan_pull(
     catalog = open_catalog(_pinned(address, asked, there))
     subset = catalog.search(**wanted)
     pulled = _found(subset, catalog, folder)
+    if pulled.tag is None and pulled.repository is not None:
+        pulled = replace(pulled, tag=_name_of_revision(address))
     note = {
         "source": pulled.source,
         "repository": pulled.repository,
@@ -243,6 +245,12 @@ def _pinned(address: str, asked: Mapping[str, Any], there: Mapping[str, Any] | N
     if there is None or there.get("asked") != asked or not there.get("revision"):
         return address
     return str(there["source"])
+
+
+def _name_of_revision(address: str) -> str | None:
+    """The tag or branch that an address names; ``None`` where it is a commit, or ``main``."""
+    name = address.partition("@")[2].partition("/")[0]
+    return None if name in ("", "main") or re.fullmatch(r"[0-9a-f]{7,40}", name) else name
 
 
 def _require_asked(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
