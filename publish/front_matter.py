@@ -10,7 +10,7 @@ import fnmatch
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import yaml
@@ -34,8 +34,8 @@ def card_faults(folder: Path, paths: Sequence[str], kind: Literal["dataset", "mo
         return [f"the front matter of {CARD} cannot be read ({' '.join(str(exc).split())}): correct its YAML"]
     if not isinstance(front, dict):
         return [f"{CARD} has no front matter (YAML between two lines of ---): add one with at least a license"]
-    if kind == "model" or not any(path.endswith(TABLES) for path in paths):
-        return []
+    if kind == "model" or ("configs" not in front and not any(path.endswith(TABLES) for path in paths)):
+        return []  # nothing to load: a Zarr, say
     return [*_config_faults(front.get("configs"), paths), *_counted_faults(front.get("dataset_info"))]
 
 
@@ -53,6 +53,12 @@ def _config_faults(configs: Any, paths: Sequence[str]) -> list[str]:
         faults.append(f"more than one config of {CARD} is the default: keep one")
     for config in configs:
         faults += [f"config {config.get('config_name')!r} of {CARD} {fault}" for fault in _file_faults(config, paths)]
+    formats = {_format(path) for config in configs for path in _matching(config, paths)}
+    if len(formats) > 1:
+        faults.append(
+            f"the configs of {CARD} name files of {' and '.join(sorted(formats))}, and the first decides the loader of all: "
+            "keep to one format"
+        )
     return faults
 
 
@@ -63,11 +69,17 @@ def _file_faults(config: dict[str, Any], paths: Sequence[str]) -> Iterator[str]:
     for split, pattern in entries:
         if split is not None and not _SPLIT.fullmatch(split):
             yield f"has a split {split!r}: use letters, digits and _"
-        matching = fnmatch.filter(paths, pattern.removeprefix("./"))
-        if not matching:
+        if not fnmatch.filter(paths, pattern.removeprefix("./")):
             yield f"names {pattern}, and no such file is in the folder"
-        elif foreign := [path for path in matching if not path.endswith(TABLES)]:
-            yield f"names {foreign[0]}, which is no Parquet: the first config decides the loader of all"
+
+
+def _matching(config: dict[str, Any], paths: Sequence[str]) -> list[str]:
+    patterns = [pattern.removeprefix("./") for _, pattern in _data_files(config.get("data_files"))]
+    return [path for pattern in patterns for path in fnmatch.filter(paths, pattern)]
+
+
+def _format(path: str) -> str:
+    return "Parquet" if path.endswith(TABLES) else PurePosixPath(path).suffix or path
 
 
 def _data_files(value: Any) -> Iterator[tuple[str | None, str]]:

@@ -40,9 +40,8 @@ def module_hub(way, tmp_path_factory):
 @pytest.fixture
 def cleared_hub(module_hub):
     """The module's Hub, of which nothing is remembered but large files."""
-    module_hub.resume()
-    for memory in (module_hub._planned, module_hub.log, module_hub.repos):
-        memory.clear()
+    module_hub.forget()
+    module_hub.repos.clear()
     return module_hub
 
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 SOURCE = """
-import json, logging, os, sys, traceback
+import json, logging, os, sys, time, traceback
 from pathlib import Path
 import hf_xet, huggingface_hub.hf_api, huggingface_hub._commit_api, huggingface_hub._snapshot_download
 import publish.pushing.committing as committing, publish.pushing.retrying as retrying
@@ -21,25 +21,24 @@ from publish.hub import fetch_folder, preview_push, push_folder
 from publish.pushing.progress import silent
 from pwcat.errors import PublishError
 
-retrying.PAUSES_S = (0.01, 0.01, 0.01)
-
 
 def work(action, folder=None, batch_files=1, silence_s=None, level="WARNING", states=False, **options):
     logging.basicConfig(level=level)
     committing.BATCH_FILES = batch_files
     if silence_s:
         retrying.SILENCE_TIMEOUT_S = silence_s
-    told = []
+    told, slept = [], []
+    time.sleep = slept.append  # the client's back-off, and ours
     try:
         if action == "push":
             done = push_folder(Path(folder), message="Release", progress=told.append if states else silent, **options)
-            return {**vars(done), "unchanged": done.unchanged, "states": [vars(state) for state in told]}
+            return {**vars(done), "unchanged": done.unchanged, "states": [vars(state) for state in told], "slept": slept}
         if action == "preview":
             return dict(vars(preview_push(Path(folder), **options)))
         return {"folder": str(fetch_folder(**options))}
     except PublishError as exc:
         traceback.print_exc()
-        return {"error": str(exc)}
+        return {"error": str(exc), "slept": slept}
 
 
 for line in sys.stdin:

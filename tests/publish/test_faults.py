@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import pytest
 
@@ -66,12 +67,11 @@ def require_whole(hub, folder, releases, *, tag=None, commits=1):
 @pytest.mark.parametrize(
     "schedule",
     [
-        "{upload}:503:1,POST:/commit/:500:1,GET:/tree/:429:1",
-        "{upload}:cut:1,POST:/commit/:drop:1,POST:/tag/:hangup:1,GET:/refs:drop:1",
-        "POST:/preupload/:502:1,POST:/commit/:409:1,POST:/commit/:hangup:1,POST:/tag/:lost:1",
-        "POST:/repos/create:lost:1,POST:/commit/:lost:1,PUT:/settings:503:1,PUT:/settings:hangup:1",
+        "{upload}:503:1,POST:/preupload/:502:1,POST:/commit/:500:1,GET:/tree/:429:1,POST:/tag/:lost:1",
+        "{upload}:cut:1,POST:/commit/:drop:1,POST:/tag/:hangup:1,GET:/refs:drop:1,POST:/repos/create:lost:1",
+        "POST:/commit/:409:1,POST:/commit/:hangup:1,PUT:/settings:503:1,PUT:/settings:hangup:1",
     ],
-    ids=["overloaded", "dropped", "busy", "lost"],
+    ids=["overloaded", "dropped", "busy"],
 )
 def test_what_passes_is_waited_for(hub, way, pushers, folder, releases, watched, schedule):
     hub.fail(schedule.format(upload=":".join(UPLOADS[way])))
@@ -88,7 +88,7 @@ def test_what_passes_is_waited_for(hub, way, pushers, folder, releases, watched,
         ("{upload}:400:99", "could not send files to lab/chips .HTTP 400."),
         (
             "POST:/commit/:503:99",
-            "could not commit to lab/chips .HTTP 503.: 4 attempts failed; run the same command again",
+            "could not commit to lab/chips .HTTP 503.: 6 attempts failed; run the same command again",
         ),
         ("POST:/preupload/:403:1", "or the token .HF_TOKEN, or `hf auth login`. may not do this"),
     ],
@@ -104,10 +104,10 @@ def test_what_does_not_pass_leaves_nothing_and_the_same_command_goes_on(
     assert len(repo.history) == 1
     assert repo.tags == {}
     before = uploads(hub, way)
-    hub._planned[:] = [planned for planned in hub._planned if planned.times > 10**5]
+    hub.forget()
     pushers.push(folder, tag="v1")
     require_whole(hub, folder, releases, tag="v1")
-    assert uploads(hub, way) == max(before, 2)  # what had arrived was not sent again
+    assert before + uploads(hub, way) == 2  # what had arrived was not sent again
     assert watched == []
 
 
@@ -142,11 +142,17 @@ def test_killed_at_any_moment_the_same_command_goes_on(hub, way, pushers, folder
 
 
 def test_a_commit_killed_on_its_way_back_is_recognised(hub, way, pushers, folder, releases, watched):
-    pushing = []
-    hub.after("POST", "/commit/", lambda: pushing[0].kill())
-    pushing.append(pushers.begin("push", folder=str(folder), repo="lab/chips", kind="dataset", tag="v1"))
-    while hub._planned and any(planned.path == "/commit/" and planned.times for planned in hub._planned):
-        pass
+    begun, killed = threading.Event(), threading.Event()
+
+    def kill():
+        begun.wait(60)
+        pushing.kill()
+        killed.set()
+
+    hub.after("POST", "/commit/", kill)
+    pushing = pushers.begin("push", folder=str(folder), repo="lab/chips", kind="dataset", tag="v1")
+    begun.set()
+    assert killed.wait(60)
     done = pushers.push(folder, tag="v1")
     assert done["unchanged"]
     require_whole(hub, folder, releases, tag="v1")
@@ -185,12 +191,13 @@ def test_someone_elses_change_to_the_same_files_is_never_overwritten(hub, pusher
     assert hub.read("datasets", "lab/chips", "README.md") == b"theirs"
 
 
+@by_lfs
 def test_a_second_release_takes_the_place_of_the_first_at_one_stroke(hub, pushers, folder, releases, tmp_path):
     first = pushers.push(folder, tag="v1")
     second = releases.write_release(tmp_path / "v2", [next(numbers), next(numbers)], release=2)
     hub.fail("POST:/commit/:hangup:1,POST:/tag/:503:99")
     assert "could not tag lab/chips" in pushers.push(second, tag="v2")["error"]
-    hub._planned.clear()
+    hub.forget()
     done = pushers.push(second, tag="v2")
     repo = hub.repos["datasets", "lab/chips"]
     assert repo.tags == {"v1": first["commit"], "v2": done["commit"]}

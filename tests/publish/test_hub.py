@@ -115,11 +115,15 @@ def test_a_preview_asks_and_changes_nothing(hub, folder, pushers):
 
 
 def test_the_hub_is_waited_for_as_long_as_it_asks_and_no_longer(hub, folder, pushers):
-    hub.retry_after_s = 1
+    hub.retry_after_s = 7
     hub.fail("POST:/commit/:429:1")
     pushing = pushers.begin("push", folder=str(folder), repo="lab/chips", kind="dataset")
-    pushing.result()
-    assert "could not commit to lab/chips (HTTP 429); trying again in 1 s" in pushing.printed
+    assert pushing.result()["slept"] == [7]
+    assert "could not commit to lab/chips (HTTP 429); trying again in 7 s" in pushing.printed
+    hub.repos.clear()
+    hub.fail("POST:/commit/:503:99")
+    assert pushers.push(folder)["slept"] == [1, 2, 4, 8, 16]
+    hub.forget()
     hub.retry_after_s = 4000
     hub.fail("POST:/commit/:429:1")
     hub.repos.clear()

@@ -86,7 +86,11 @@ def test_a_sound_folder_passes(folder):
         ),
         ("README.md", CARD.replace("config_name: items", "config_name: chips"), "'chips' is there 2 times"),
         ("README.md", CARD.replace("- config_name: items\n ", "-"), "config number 2 of README.md has no config_name"),
-        ("README.md", CARD.replace("items/items.geoparquet", "README.md"), "names README.md, which is no Parquet"),
+        (
+            "README.md",
+            CARD.replace("items/items.geoparquet", "README.md"),
+            "name files of .md and Parquet, and the first decides the loader of all",
+        ),
         ("README.md", CARD.replace("split: train", "split: a-b"), "has a split 'a-b': use letters, digits and _"),
         ("README.md", CARD.replace("features: []", "splits: [{name: train, num_examples: 2}]"), "counts num_examples"),
     ],
@@ -96,6 +100,17 @@ def test_what_trips_loaders_is_told_with_what_to_change(folder, path, content, f
     faults = told(folder)
     assert len(faults) == 1
     assert fault in faults[0]
+
+
+def test_folders_without_tables_have_other_cards(tmp_path):
+    write(tmp_path, "README.md", "---\nlicense: mit\n---\n")
+    write(tmp_path, "europe/cube.zarr/zarr.json", "{}")
+    assert told(tmp_path) == []
+    card = "---\nconfigs:\n- config_name: scores\n  data_files: scores.csv\n---\n"
+    write(tmp_path, "README.md", card)
+    assert told(tmp_path) == ["config 'scores' of README.md names scores.csv, and no such file is in the folder"]
+    write(tmp_path, "scores.csv", "a,b\n1,2\n")
+    assert told(tmp_path) == []
 
 
 def test_every_fault_is_told_at_once(folder):

@@ -59,7 +59,7 @@ def test_no_token_is_written_whatever_goes_wrong(hub, echoing, pushers, beside, 
     ask = {"folder": str(folder), "repo": "lab/chips", "kind": "dataset", "public": True, "level": "INFO"}
     printed = []
     for trouble in TROUBLES:
-        hub._planned.clear()
+        hub.forget()
         hub.repos.clear()
         hub.fail(trouble)
         pushing = pushers.begin("push", **ask)
