@@ -25,7 +25,7 @@ __all__ = ["Held", "HeldFolder", "HeldRepository", "Listed", "find_publication"]
 
 # hf://, datasets/ or models/, organisation/name, @revision; a pull request's revision has slashes.
 _ADDRESS = re.compile(
-    r"(?P<scheme>hf://)?(?:(?P<kind>datasets|models)/)?(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>refs/[^/]+/[^/]+|[^/]+))?/?"
+    r"(?:hf://)?(?:(?P<kind>datasets|models)/)?(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>refs/[^/]+/[^/]+|[^/]+))?/?"
 )
 _NOT_OURS = frozenset({".gitattributes"})  # the Hub's own
 FOOTER_BLOCK_BYTES = 2**17
@@ -185,12 +185,12 @@ def find_publication(source: str | Path, *, kind: Kind | None = None) -> HeldFol
     Raises:
         PublishError: There is no such folder, repository or revision, or it may not be read.
     """
-    if Path(source).is_dir():
+    if str(source) and Path(source).is_dir():
         return HeldFolder(path=Path(source))
     found = _ADDRESS.fullmatch(str(source))
-    if found is None or (found["scheme"] is None and found["kind"] is not None):
+    if found is None:
         raise PublishError(
-            f"{source} is neither a folder nor a repository: give a folder, organisation/name, organisation/name@revision or "
+            f"{str(source) or 'nothing'} is neither a folder nor a repository: give a folder, organisation/name, organisation/name@revision or "
             "hf://datasets/organisation/name@revision"
         )
     check_repo_name(found["repo"])

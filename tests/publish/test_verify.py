@@ -75,8 +75,8 @@ def model_folder(tmp_path_factory):
     return build_model_folder(root / "own", root / "published")
 
 
-def test_every_fault_of_a_repository_is_found_before_anything_is_loaded(hub, fresh, dataset_folder):
-    files = contents(dataset_folder)
+def test_every_fault_of_a_repository_is_found_and_whole_ones_are_loaded(hub, fresh, dataset_folder, model_folder):
+    files, model = contents(dataset_folder), contents(model_folder)
     shard = next(path for path in files if path.startswith("data/train"))
     stray = f"data/train-9{shard.removeprefix('data/train-')[1:]}"
     repos = {
@@ -93,10 +93,30 @@ def test_every_fault_of_a_repository_is_found_before_anything_is_loaded(hub, fre
     }
     for name, repo in repos.items():
         hub.add_repo("datasets", f"lab/{name}", repo, private=name == "secret", tags=("v1",))
-    asked = ["full:lab/rows", "lab/tampered@v9", "lab/no-such", "hf://models/lab/rows", "no/such/folder"]
-    out = json.loads(
-        fresh(VERIFY, *(f"lab/{name}@v1" for name in repos if name != "secret"), *asked, "anonymously:lab/secret")
-    )
+    hub.add_repo("datasets", "lab/tiny", {**files, "notes.md": b"mine"}, private=True, tags=("v1",))
+    model[WEIGHTS] = save({name: values * float("nan") for name, values in load_file(model_folder / WEIGHTS).items()})
+    digest = hashlib.sha256(model[WEIGHTS]).hexdigest()
+    model[MANIFEST] = manifest_with(model, path=WEIGHTS, bytes=len(model[WEIGHTS]), sha256=digest)
+    hub.add_repo("models", "lab/nan", model)
+
+    released = [f"lab/{name}@v1" for name in repos if name != "secret"]
+    others = ["full:lab/rows", "lab/tampered@v9", "lab/no-such", "hf://models/lab/rows", "no/such/folder", ""]
+    asked = [*released, *others, "lab/nan", "anonymously:lab/secret"]
+    *told, last = fresh(COMMAND + VERIFY, "hf://datasets/lab/tiny@v1", *asked).splitlines()
+    assert_found(json.loads(last), files, shard, stray, pq.read_metadata(dataset_folder / shard).num_rows)
+
+    commit = hub.repos["datasets", "lab/tiny"].tags["v1"]
+    assert told[0].startswith("lab/tiny@v1: dataset of ")
+    assert told[0].endswith(f" at commit {commit[:12]}")
+    assert [line[:9] for line in told[1:5]] == ["✓ files  ", "✓ tables ", "✓ loading", "✓ catalog"]
+    assert "chips (train, val), items (items), preview (preview)" in told[3]
+    assert "finds 48 samples" in told[4]
+    assert told[5:] == ["Note: 1 file(s) of others: notes.md"]
+    assert not hub.calls("GET", "/datasets/lab/tiny/resolve/main/")  # all of one commit
+
+
+def assert_found(out, files, shard, stray, rows):
+    """Each repository has its own fault, and nothing of it is loaded but the model that looks whole."""
 
     def faults(name):
         assert out[name]["states"]["loading"] == "not tried"
@@ -113,7 +133,6 @@ def test_every_fault_of_a_repository_is_found_before_anything_is_loaded(hub, fre
         f"{stray} is not in the manifest, and load_dataset would take it for a part of the dataset"
     ]
     assert out["lab/stray@v1"]["others"] == ["notes.md"]
-    rows = pq.read_metadata(dataset_folder / shard).num_rows
     assert f"{shard} has {rows} rows, the manifest says 7" in faults("lab/rows@v1")
     assert out["full:lab/rows"]["states"]["contents"] == "passed"
     assert out["lab/manifest@v1"].startswith(f"{MANIFEST} of lab/manifest@v1 cannot be read as a manifest")
@@ -124,30 +143,9 @@ def test_every_fault_of_a_repository_is_found_before_anything_is_loaded(hub, fre
     assert out["hf://models/lab/rows"].startswith("lab/rows is no model at http://127.0.0.1:")
     assert out["no/such/folder"].startswith("no/such/folder is neither a folder nor a repository: give a folder, org")
     assert out["anonymously:lab/secret"].endswith("it does not exist there, or it is private: set HF_TOKEN")
-
-
-def test_whole_ones_are_loaded_and_a_model_of_nans_is_found_out(hub, fresh, dataset_folder, model_folder):
-    files, model = contents(dataset_folder), contents(model_folder)
-    hub.add_repo("datasets", "lab/tiny", {**files, "notes.md": b"mine"}, private=True, tags=("v1",))
-    nan = {name: values * float("nan") for name, values in load_file(model_folder / WEIGHTS).items()}
-    model[WEIGHTS] = save(nan)
-    digest = hashlib.sha256(model[WEIGHTS]).hexdigest()
-    model[MANIFEST] = manifest_with(model, path=WEIGHTS, bytes=len(model[WEIGHTS]), sha256=digest)
-    hub.add_repo("models", "lab/nan", model)
-
-    *told, last = fresh(COMMAND + VERIFY, "hf://datasets/lab/tiny@v1", "lab/nan").splitlines()
-    commit = hub.repos["datasets", "lab/tiny"].tags["v1"]
-    assert told[0].startswith("lab/tiny@v1: dataset of ")
-    assert told[0].endswith(f" at commit {commit[:12]}")
-    assert [line[:9] for line in told[1:5]] == ["✓ files  ", "✓ tables ", "✓ loading", "✓ catalog"]
-    assert "chips (train, val), items (items), preview (preview)" in told[3]
-    assert "finds 48 samples" in told[4]
-    assert told[5:] == ["Note: 1 file(s) of others: notes.md"]
-    assert not hub.calls("GET", "/datasets/lab/tiny/resolve/main/")  # all of one commit
-
-    out = json.loads(last)["lab/nan"]
-    assert out["states"] == {"files": "passed", "model": "failed"}
-    assert re.search(r"or not finite, where \(2, \d+\) are due", out["faults"][0])
+    assert out[""].startswith("nothing is neither a folder nor a repository")
+    assert out["lab/nan"]["states"] == {"files": "passed", "model": "failed"}
+    assert re.search(r"or not finite, where \(2, \d+\) are due", out["lab/nan"]["faults"][0])
 
 
 def test_a_folder_is_read_in_full_its_columns_are_looked_at_and_what_lies_there_besides_is_a_fault(
