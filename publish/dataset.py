@@ -90,11 +90,12 @@ def _planned(subset: Subset, destination: Destination, *, load: Callable[[str], 
     """A dry run: of the folder, where it is built already, else of the files of chips alone."""
     repo, to, tag = destination.repo, destination.to, destination.tag
     preview: Preview | None = None
-    if to is not None and _holds(to, subset):
-        _, records = read_manifest(to)
+    built = to if to is not None and _holds(to, subset) else None
+    if built is not None:
+        _, records = read_manifest(built)
         files, size = len(records) + 1, sum(record.bytes for record in records.values())
         if repo is not None:
-            preview = preview_push(to, repo=repo, kind="dataset", tag=tag)
+            preview = preview_push(built, repo=repo, kind="dataset", tag=tag)
     else:
         paths = [shard.path for shard in plan_shards(subset, layout=DEFAULT_LAYOUT)]
         files, size = len(paths), 2 * math.prod(subset.chip_shape) * len(subset)
@@ -102,7 +103,7 @@ def _planned(subset: Subset, destination: Destination, *, load: Callable[[str], 
             preview = preview_paths(paths, repo=repo, kind="dataset", tag=tag)
     return Publication(
         kind="dataset",
-        folder=None,
+        folder=built,
         push=None,
         files=files,
         bytes=size,

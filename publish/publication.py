@@ -46,10 +46,10 @@ class Publication:
 
     Attributes:
         kind: ``"dataset"`` or ``"model"``.
-        folder: The folder that was built; ``None`` where it was only needed for the push, or for a dry run.
+        folder: The folder that was built; ``None`` where it was only needed for the push, and for a dry run that finds none.
         push: What the push did; ``None`` without one.
-        files: Number of files.
-        bytes: Their size; for a dry run of a dataset, that of the pixels before compression.
+        files: Number of files; for such a dry run, of files of chips.
+        bytes: Their size; for a dry run of a dataset that is not built, that of the pixels before compression.
         dry_run: Whether nothing was made.
         load: The line that loads it.
         preview: What a push would do; ``None`` but for a dry run with a repository.

@@ -177,10 +177,11 @@ def _push_lines(push: Push) -> list[str]:
 def _plan_lines(done: Publication) -> list[str]:
     """What a dry run found: what would be made, then what would become of the repository."""
     size, preview = told_bytes(done.bytes), done.preview
-    if preview is not None and preview.exact:
-        lines = [f"would publish {_files(done.files)}, {size}, within the Hub's limits"]
+    limits = ", within the Hub's limits" if preview is not None and preview.exact else ""
+    if done.folder is not None:
+        lines = [f"{done.folder} is built: {_files(done.files)}, {size}{limits}"]
     elif done.kind == "model":
-        lines = [f"would make {_files(done.files)}, {size}"]
+        lines = [f"would make {_files(done.files)}, {size}{limits}"]
     else:
         lines = [f"would make {_files(done.files)} of chips, {size} of pixels before compression"]
     return [*lines, *(_repository_lines(preview) if preview else []), "nothing was made" + " or sent" * bool(preview)]
