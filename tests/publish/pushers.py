@@ -17,7 +17,7 @@ import json, logging, os, sys, time, traceback
 from pathlib import Path
 import hf_xet, huggingface_hub.hf_api, huggingface_hub._commit_api, huggingface_hub._snapshot_download
 import publish.pushing.committing as committing, publish.pushing.retrying as retrying
-from publish.hub import fetch_folder, preview_push, push_folder
+from publish.hub import fetch_folder, preview_paths, preview_push, push_folder
 from publish.pushing.progress import silent
 from pwcat.errors import PublishError
 
@@ -35,6 +35,8 @@ def work(action, folder=None, batch_files=1, silence_s=None, level="WARNING", st
             return {**vars(done), "unchanged": done.unchanged, "states": [vars(state) for state in told], "slept": slept}
         if action == "preview":
             return dict(vars(preview_push(Path(folder), **options)))
+        if action == "preview paths":
+            return dict(vars(preview_paths(**options)))
         return {"folder": str(fetch_folder(**options))}
     except PublishError as exc:
         traceback.print_exc()

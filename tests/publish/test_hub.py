@@ -62,6 +62,12 @@ def test_a_new_release_replaces_its_own_files_and_leaves_those_of_others(hub, fo
     assert sorted(planned["send"]) == [MANIFEST, "data/2.parquet"]
     assert planned["remove"] == ["data/1.parquet"]
     assert planned["holds"] == {"name": "chips", "release": 1}
+    paths = {"repo": "lab/chips", "kind": "dataset", "paths": ["data/0.parquet", "data/2.parquet"]}
+    by_name = pushers.begin("preview paths", **paths).result()
+    assert (by_name["remove"], by_name["exact"], by_name["send"]) == (["data/1.parquet"], False, paths["paths"])
+    assert (
+        "the tag v1 of lab/chips already names" in pushers.begin("preview paths", **paths, tag="v1").result()["error"]
+    )
     second = pushers.push(folder, tag="v2")
     assert (second["files_sent"], second["files_deleted"]) == (2, 1)  # the new shard and the manifest; the old shard
     assert set(hub.files("datasets", "lab/chips")) >= {"paper.pdf", "data/0.parquet", "data/2.parquet", "README.md"}
