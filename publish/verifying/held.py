@@ -190,8 +190,8 @@ def find_publication(source: str | Path, *, kind: Kind | None = None) -> HeldFol
     found = _ADDRESS.fullmatch(str(source))
     if found is None:
         raise PublishError(
-            f"{str(source) or 'nothing'} is neither a folder nor a repository: give a folder, organisation/name, organisation/name@revision or "
-            "hf://datasets/organisation/name@revision"
+            f"{str(source) or 'nothing'} is neither a folder nor a repository: give a folder, organisation/name, "
+            "organisation/name@revision or hf://datasets/organisation/name@revision"
         )
     check_repo_name(found["repo"])
     named: dict[str | None, Kind] = {"datasets": "dataset", "models": "model"}

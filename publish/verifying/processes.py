@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,12 @@ from publish.verifying.held import Held, HeldRepository
 __all__ = ["CATALOG", "DATASET", "MODEL", "Script", "run_fresh"]
 
 TIMEOUT_S = 1800
+PAUSES_S: tuple[float, ...] = (1, 4, 16)
+# Failures of the net, as the public clients' errors name them.
+_PASSING = re.compile(
+    r"\b(RemoteProtocol|Read|Write|Connect|Connection|LocalEntryNotFound)Error\b|Timeout(Error)?:|"
+    r"\b(429|50[0234]) (Client|Server) Error"
+)
 _OUR_ERROR = re.compile(r"^pwcat\.errors\.\w+: ")  # those say what is wrong in words of their own
 
 
@@ -67,20 +74,35 @@ print(json.dumps({"shape": list(embeddings.shape)}))
 
 
 def run_fresh(script: Script, held: Held) -> dict[str, Any] | str:
-    """What a script prints of a publication in a process and cache of its own, or the last line of its error."""
+    """What a script prints of a publication in a process and cache of its own, or the last line of its error.
+
+    The public clients give up at some failures of the net that pass: those are tried again, in another process.
+    """
     with tempfile.TemporaryDirectory(prefix="pwcat-verify-") as home:
-        command = [sys.executable, "-c", script.source, _address(script, held), _revision(script, held)]
-        try:
-            done = subprocess.run(
-                command, env=_environment(held, home), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return f"it did not end within {TIMEOUT_S // 60} minutes"
+        done = _run(script, held, home)
+        for pause in PAUSES_S if isinstance(held, HeldRepository) else ():
+            if done is None or done.returncode == 0 or not _PASSING.search(done.stderr):
+                break
+            time.sleep(pause)
+            done = _run(script, held, home)
+    if done is None:
+        return f"it did not end within {TIMEOUT_S // 60} minutes"
     if done.returncode == 0:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
     lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
     return _OUR_ERROR.sub("", lines[-1])
+
+
+def _run(script: Script, held: Held, home: str) -> subprocess.CompletedProcess[str] | None:
+    """A script's process, ended; None where it took too long."""
+    command = [sys.executable, "-c", script.source, _address(script, held), _revision(script, held)]
+    try:
+        return subprocess.run(
+            command, env=_environment(held, home), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _address(script: Script, held: Held) -> str:

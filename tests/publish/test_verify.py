@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save
 from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
 from publish.manifest import MANIFEST, describe_file, read_manifest
 from publish.verify import verify_folder
+from publish.verifying.held import HeldRepository
+from publish.verifying.processes import Script, run_fresh
 from publish.weights import build_model_folder
 from pwcat.errors import PublishError
 from training.models import build_model
@@ -169,3 +171,24 @@ def test_a_folder_is_read_in_full_its_columns_are_looked_at_and_what_lies_there_
     assert verify_folder(copy).faults == ("thesis.txt is not in the manifest",)
     with pytest.raises(PublishError, match="nowhere is no folder: give the folder of a publication"):
         verify_folder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries"),
+    [("ConnectionError('Server disconnected')", 3), ("ValueError('503 Server Error: x')", 3), ("ValueError('no')", 1)],
+)
+def test_what_passes_is_tried_again_in_another_process_and_what_does_not_is_told(monkeypatch, failure, tries):
+    monkeypatch.setattr("publish.verifying.processes.PAUSES_S", (0, 0, 0))
+    source = f"""
+import json, os
+from pathlib import Path
+home = Path(os.environ["HF_HOME"])
+(home / str(len(list(home.iterdir())))).touch()
+tries = len(list(home.iterdir()))
+if tries < 3:
+    raise {failure}
+print(json.dumps({{"tries": tries}}))
+"""
+    held = HeldRepository(repo="lab/tiny", kind="dataset", commit="0" * 40, asked=None)
+    answer = run_fresh(Script(source=source), held)
+    assert answer == ({"tries": tries} if tries == 3 else "ValueError: no")
