@@ -214,6 +214,7 @@ class _Work:
             build_model_folder(
                 model.run,
                 folder,
+                name=model.name,
                 repo_id=self._repo(model.name),
                 release=self.tag,
                 license=self.license,

@@ -90,6 +90,7 @@ def build_model_folder(
     run_dir: str | Path,
     out: str | Path,
     *,
+    name: str | None = None,
     repo_id: str | None = None,
     release: str | None = None,
     license: str | None = None,
@@ -102,6 +103,7 @@ def build_model_folder(
     Args:
         run_dir: See :func:`publish_model`, as ``license``.
         out: Folder; it appears whole or not at all, and replaces an earlier publication there.
+        name: Of the model; by default that of the repository, or of the run's folder.
         repo_id: ``organisation/name``, if it will go to the Hub: the card then shows that name.
         release: Name of the release, if it has one.
         license: Of the weights.
@@ -115,7 +117,7 @@ def build_model_folder(
     """
     origin, out = origin_of(run_dir, data=data), Path(out)
     model = load_model_folder(origin.folder)
-    name = repo_id.rpartition("/")[2] if repo_id else origin.name
+    name = name or (repo_id.rpartition("/")[2] if repo_id else origin.name)
     with building(out) as folder:
         for file in (WEIGHTS, CONFIG, ORIGIN):
             if file != ORIGIN or origin.released is not None:

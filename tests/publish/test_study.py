@@ -153,6 +153,7 @@ def test_a_study_as_folders_names_no_place_of_this_computer(study, tmp_path):
         figures.setdefault(row["pretrain_seed"], []).append(float(row["value"]))
     assert best == f"small-tiny-here-s{max('01', key=lambda seed: (sum(figures[seed]), -int(seed)))}"
     card = (tmp_path / "out" / "models" / best / "README.md").read_text()
+    assert f"\n# {best}\n" in card
     assert "It was chosen by the very scores that are shown below" in card
     assert "published as" not in card
     tables = tmp_path / "out" / "tables"

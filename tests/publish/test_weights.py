@@ -273,6 +273,7 @@ def test_every_architecture_has_a_card_and_loads(untrained):
     assert "It has not been scored" in card
     assert ("| band | mean |" in card) == (model.architecture == "satmae")
     assert "\n\n\n" not in card
+    assert "\n\n## Use it\n\n" in card
     preprocessing = json.loads((folder / "preprocessing.json").read_text())
     assert preprocessing["inputs"][0]["name"] == model.inputs()[0].name
     assert ("mean" in preprocessing) == (model.architecture == "satmae")
