@@ -76,12 +76,23 @@ def _shared(a: Subset, b: Subset) -> NDArray[np.bool_]:
 def _merged(a: Subset, b: Subset) -> Mapping[str, Collection]:
     for name in a.members.keys() & b.members.keys():
         one, other = a.members[name], b.members[name]
-        if str(one.place) != str(other.place) and one.items.digest != other.items.digest:
+        if str(one.place) != str(other.place) and not _alike(one, other):
             raise CatalogError(
                 f"both have a collection {name!r}, and these differ: {one.place} and {other.place}; "
                 "search both in one catalog, or rename one"
             )
     return dict(sorted({**b.members, **a.members}.items()))
+
+
+def _alike(one: Collection, other: Collection) -> bool:
+    """Whether rows of one are the same samples as those of the other: a copy, or the same as it was published."""
+    if one.items.digest == other.items.digest:
+        return True
+    if one.recipe_hash != other.recipe_hash or one.items.num_rows != other.items.num_rows:
+        return False
+    asked = "SELECT id, file_row_number AS row FROM"
+    here, there = (member.engine.table(f"{asked} {member.items.source}").sort_by("row") for member in (one, other))
+    return bool(here.equals(there))
 
 
 def _keys(subset: Subset, names: list[str]) -> NDArray[np.int64]:

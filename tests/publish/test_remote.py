@@ -196,6 +196,15 @@ def test_a_saved_subset_finds_its_publication_again(folder, tmp_path):
     assert again.read(np.arange(2)).any()
 
 
+def test_a_publication_and_its_original_are_compared_sample_by_sample(original, folder, tmp_path):
+    here, there = original.search(split="train"), open_catalog(folder).search()
+    assert (there & here).hash == here.hash
+    assert (there - here).hash == original.search(split="val").hash
+    part = build_dataset_folder(original.search(collections="europe").only(np.arange(5)), tmp_path / "part")
+    with pytest.raises(CatalogError, match=r"both have a collection 'europe', and these differ"):
+        _ = here - open_catalog(part).search()
+
+
 def _count_in_a_fork(subset, answers):
     answers.put(len(subset.columns(["div:biome"])))
 
