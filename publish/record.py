@@ -81,7 +81,7 @@ def _collection(collection: Collection, subset: Subset, facts: DatasetFacts, row
         "layers": {name: told.get("layer") for name, told in own.items() if told},
         "codebook": (own.get("spectral_codebook") or {}).get("codebook"),
         "attributes": _plain(collection.cube.attrs),
-        "chips_attributes": _plain(collection.cube.array.attrs.asdict()),
+        "chips_attributes": _plain(collection.cube.chips_attrs),
         "statistics": dict(facts.statistics) if alone else subset.only(np.arange(rows.start, rows.stop)).stats(),
     }
 
