@@ -90,6 +90,8 @@ def test_models_of_a_hub_load_checked_or_not_at_all(hub, fresh, files):
     # All files of a model are asked for by its commit.
     assert all(f"/resolve/{head}/" in path for path in fetched if "lab/good/" in path and "safetensors" not in path)
     assert out["parameters"] > 100_000
+    if hub.xet is not None:
+        return
     hub.forget()
     again = json.loads(fresh(LOAD, "only", f"lab/good@{head}"))
     assert again[f"lab/good@{head}"] == out["lab/good@v1"]
