@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalog.published.layout import ITEMS_PATH
 from catalog.querying.conditions import Seam
 from catalog.querying.places import Folder, Place, RemoteFolder
 from catalog.querying.queryables import COLUMN_TYPES
@@ -36,6 +37,8 @@ _SETTINGS = (
     # member of a struct, as bbox.xmin, that lies dictionary-encoded in the file.
     "SET GLOBAL disabled_optimizers = 'late_materialization'",
 )
+_UNANSWERED = "the query cannot be answered: "
+_OF_STORE = f"{CatalogError.__qualname__}: "
 # Requests to a far store in flight at once; what they wait for is the net, not a processor.
 REMOTE_THREADS = 16
 
@@ -117,12 +120,15 @@ class Engine:
             try:
                 return cursor.sql(sql, params=list(values)).to_arrow_table()
             except duckdb.Error as exc:
-                raise CatalogError(f"the query cannot be answered: {_first_line(exc)}") from exc
+                raise CatalogError(_unreadable(exc) or f"{_UNANSWERED}{str(exc).splitlines()[0]}") from exc
 
 
-def _first_line(exc: BaseException) -> str:
-    cause = exc.__cause__ or exc.__context__
-    return str(cause if isinstance(cause, CatalogError) else exc).splitlines()[0]
+def _unreadable(exc: BaseException) -> str | None:
+    """That a file far away cannot be read, as the store said it: the database knows of it by its traceback alone."""
+    if isinstance(cause := exc.__cause__ or exc.__context__, CatalogError):
+        return str(cause)
+    found = str(exc).rpartition(_OF_STORE)
+    return found[2].splitlines()[0] if found[1] else None
 
 
 def quoted(text: str) -> str:
@@ -202,19 +208,22 @@ class Items:
         Raises:
             CatalogError: the file is missing, or is no whole Parquet file.
         """
+        where = f"{self.place}/{ITEMS if self.part is None else ITEMS_PATH}"
         if not self.place.has(ITEMS):
-            raise CatalogError(f"no items at {self.place}/{ITEMS}; build the collection again")
+            raise CatalogError(f"no items at {where}; build the collection again")
         try:
             # The address is quoted, and nothing of the user's is in it but the path of the catalog.
             found = self.engine.table(f"DESCRIBE SELECT * FROM read_parquet({self.address})")  # noqa: S608
         except CatalogError as exc:
-            reason = str(exc).removeprefix("the query cannot be answered: ")
+            if not str(exc).startswith(_UNANSWERED):
+                raise
+            reason = str(exc).removeprefix(_UNANSWERED)
             raise CatalogError(
-                f"{self.place}/{ITEMS} is no whole Parquet file ({reason}); `pwcat doctor` says what mends it"
+                f"{where} is no whole Parquet file ({reason}); `pwcat doctor` says what mends it"
             ) from exc
         columns = dict(zip(found["column_name"].to_pylist(), found["column_type"].to_pylist(), strict=True))
         if missing := [name for name in ("id", "bbox", "geometry") if name not in columns]:
-            raise CatalogError(f"{self.place}/{ITEMS} holds no items: it has no column {', '.join(missing)}")
+            raise CatalogError(f"{where} holds no items: it has no column {', '.join(missing)}")
         return columns
 
     @cached_property

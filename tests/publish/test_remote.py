@@ -341,8 +341,10 @@ def test_what_cannot_be_opened_is_said_in_a_line(fresh, hub, folder):
     hub.repos["datasets", "lab/gated"].gated = "manual"
     hub.add_repo("datasets", "lab/other", {"README.md": b"# other\n"})
     hub.add_repo("datasets", "lab/inside", {f"a b/ü/{name}": data for name, data in small.items()})
+    hub.fail("GET:items.geoparquet:400:1")
     good, stranger = hub_tokens(hub)
     asked = {
+        (good, "hf://lab/both@main"): "could not read items/items.geoparquet of hf://datasets/lab/both@",
         (None, "hf://lab/none"): "no dataset lab/none on the Hub, or it is private and there is no token: set HF_TOKEN",
         (None, "hf://datasets/lab/private"): "it is private and there is no token: set HF_TOKEN or run `hf auth login`",
         (stranger, "hf://lab/private"): "this token may not read it: it may be private",
