@@ -32,6 +32,7 @@ __all__ = ["Needed", "PullPlan", "Pulled", "plan_pull", "pull"]
 HUB: Final = "hf://"
 # organisation/name, with a revision or without: what is no folder here is looked for on the Hub.
 _REPOSITORY = re.compile(r"(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
+_SHORT = re.compile(r"^hf://(?!(?:datasets|models|spaces|buckets)/)", re.IGNORECASE)
 _PINNED = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)@(?P<commit>[0-9a-f]{40})")
 
 
@@ -222,8 +223,8 @@ def _address(source: str | Path) -> str:
         PublishError: it is none of them.
     """
     text = str(source)
-    if "://" in text:
-        return text.rstrip("/")
+    if "://" in text:  # of the Hub, `datasets/` may be left out
+        return _SHORT.sub(f"{HUB}datasets/", text.rstrip("/"))
     if Path(source).exists():
         return str(Path(source).resolve())
     if _REPOSITORY.fullmatch(text) is None:

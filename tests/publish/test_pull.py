@@ -125,7 +125,7 @@ def test_a_killed_pull_goes_on_at_the_commit_that_it_began_with(on_the_hub, fres
         json.loads,
         fresh(
             f"import time; time.sleep = lambda seconds: None\n{PULL}",
-            *map(json.dumps, [ask, ask, {**ask, "where": "continent = 'Asia'"}]),
+            *map(json.dumps, [ask, {**ask, "source": "hf://my-lab/chips"}, {**ask, "where": "continent = 'Asia'"}]),
         ).splitlines(),
     )
     assert done["revision"] == first
