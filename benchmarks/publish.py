@@ -397,7 +397,7 @@ def main() -> None:
         cases = [
             (16, BASE),
             *((16, samples) for samples in args.samples),
-            (args.large, BASE),
+            (args.large, BASE // 10),
             (args.large, LARGE_CHIPS),
         ]
         held = memories(root, cases)
