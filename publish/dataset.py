@@ -10,15 +10,15 @@ from typing import Any
 
 from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
 from catalog.subset import Subset, load_subset
-from publish.documents import write_documents
-from publish.facts import DatasetFacts, dataset_facts, software_versions
+from publish.describing.documents import write_documents
+from publish.describing.facts import DatasetFacts, dataset_facts, software_versions
+from publish.describing.releases import Release, digest_of, earlier_entries, fetch_release, read_release
 from publish.hub import Preview, preview_paths, preview_push
 from publish.items import write_items, write_preview
 from publish.manifest import MANIFEST, MANIFEST_VERSION, check_sizes, read_manifest, write_manifest
 from publish.maps import write_map
 from publish.publication import Destination, Publication, building, check_destination, deliver, is_built
 from publish.pushing.progress import PushProgress, silent
-from publish.releases import Release, digest_of, earlier_entries, fetch_release, read_release
 from publish.shards import DEFAULT_LAYOUT, Layout, plan_shards, split_names, write_shards
 from pwcat.building.ledger import damaged_shards
 from pwcat.errors import PublishError

@@ -21,7 +21,7 @@ from catalog.extension import SCHEMA_URI
 from catalog.items import ITEM_SCHEMA, PROJECTION_URI, STAC_VERSION, repeat
 from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
 from catalog.subset import CONSTANT, Subset
-from publish.facts import DatasetFacts
+from publish.describing.facts import DatasetFacts
 from publish.manifest import FileRecord, RecordedFile
 from publish.maps import map_columns
 from publish.shards import Shard

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from publish.front_matter import card_faults
+from publish.describing.front_matter import card_faults
 from publish.manifest import FileRecord
 from pwcat.errors import PublishError
 

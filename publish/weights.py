@@ -1,4 +1,4 @@
-"""A pretrained model as a folder or repository of safetensors; :mod:`publish.loading` loads it back."""
+"""A pretrained model as a folder or repository of safetensors; :mod:`publish.models.loading` loads it back."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from publish.evaluations import merged
-from publish.links import DataLink
-from publish.loading import PREPROCESSING, load_model
 from publish.manifest import MANIFEST_VERSION, describe_file, write_manifest
-from publish.mlm import mlm_item
-from publish.origin import origin_of
+from publish.models.evaluations import merged
+from publish.models.links import DataLink
+from publish.models.loading import PREPROCESSING, load_model
+from publish.models.mlm import mlm_item
+from publish.models.origin import origin_of
+from publish.models.weights_card import CardInput, render_weights_card
 from publish.publication import Destination, Publication, building, deliver
 from publish.pushing.progress import PushProgress, silent
-from publish.weights_card import CardInput, render_weights_card
 from training.checkpoint import load_model_folder
 from training.evaluate import SCORES, Scores, load_scores, save_scores
 from training.models import Model
@@ -107,7 +107,7 @@ def build_model_folder(
         repo_id: ``organisation/name``, if it will go to the Hub: the card then shows that name.
         release: Name of the release, if it has one.
         license: Of the weights.
-        data: The published dataset that it was trained on; see :func:`publish.origin.origin_of`.
+        data: The published dataset that it was trained on; see :func:`publish.models.origin.origin_of`.
         scores: Of these weights; those in ``run_dir`` by default.
         notes: Markdown sentences on what the model is part of, for the card.
 

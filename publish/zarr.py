@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from catalog.copying import copy_subset
 from catalog.published.layout import CARD_PATH, LICENSES_PATH
 from catalog.subset import Subset, load_subset
-from publish.cards import as_yaml, dataset_front_matter, render
-from publish.facts import DatasetFacts, dataset_facts, describe_dataset, software_versions
+from publish.describing.cards import as_yaml, dataset_front_matter, render
+from publish.describing.facts import DatasetFacts, dataset_facts, describe_dataset, software_versions
+from publish.describing.terms import sources_of
 from publish.hub import check_repo_name, preview_paths
 from publish.manifest import MANIFEST_VERSION, write_manifest
 from publish.publication import Destination, Publication, building, check_destination, deliver, is_built
 from publish.pushing.progress import PushProgress, silent
-from publish.terms import sources_of
 from pwcat.cube import Cube
 from pwcat.errors import PublishError
 

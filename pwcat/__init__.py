@@ -32,7 +32,7 @@ _PUBLIC: dict[str, str] = {
     "measure_losses": "training.losses",
     "audit": "training.audit",
     "decode": "publish.decode",
-    "load_model": "publish.loading",
+    "load_model": "publish.models.loading",
     "publish_dataset": "publish.dataset",
     "publish_model": "publish.weights",
     "pull": "publish.pull",

@@ -12,8 +12,8 @@ import click
 from pwcat.errors import PublishError
 
 if TYPE_CHECKING:
-    from publish.collections import CollectionEntry, PublishedCollection
-    from publish.studied import Studied
+    from publish.studies.collections import CollectionEntry, PublishedCollection
+    from publish.studies.studied import Studied
 
 __all__ = ["collection", "study"]
 
@@ -41,7 +41,7 @@ def collection(
 
     The same command changes nothing; what others added stays, after these.
     """
-    from publish.collections import publish_collection
+    from publish.studies.collections import publish_collection
 
     done = publish_collection(
         title,
@@ -89,8 +89,8 @@ def study(
     """
     if owner is None and to is None:
         raise click.UsageError("say where to: --owner ORG for the Hub, --to FOLDER for folders, or both")
-    from publish.studied import read_study
-    from publish.study import publish_study
+    from publish.studies.studied import read_study
+    from publish.studies.study import publish_study
 
     if dry_run:
         _preview(read_study(folder, models=models), owner, as_json=as_json)  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ def study(
 
 
 def _entries(items: tuple[str, ...], notes: tuple[str, ...]) -> list[CollectionEntry]:
-    from publish.collections import parse_entry
+    from publish.studies.collections import parse_entry
 
     told = dict(note.partition("=")[::2] for note in notes)
     if unknown := [name for name in told if name not in items]:

@@ -65,8 +65,8 @@ print(json.dumps({"samples": len(found), "hash": found.hash}))
 MODEL: Final = Script(
     source="""
 import json, sys
-from publish.invented import embed_invented
-from publish.loading import load_model
+from publish.models.invented import embed_invented
+from publish.models.loading import load_model
 embeddings = embed_invented(load_model(sys.argv[1], revision=sys.argv[2] or None))
 print(json.dumps({"shape": list(embeddings.shape)}))
 """

@@ -23,15 +23,15 @@ from catalog.stac.validation import DocumentCheck
 from catalog.store import build
 from catalog.subset import load_subset
 from catalog.subsets.matching import block_split
-from publish.card_values import card_values
-from publish.cards import render
 from publish.dataset import build_dataset_folder
-from publish.documents import Config
-from publish.facts import dataset_facts
+from publish.describing.card_values import card_values
+from publish.describing.cards import render
+from publish.describing.documents import Config
+from publish.describing.facts import dataset_facts
+from publish.describing.papers import following
+from publish.describing.terms import sources_of
 from publish.manifest import FileRecord, read_manifest
-from publish.papers import following
 from publish.shards import DEFAULT_LAYOUT, SENSOR_SCHEMA, plan_shards
-from publish.terms import sources_of
 from pwcat.cube import band_columns
 from pwcat.errors import PublishError
 from pwcat.osm.document import MapRecipe

@@ -19,10 +19,10 @@ from PIL import Image
 
 from catalog.published.layout import ITEMS_PATH, PREVIEW_PATH
 from catalog.query import open_catalog
-from publish.cards import hub_license, size_category
 from publish.dataset import build_dataset_folder, publish_dataset
 from publish.decode import decode
-from publish.facts import dataset_facts, describe_sampling, public_recipe
+from publish.describing.cards import hub_license, size_category
+from publish.describing.facts import dataset_facts, describe_sampling, public_recipe
 from publish.manifest import MANIFEST, read_manifest
 from publish.shards import Layout, plan_shards
 from pwcat.errors import PublishError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from publish.invented import embed_invented, invented_batch
+from publish.models.invented import embed_invented, invented_batch
 from training.models import build_model
 
 

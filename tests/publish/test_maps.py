@@ -13,9 +13,9 @@ from datasets import load_dataset
 from catalog.query import open_catalog
 from catalog.subset import load_subset
 from publish.dataset import publish_dataset
-from publish.sampling import describe_recipe
+from publish.describing.sampling import describe_recipe
+from publish.models.weights_card import weights_front_matter
 from publish.weights import build_model_folder
-from publish.weights_card import weights_front_matter
 from training.models import build_model
 from training.pretrain import pretrain
 from training.recipe import load_train_recipe

@@ -9,7 +9,7 @@ import pytest
 
 from catalog.query import open_catalog
 from publish.dataset import build_dataset_folder
-from publish.releases import read_release
+from publish.describing.releases import read_release
 
 
 @pytest.fixture(scope="module")

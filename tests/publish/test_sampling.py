@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from publish.sampling import describe_recipe
+from publish.describing.sampling import describe_recipe
 from pwcat.recipe import Recipe
 from pwcat.recipes import list_recipes, load_builtin
 from pwcat.samplers import STRATEGIES

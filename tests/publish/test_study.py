@@ -7,10 +7,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from publish.collections import CollectionEntry, check_collection, parse_entry
 from publish.commands.publish import publish
-from publish.studied import read_study
-from publish.study import publish_study
+from publish.studies.collections import CollectionEntry, check_collection, parse_entry
+from publish.studies.studied import read_study
+from publish.studies.study import publish_study
 from pwcat.errors import PublishError
 from training.study import load_study, run_study
 
@@ -33,8 +33,8 @@ from dataclasses import asdict
 from datasets import load_dataset
 from huggingface_hub import HfApi
 import pwcat
-from publish.collections import CollectionEntry, parse_entry, publish_collection
-from publish.study import publish_study
+from publish.studies.collections import CollectionEntry, parse_entry, publish_collection
+from publish.studies.study import publish_study
 from pwcat.errors import PublishError
 def publish():
     done = publish_study(sys.argv[1], owner="lab", public=True, tag="v1", license="MIT")

@@ -12,8 +12,8 @@ import torch
 import yaml
 
 import pwcat
-from publish.invented import embed_invented
-from publish.mlm import _mlm_name
+from publish.models.invented import embed_invented
+from publish.models.mlm import _mlm_name
 from publish.verify import verify_folder
 from publish.weights import build_model_folder, load_model, publish_model
 from pwcat.errors import PublishError, TrainingError

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from publish.evaluations import eval_results, merged, regions_of
-from publish.links import links_of
+from publish.models.evaluations import eval_results, merged, regions_of
+from publish.models.links import links_of
 from publish.weights import build_model_folder
 from pwcat.errors import PublishError
 from training.evaluate import load_scores
@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 import publish.pull, pwcat
 from catalog.subset import load_subset
-from publish.links import link_to
+from publish.models.links import link_to
 from publish.weights import build_model_folder
 from pwcat.errors import PublishError
 from training.pretrain import pretrain

@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from publish.loading import load_model
 from publish.manifest import MANIFEST
+from publish.models.loading import load_model
 from publish.weights import build_model_folder
 from pwcat.errors import PublishError
 

@@ -15,7 +15,7 @@ import numpy as np
 from catalog.published.layout import RECIPES_FOLDER
 from catalog.query import Collection
 from catalog.subset import Subset
-from publish.facts import Band, DatasetFacts
+from publish.describing.facts import Band, DatasetFacts
 from pwcat.cube import NODATA
 
 __all__ = ["RECORD_VERSION", "record_of"]

@@ -16,7 +16,7 @@ from catalog.published.layout import (
     TAGS_PATH,
 )
 from catalog.stac.collection import EXTENSIONS
-from publish.facts import Band, DatasetFacts
+from publish.describing.facts import Band, DatasetFacts
 from publish.shards import Shard
 
 __all__ = ["stac_collection"]

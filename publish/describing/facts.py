@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 
 from catalog.measures.separation import describe_separation
 from catalog.subset import Subset
+from publish.describing.papers import Following, following
+from publish.describing.sampling import describe_recipe
+from publish.describing.terms import is_copernicus
 from publish.maps import attribution_of, has_map, is_map
-from publish.papers import Following, following
-from publish.sampling import describe_recipe
 from publish.shards import split_names
-from publish.terms import is_copernicus
 from pwcat.cube import SensorBand
 from pwcat.errors import PublishError
 from pwcat.osm.targets import TARGETS

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from publish.collections import (
+from publish.dataset import publish_dataset
+from publish.hub import Kind, Push, check_repo_name, push_folder
+from publish.manifest import read_manifest
+from publish.models.links import HUB, WHOLE, DataLink, extent_of
+from publish.studies.collections import (
     MAX_DESCRIPTION,
     MAX_TITLE,
     CollectionEntry,
     PublishedCollection,
     publish_collection,
 )
-from publish.dataset import publish_dataset
-from publish.hub import Kind, Push, check_repo_name, push_folder
-from publish.links import HUB, WHOLE, DataLink, extent_of
-from publish.manifest import read_manifest
-from publish.studied import ModelChoice, Studied, StudiedDataset, StudiedModel, read_study
-from publish.study_tables import PublishedModel, StudyLinks, build_tables_folder
+from publish.studies.studied import ModelChoice, Studied, StudiedDataset, StudiedModel, read_study
+from publish.studies.study_tables import PublishedModel, StudyLinks, build_tables_folder
 from publish.weights import build_model_folder
 from pwcat.errors import PublishError
 from training.run import load_run
@@ -75,7 +75,7 @@ def publish_study(
         private: make new repositories and the collection private.
         public: make each repository private, and public once it is verified; the collection comes last.
         tag: release of every repository.
-        models: which are published; see :func:`publish.studied.read_study`.
+        models: which are published; see :func:`publish.studies.studied.read_study`.
         license: SPDX identifier of the weights and tables; datasets have their own.
         tell: told of each part that is done.
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from publish.facts import DatasetFacts
+from publish.describing.facts import DatasetFacts
 
 __all__ = [
     "as_yaml",

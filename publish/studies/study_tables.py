@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from publish.cards import as_yaml, render
-from publish.links import DataLink
+from publish.describing.cards import as_yaml, render
 from publish.manifest import MANIFEST_VERSION, write_manifest
+from publish.models.links import DataLink
+from publish.models.weights_card import license_fields
 from publish.publication import building
-from publish.studied import Studied, StudiedModel
-from publish.weights_card import license_fields
+from publish.studies.studied import Studied, StudiedModel
 from training.run import software_versions
 from training.studying.results import COSTS, DATASETS, LADDER, RESULTS, RUNGS
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from publish.links import DataLink
 from publish.manifest import FileRecord, describe_file
-from publish.origin import Origin
+from publish.models.links import DataLink
+from publish.models.origin import Origin
 from training.models import Model
 from training.models.base import ModelInput
 

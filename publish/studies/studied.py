@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 
 from catalog.subset import Subset, load_subset
-from publish.evaluations import merged
 from publish.hub import check_repo_name
-from publish.links import WHOLE, DataLink
+from publish.models.evaluations import merged
+from publish.models.links import WHOLE, DataLink
 from pwcat.errors import PublishError
 from training.evaluate import Scores, load_scores
 from training.looping.origins import origins_of

@@ -29,16 +29,16 @@ from catalog.published.layout import (
     TAGS_PATH,
 )
 from catalog.subset import Subset
-from publish.card_values import card_values
-from publish.cards import as_yaml, render
-from publish.croissant import croissant
-from publish.facts import DatasetFacts, describe_dataset
+from publish.describing.card_values import card_values
+from publish.describing.cards import as_yaml, render
+from publish.describing.croissant import croissant
+from publish.describing.facts import DatasetFacts, describe_dataset
+from publish.describing.picture import write_picture
+from publish.describing.record import record_of
+from publish.describing.releases import Release, changes_since, earlier_entries, heading_of
+from publish.describing.stac import stac_collection
 from publish.manifest import FileRecord
-from publish.picture import write_picture
-from publish.record import record_of
-from publish.releases import Release, changes_since, earlier_entries, heading_of
 from publish.shards import CHIP_SCHEMA, SENSOR_SCHEMA, Shard
-from publish.stac import stac_collection
 
 __all__ = ["Config", "write_documents"]
 

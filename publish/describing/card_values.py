@@ -12,17 +12,17 @@ import pyarrow.compute as pc
 
 from catalog.published.layout import ITEMS_PATH, PICTURE_PATH, PREVIEW_PATH
 from catalog.subset import Subset
-from publish.cards import as_yaml, dataset_front_matter, feature_list
-from publish.columns import meaning_of
-from publish.facts import DatasetFacts, software_versions
+from publish.describing.cards import as_yaml, dataset_front_matter, feature_list
+from publish.describing.columns import meaning_of
+from publish.describing.facts import DatasetFacts, software_versions
+from publish.describing.sampling import describe_recipe
+from publish.describing.terms import Source, sources_of
 from publish.manifest import MANIFEST_VERSION, FileRecord
 from publish.maps import is_map
-from publish.sampling import describe_recipe
 from publish.shards import Shard
-from publish.terms import Source, sources_of
 
 if TYPE_CHECKING:
-    from publish.documents import Config
+    from publish.describing.documents import Config
 
 __all__ = ["card_values"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from publish.cards import HUB_LICENSES, render
-from publish.evaluations import eval_results, regions_of
-from publish.links import DataLink
+from publish.describing.cards import HUB_LICENSES, render
 from publish.manifest import FileRecord
-from publish.origin import Origin
+from publish.models.evaluations import eval_results, regions_of
+from publish.models.links import DataLink
+from publish.models.origin import Origin
 from training.evaluate import Scores
 from training.models import Model
 from training.run import Run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from publish.links import DataLink, link_to, links_of
+from publish.models.links import DataLink, link_to, links_of
 from pwcat.errors import PublishError
 from training.models import Model, config_of
 from training.models.folder import CONFIG

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from catalog.published.layout import DATA_FOLDER
-from publish.cards import HUB_LICENSES
-from publish.columns import meaning_of
-from publish.facts import Band, DatasetFacts, describe_sampling
+from publish.describing.cards import HUB_LICENSES
+from publish.describing.columns import meaning_of
+from publish.describing.facts import Band, DatasetFacts, describe_sampling
 from publish.manifest import MANIFEST, FileRecord
 
 if TYPE_CHECKING:
-    from publish.documents import Config
+    from publish.describing.documents import Config
 
 __all__ = ["croissant"]
 
