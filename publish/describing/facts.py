@@ -81,7 +81,7 @@ class DatasetFacts:
         scale: The value of a pixel of the main source is its number times this, plus ``offset``.
         offset: See ``scale``.
         bbox: ``(west, south, east, north)``, EPSG:4326.
-        interval: First and last acquisition, ISO 8601.
+        interval: First and last acquisition of any date of any sample, ISO 8601.
         statistics: As ``Subset.stats()`` gives them.
         mean_valid_fraction: Mean share of pixels with data.
         separation: How far apart the splits lie, as :func:`catalog.measures.separation.describe_separation` says.
@@ -154,7 +154,6 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
     first = collections[0]
     whole = len(subset) == sum(collection.stats["num_samples"] for collection in collections)
     short = "-".join(collection.name for collection in collections[:MOST_NAMED]) + ("" if whole else "-subset")
-    times = pc.min_max(subset.columns(["datetime"])["datetime"])
     return DatasetFacts(
         name=repo.rpartition("/")[2] if repo else short,
         title=" and ".join(" ".join(str(recipe["title"]).split()) for recipe in recipes.values())
@@ -175,7 +174,7 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         scale=float(first.cube.attrs["scale"]),
         offset=float(first.cube.attrs["offset"]),
         bbox=_bbox(subset),
-        interval=(_iso(times["min"].as_py()), _iso(times["max"].as_py())),
+        interval=_interval(subset),
         statistics=subset.stats(),
         mean_valid_fraction=float(pc.mean(subset.columns(["div:valid_fraction"])["div:valid_fraction"]).as_py()),
         separation=_separation(subset, tiles=any(is_map(recipe) for recipe in recipes.values())),
@@ -319,8 +318,12 @@ def _bbox(subset: Subset) -> tuple[float, float, float, float]:
     return float(xmin.min()), float(ymin.min()), float(xmax.max()), float(ymax.max())
 
 
-def _iso(moment: Any) -> str:
-    return str(moment.strftime("%Y-%m-%dT%H:%M:%SZ"))
+def _interval(subset: Subset) -> tuple[str, str]:
+    """First and last acquisition of all dates: items know the first date of a sample alone, the cubes each one."""
+    dates = [collection.cube.dates(subset.index[rows]) for collection, rows in subset.parts()]
+    ends = min(int(some.min()) for some in dates), max(int(some.max()) for some in dates)
+    first, last = (f"{np.datetime64(moment, 's')}Z" for moment in ends)
+    return first, last
 
 
 def software_versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ from catalog.subset import load_subset
 from publish.borders import halves, place_keys, runs_within
 from publish.dataset import build_dataset_folder
 from publish.decode import decode
+from publish.describing.facts import dataset_facts
 from publish.folders import building
 from publish.shards import Layout, plan_shards, split_names, write_shards
 from pwcat.cube import CubeSpec, SensorBand, create_cube, encode_shard, open_cube, write_coordinates, write_shard
@@ -219,6 +220,9 @@ def test_series_of_one_pixel_with_sensors_and_ids_in_any_script(series, tmp_path
         assert (row["sensors"], row["scales"], row["units"]) == (["", "s1"], [0.0001, 0.01], ["1", "dB"])
         assert np.diff(row["datetimes"]).tolist() == [row["datetimes"][1] - row["datetimes"][0]] * 2
         assert row["datetimes"][0] == row["datetime"]
+    assert dataset_facts(series, repo=None, release=None).interval == tuple(
+        f"{pick(date for row in rows for date in row['datetimes']):%Y-%m-%dT%H:%M:%SZ}" for pick in (min, max)
+    ), "of all dates of all samples, not of the first ones"
     one = series.only(np.array([3]))
     written(one, tmp_path / "one")
     assert [path.name.split("-", 1)[1] for path in (tmp_path / "one" / "data").iterdir()] == ["00000-of-00001.parquet"]
