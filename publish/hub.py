@@ -8,6 +8,7 @@ then is a repository opened that is to be public. The steps are modules of :mod:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,8 @@ from publish.pushing.visibility import open_repository, prepare_repository
 from pwcat.errors import PublishError
 
 __all__ = ["Kind", "Preview", "Push", "check_repo_name", "fetch_folder", "preview_paths", "preview_push", "push_folder"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,10 +313,26 @@ def _checked(folder: Path, *, repo: str, kind: Kind, tag: str | None) -> Target:
 
 def _planned(target: Target, *, tag: str | None) -> Plan:
     plan = plan_commit(target, target.head())
+    _require_same_sort(target, plan)
     check_room(target.repo, {*plan.tree, *target.records} - set(plan.stale))
     if tag is not None:
         require_free(target, tag, plan)
     return plan
+
+
+def _require_same_sort(target: Target, plan: Plan) -> None:
+    """Refuse to put, say, weights where chips are; say so where a release of another name is about to be replaced."""
+    header, _ = read_manifest(target.folder)
+    there = plan.manifest or header
+    if there.get("kind") != header.get("kind"):
+        raise PublishError(
+            f"{target.repo} holds a release of kind {there.get('kind')!r}, and this one is of kind {header.get('kind')!r}: "
+            "push it to another repository"
+        )
+    if there.get("name") != header.get("name") and plan.changed:
+        logger.warning(
+            "%s holds %r: this release of %r takes its place", target.repo, there.get("name"), header.get("name")
+        )
 
 
 def _size(target: Target, paths: Sequence[str]) -> int:

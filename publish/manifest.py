@@ -113,13 +113,19 @@ def parse_manifest(content: bytes, *, where: str) -> tuple[dict[str, Any], dict[
     """
     try:
         header = json.loads(content)
-        records = {name: FileRecord(**fields) for name, fields in header.pop("files").items()}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as exc:
+        records = {name: _record(**fields) for name, fields in header.pop("files").items()}
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise PublishError(f"{where} cannot be read as a manifest ({exc}): fetch or build the folder again") from exc
     outside = [name for name in records if Path(name).is_absolute() or ".." in Path(name).parts]
     if outside:
         raise PublishError(f"{where} names files outside its folder: {', '.join(outside)}; do not use it")
     return header, records
+
+
+def _record(*, bytes: int, sha256: str, rows: int | None = None) -> FileRecord:
+    if type(bytes) is not int or type(sha256) is not str or type(rows) not in (int, type(None)):
+        raise TypeError("bytes and rows are whole numbers, sha256 is text")
+    return FileRecord(bytes=bytes, sha256=sha256, rows=rows)
 
 
 def check_sizes(folder: Path, records: Mapping[str, FileRecord]) -> list[str]:

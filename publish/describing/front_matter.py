@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-__all__ = ["card_faults"]
+__all__ = ["card_faults", "loaded_paths", "named_by_card"]
 
 CARD = "README.md"
 TABLES = (".parquet", ".geoparquet", ".gpq")
@@ -37,6 +37,25 @@ def card_faults(folder: Path, paths: Sequence[str], kind: Literal["dataset", "mo
     if kind == "model" or ("configs" not in front and not any(path.endswith(TABLES) for path in paths)):
         return []  # nothing to load: a Zarr, say
     return [*_config_faults(front.get("configs"), paths), *_counted_faults(front.get("dataset_info"))]
+
+
+def loaded_paths(folder: Path, paths: Sequence[str]) -> list[str]:
+    """Of some paths, those that the configs of a folder's card name; none where there is no card that can be read."""
+    if not (folder / CARD).is_file():
+        return []
+    return named_by_card((folder / CARD).read_bytes(), paths)
+
+
+def named_by_card(card: bytes, paths: Sequence[str]) -> list[str]:
+    """Of some paths, those that the configs of a card name; none where it cannot be read."""
+    found = _FRONT.match(card.decode("utf-8", errors="replace"))
+    try:
+        front = yaml.safe_load(found[1]) if found else None
+    except yaml.YAMLError:
+        return []
+    configs = front.get("configs") if isinstance(front, dict) else None
+    named = {path for config in configs or [] if isinstance(config, dict) for path in _matching(config, paths)}
+    return [path for path in paths if path in named]
 
 
 def _config_faults(configs: Any, paths: Sequence[str]) -> list[str]:

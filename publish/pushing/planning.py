@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.hf_api import RepoFile
 
-from publish.manifest import MANIFEST
+from publish.describing.front_matter import loaded_paths
+from publish.manifest import MANIFEST, parse_manifest
 from publish.pushing.retrying import call
-from publish.pushing.target import Target, Tree
+from publish.pushing.target import Target, Tree, git_blob_hash
 from pwcat.errors import PublishError
 
 __all__ = ["Plan", "plan_commit"]
@@ -56,7 +56,8 @@ def plan_commit(target: Target, head: str) -> Plan:
     Files that an earlier release listed in its manifest and this one does not have are removed; those of others stay.
 
     Raises:
-        PublishError: The release would overwrite files that no manifest of ours lists.
+        PublishError: The release would overwrite files that no manifest of ours lists, or ``load_dataset`` would take such
+            files for parts of it, or the manifest that is there cannot be read: nobody knows which files are ours then.
     """
     tree = target.tree(head)
     changed = target.differing(tree)
@@ -66,25 +67,48 @@ def plan_commit(target: Target, head: str) -> Plan:
     if foreign:
         raise PublishError(
             f"{target.repo} holds files that no release of ours made, and this one would replace them: "
-            f"{', '.join(foreign[:10])}{' …' if len(foreign) > 10 else ''}; push to another repository, or move them there"
+            f"{_named(foreign)}; push to another repository, or move them there"
+        )
+    others = [path for path in tree if path not in listed and path not in target.records]
+    if loaded := loaded_paths(target.folder, others) if target.records else []:
+        raise PublishError(
+            f"{target.repo} holds files that no release of ours made, and load_dataset would take them for parts of this "
+            f"one: {_named(loaded)}; push to another repository, or move them there"
         )
     stale = tuple(path for path in tree if path in listed and path not in target.records)
     return Plan(head=head, tree=tree, changed=changed, stale=stale, manifest=manifest)
 
 
+def _named(paths: Sequence[str]) -> str:
+    return f"{', '.join(paths[:10])}{' …' if len(paths) > 10 else ''}"
+
+
 def _manifest(target: Target, tree: Tree, head: str) -> dict[str, Any] | None:
-    """The manifest on the Hub; None where there is none of ours, so that no file there is ours to remove."""
+    """The manifest on the Hub; None without one, so that no file there is ours to remove."""
     if MANIFEST not in tree:
         return None
 
-    def fetch() -> str:
-        return str(target.api.hf_hub_download(target.repo, MANIFEST, revision=head, repo_type=target.kind))
+    def fetch(force: bool) -> Path:
+        def ask() -> Path:
+            return Path(
+                target.api.hf_hub_download(
+                    target.repo, MANIFEST, revision=head, repo_type=target.kind, force_download=force
+                )
+            )
 
+        return call(f"read {MANIFEST} of {target.repo}", ask)
+
+    path, entry = fetch(False), tree[MANIFEST]
+    if entry.lfs is None and git_blob_hash(path) != entry.blob_id:  # a cache that forgets
+        path = fetch(True)
     try:
-        listed = json.loads(Path(call(f"read {MANIFEST} of {target.repo}", fetch)).read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return listed if isinstance(listed, dict) and isinstance(listed.get("files"), dict) else None
+        header, records = parse_manifest(path.read_bytes(), where=f"{MANIFEST} of {target.repo}")
+    except PublishError as exc:
+        raise PublishError(
+            f"{target.repo} holds a {MANIFEST} that is none of ours, or damaged, so that nobody knows which files there are "
+            "ours to replace: push to another repository, or put back there the one of the last release"
+        ) from exc
+    return {**header, "files": records}
 
 
 def _identity(entry: RepoFile | None) -> tuple[str, str | None] | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from publish.describing.front_matter import named_by_card
 from publish.manifest import MANIFEST, FileRecord, parse_manifest
 from publish.verifying.held import Held, HeldFolder, Listed
 from pwcat.errors import PublishError
@@ -95,16 +93,5 @@ def strangers(held: Held, records: Mapping[str, FileRecord]) -> Strangers:
     others = sorted(set(held.files()) - set(records) - {MANIFEST})
     if isinstance(held, HeldFolder):
         return Strangers(harmful=tuple(others), harmless=())
-    patterns = _patterns(held) if others and CARD in held.files() else []
-    taken = [path for path in others if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)]
+    taken = named_by_card(held.read(CARD), others) if others and CARD in held.files() else []
     return Strangers(harmful=tuple(taken), harmless=tuple(path for path in others if path not in taken))
-
-
-def _patterns(held: Held) -> list[str]:
-    """The patterns of the card's configs; none of a card that cannot be read."""
-    _, _, rest = held.read(CARD).decode("utf-8", errors="replace").partition("---\n")
-    try:
-        configs = yaml.safe_load(rest.partition("\n---")[0]).get("configs") or []
-        return [str(file["path"]) for config in configs for file in config["data_files"]]
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-        return []

@@ -88,6 +88,50 @@ def test_files_that_others_put_in_the_place_of_ours_are_not_overwritten(hub, fol
     assert "data/1.parquet" in hub.files("datasets", "lab/chips")  # whatever their .gitignore says
 
 
+def test_files_of_others_that_load_dataset_would_take_for_chips_of_a_release_stop_it(hub, folder, pushers, releases):
+    stray = (folder / "data" / "0.parquet").read_bytes()
+    hub.add_repo("datasets", "lab/chips", {"data/99.parquet": stray, "more/99.parquet": stray})
+    told = "load_dataset would take them for parts of this one: data/99.parquet; push to another repository"
+    assert told in pushers.push(folder)["error"]
+    assert told in pushers.begin("preview", folder=str(folder), repo="lab/chips", kind="dataset").result()["error"]
+    hub.commit("datasets", "lab/chips", {"data/99.parquet": None})
+    hub.before("POST", "/commit/", lambda: hub.commit("datasets", "lab/chips", {"data/98.parquet": stray}))
+    assert told.replace("99", "98") in pushers.push(folder)["error"]
+    assert "README.md" not in hub.files("datasets", "lab/chips")
+
+
+def test_where_the_manifest_is_not_ours_or_damaged_nothing_is_replaced_or_removed(
+    hub, folder, pushers, releases, tmp_path
+):
+    theirs = json.dumps({"files": {"theirs.csv": {}}}).encode()
+    for manifest in (theirs, b'{"name": "theirs"}', b"[]"):
+        hub.repos.clear()
+        hub.add_repo("datasets", "lab/chips", {MANIFEST: manifest, "theirs.csv": b"1,2"})
+        assert f"holds a {MANIFEST} that is none of ours, or damaged" in pushers.push(folder)["error"]
+        assert set(hub.files("datasets", "lab/chips")) >= {MANIFEST, "theirs.csv"}
+    hub.repos.clear()
+    pushers.push(folder)
+    whole = hub.read("datasets", "lab/chips", MANIFEST)
+    hub.commit("datasets", "lab/chips", {MANIFEST: whole[:99]})
+    second = releases.write_release(tmp_path / "v2", [5], release=2)
+    assert "put back there the one of the last release" in pushers.push(second)["error"]
+    hub.commit("datasets", "lab/chips", {MANIFEST: whole})
+    assert pushers.push(second)["files_deleted"] == 2
+    for cached in pushers.home.rglob(f"snapshots/*/{MANIFEST}"):
+        cached.resolve().write_bytes(b"{}")  # a disk that forgets
+    assert pushers.push(folder)["files_deleted"] == 1
+
+
+def test_what_is_of_another_kind_is_not_replaced_and_another_name_is_told(hub, folder, pushers):
+    pushers.push(folder)
+    write_manifest(folder, header={"name": "lakes"}, known={})
+    pushing = pushers.begin("push", folder=str(folder), repo="lab/chips", kind="dataset")
+    assert "error" not in pushing.result()
+    assert "lab/chips holds 'chips': this release of 'lakes' takes its place" in pushing.printed
+    write_manifest(folder, header={"name": "lakes", "kind": "zarr"}, known={})
+    assert "a release of kind None, and this one is of kind 'zarr'" in pushers.push(folder)["error"]
+
+
 def test_who_may_see_it(hub, folder, pushers):
     def is_private():
         return hub.repos["datasets", "lab/chips"].private
