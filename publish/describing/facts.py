@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
 
 from catalog.measures.separation import describe_separation
 from catalog.subset import Subset
@@ -200,7 +202,11 @@ def _separation(subset: Subset, *, tiles: bool) -> tuple[Mapping[str, Any], ...]
     width = subset.chip_shape[-1] * float(subset.collections[0].cube.attrs["resolution_m"]) / 1000
     coded = subset.columns(["pwcat:split"])["pwcat:split"].combine_chunks().dictionary_encode()
     splits = np.array(coded.dictionary.to_pylist(), dtype=object)[coded.indices.to_numpy()]  # one object a split
-    return tuple(describe_separation(subset.lonlat, splits, width_km=0.0 if tiles else width))
+
+    def outlines(rows: NDArray[np.int64]) -> NDArray[np.object_]:
+        return np.asarray(shapely.from_wkb(subset.only(rows).columns(["geometry"])["geometry"].to_numpy()))
+
+    return tuple(describe_separation(subset.lonlat, splits, width_km=0.0 if tiles else width, outlines=outlines))
 
 
 def _split_counts(subset: Subset) -> dict[str, int]:

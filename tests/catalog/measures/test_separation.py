@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import shapely
 from pyproj import Geod
 
 from catalog.measures.separation import describe_separation
@@ -38,3 +39,28 @@ def test_one_split_has_no_distance_and_one_place_in_two_splits_overlaps_whatever
     assert describe_separation(lonlat, np.array(["train"] * 3, dtype=object), width_km=1.0) == []
     (one,) = describe_separation(lonlat, np.array(["train", "val", "val"], dtype=object), width_km=0.0)
     assert (one["min_km"], one["num_overlapping"], one["num_samples"]) == (0, 1, 2)
+
+
+def test_chips_that_share_a_corner_overlap_and_neighbours_that_touch_do_not():
+    east, north = 1 / 78.85, 1 / 111.13  # degrees a kilometre at 45 degrees north, about
+    shifts_km = [(0, 0), (0.9, 0.9), (1.2, -1.2), (-0.9995, 0), (50, 50)]  # train first; chips are a kilometre wide
+    lonlat = np.array([8.0, 45.0]) + np.array(shifts_km) * [east, north]
+    boxes = np.column_stack([lonlat - [east / 2, north / 2], lonlat + [east / 2, north / 2]])
+    asked = []
+
+    def outlines(rows):
+        asked.append(rows.tolist())
+        return shapely.box(*boxes[rows].T)
+
+    (one,) = describe_separation(
+        lonlat, np.array(["train"] + ["val"] * 4, dtype=object), width_km=1.0, outlines=outlines
+    )
+    assert (one["num_overlapping"], one["num_samples"]) == (1, 4)
+    assert asked == [[1, 3], [0]], "the shapes of those alone that are near enough"
+
+
+def test_places_without_an_outline_overlap_by_their_distance():
+    lonlat = np.array([[8.0, 45.0], [8.001, 45.0], [8.0, 45.0], [8.3, 45.0]])
+    splits = np.array(["train", "val", "val", "val"], dtype=object)
+    (one,) = describe_separation(lonlat, splits, width_km=0.5, outlines=lambda rows: shapely.points(lonlat[rows]))
+    assert one["num_overlapping"] == 2
