@@ -271,9 +271,14 @@ def fetch_folder(
     def fetch(force: bool) -> Path:
         def ask() -> Path:
             wanted = [*patterns, MANIFEST]
-            found = snapshot_download(
-                repo, repo_type=kind, revision=revision, allow_patterns=wanted, force_download=force
-            )
+            try:
+                found = snapshot_download(
+                    repo, repo_type=kind, revision=revision, allow_patterns=wanted, force_download=force
+                )
+            except ValueError as exc:  # of what is fetched anew, the client hides in it why the Hub could not be asked
+                if not force or exc.__cause__ is None:
+                    raise
+                raise exc.__cause__ from None
             return Path(found)
 
         return call(f"fetch {repo}{at} from {constants.ENDPOINT}", ask)
@@ -292,7 +297,10 @@ def fetch_folder(
 def _fetched_faults(folder: Path, *, hashes: bool) -> list[str]:
     if not (folder / MANIFEST).is_file():
         return []
-    _, records = read_manifest(folder)
+    try:
+        _, records = read_manifest(folder)
+    except PublishError as exc:
+        return [str(exc)]
     there = {path: record for path, record in records.items() if (folder / path).is_file()}
     sizes = [f"{path} has another size" for path, r in there.items() if (folder / path).stat().st_size != r.bytes]
     return sizes or (check_hashes(folder, there) if hashes else [])

@@ -6,7 +6,7 @@ from huggingface_hub import get_token
 
 from pwcat.errors import PublishError
 
-__all__ = ["conceal", "require_token"]
+__all__ = ["conceal", "concealed", "require_token"]
 
 HIDDEN = "<token>"
 
@@ -32,6 +32,12 @@ def conceal(exc: BaseException | None) -> None:
             if isinstance(value, str):
                 setattr(exc, name, _hidden(value, token))
         exc = exc.__cause__ or exc.__context__
+
+
+def concealed(text: str) -> str:
+    """A text without the token: what another process printed, which has the same one."""
+    token = get_token()
+    return text.replace(token, HIDDEN) if token else text
 
 
 def _hidden(value: object, token: str) -> object:

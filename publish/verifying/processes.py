@@ -14,17 +14,20 @@ from typing import Any, Final
 
 from huggingface_hub import constants
 
+from publish.pushing.tokens import concealed
 from publish.verifying.held import Held, HeldRepository
 
 __all__ = ["CATALOG", "DATASET", "MODEL", "Script", "run_fresh"]
 
 TIMEOUT_S = 1800
+LONGEST_TOLD = 500
 PAUSES_S: tuple[float, ...] = (1, 4, 16)
 # Failures of the net, as the public clients' errors name them.
 _PASSING = re.compile(
     r"\b(RemoteProtocol|Read|Write|Connect|Connection|LocalEntryNotFound)Error\b|Timeout(Error)?:|"
     r"\b(429|50[0234]) (Client|Server) Error"
 )
+_ERROR = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b(:|$)|^[a-z_]+(\.\w+)+: ")
 _OUR_ERROR = re.compile(r"^pwcat\.errors\.\w+: ")  # those say what is wrong in words of their own
 
 
@@ -90,8 +93,16 @@ def run_fresh(script: Script, held: Held) -> dict[str, Any] | str:
     if done.returncode == 0:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
-    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-    return _OUR_ERROR.sub("", lines[-1])
+    return concealed(_error(done.stderr) or f"exit code {done.returncode}")
+
+
+def _error(printed: str) -> str:
+    """The last error of what a process printed, in a line: some have several, of which the last alone says nothing."""
+    lines = [line for line in printed.splitlines() if line.strip()]
+    starts = [number for number, line in enumerate(lines) if _ERROR.match(line)]
+    told = " ".join(" ".join(lines[starts[-1] if starts else -1 :]).split())
+    told = _OUR_ERROR.sub("", told)
+    return told if len(told) <= LONGEST_TOLD else f"{told[:LONGEST_TOLD]} …"
 
 
 def _run(script: Script, held: Held, home: str) -> subprocess.CompletedProcess[str] | None:

@@ -50,7 +50,7 @@ def _footer(held: Held, path: str) -> tuple[pa.Schema, int] | str:
 
     try:
         return call(f"read the footer of {path}", ask)
-    except pa.ArrowInvalid as exc:
+    except (pa.ArrowInvalid, OSError) as exc:  # an OSError is one of thrift's
         return f"{path} is no Parquet file: {str(exc).splitlines()[0]}"
 
 

@@ -235,3 +235,6 @@ def test_what_is_fetched_is_compared_with_the_manifest(hub, way, pushers, folder
     cached.write_bytes(b"x" * cached.stat().st_size)  # a disk that forgets
     again = type(folder)(pushers.begin("fetch", **ask).result()["folder"])
     assert releases.describe_file(again / "data" / path) == releases.describe_file(folder / "data" / path)
+    assert (type(folder)(found) / "MANIFEST.json").resolve().write_bytes(b"{") == 1
+    again = type(folder)(pushers.begin("fetch", **ask).result()["folder"])
+    assert releases.describe_file(again / "MANIFEST.json") == releases.describe_file(folder / "MANIFEST.json")

@@ -167,6 +167,16 @@ def test_a_folder_is_read_in_full_its_columns_are_looked_at_and_what_lies_there_
     found = verify_folder(copy)
     assert [check.state for check in found.checks] == ["passed", "passed", "failed", "not tried", "not tried"]
     assert "has other columns than a dataset's: without attribution string, " in found.faults[0]
+    damaged = (dataset_folder / PREVIEW_PATH).read_bytes()
+    footer = int.from_bytes(damaged[-8:-4], "little")
+    shard.write_bytes(damaged[: -8 - footer] + b"\xff" * footer + damaged[-8:])
+    files[shard.relative_to(copy).as_posix()] |= vars(describe_file(shard)) | {"rows": 1}
+    (copy / MANIFEST).write_text(json.dumps({**header, "files": files}))
+    assert "is no Parquet file: Couldn't deserialize thrift" in verify_folder(copy).faults[0]
+    (copy / MANIFEST).write_text(json.dumps({**header, "files": {"a": {"bytes": "9", "sha256": "0"}}}))
+    with pytest.raises(PublishError, match=r"cannot be read as a manifest .bytes and rows are whole numbers"):
+        verify_folder(copy)
+    (copy / MANIFEST).write_text(json.dumps({**header, "files": files}))
     (copy / "thesis.txt").write_text("irreplaceable")
     assert verify_folder(copy).faults == ("thesis.txt is not in the manifest",)
     with pytest.raises(PublishError, match="nowhere is no folder: give the folder of a publication"):
@@ -192,3 +202,21 @@ print(json.dumps({{"tries": tries}}))
     held = HeldRepository(repo="lab/tiny", kind="dataset", commit="0" * 40, asked=None)
     answer = run_fresh(Script(source=source), held)
     assert answer == ({"tries": tries} if tries == 3 else "ValueError: no")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            "import yaml\nyaml.safe_load('- : [')",
+            "yaml.parser.ParserError: while parsing a block mapping expected ",
+        ),
+        ("raise ValueError('refused: Bearer hf_mine')", "ValueError: refused: Bearer <token>"),
+        ("raise ValueError('a' * 999)", f"ValueError: {'a' * 488} …"),
+        ("raise SystemExit(3)", "exit code 3"),
+    ],
+)
+def test_what_went_wrong_in_another_process_is_told_in_one_line_without_the_token(monkeypatch, source, told):
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    held = HeldRepository(repo="lab/tiny", kind="dataset", commit="0" * 40, asked=None)
+    assert str(run_fresh(Script(source=source), held)).startswith(told)
