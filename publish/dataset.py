@@ -95,12 +95,12 @@ def _planned(subset: Subset, destination: Destination, *, load: Callable[[str], 
         _, records = read_manifest(built)
         files, size = len(records) + 1, sum(record.bytes for record in records.values())
         if repo is not None:
-            preview = preview_push(built, repo=repo, kind="dataset", tag=tag)
+            preview = preview_push(built, repo=repo, kind="dataset", tag=tag, asked_private=destination.private)
     else:
         paths = [shard.path for shard in plan_shards(subset, layout=DEFAULT_LAYOUT)]
         files, size = len(paths), 2 * math.prod(subset.chip_shape) * len(subset)
         if repo is not None:
-            preview = preview_paths(paths, repo=repo, kind="dataset", tag=tag)
+            preview = preview_paths(paths, repo=repo, kind="dataset", tag=tag, asked_private=destination.private)
     return Publication(
         kind="dataset",
         folder=built,

@@ -28,10 +28,20 @@ from publish.pushing.retrying import call
 from publish.pushing.tagging import check_tag_name, require_free, set_tag
 from publish.pushing.target import Kind, Target, hub_api
 from publish.pushing.tokens import require_token
-from publish.pushing.visibility import open_repository, prepare_repository
+from publish.pushing.visibility import open_repository, prepare_repository, refuse_public
 from pwcat.errors import PublishError
 
-__all__ = ["Kind", "Preview", "Push", "check_repo_name", "fetch_folder", "preview_paths", "preview_push", "push_folder"]
+__all__ = [
+    "Kind",
+    "Preview",
+    "Push",
+    "check_before_building",
+    "check_repo_name",
+    "fetch_folder",
+    "preview_paths",
+    "preview_push",
+    "push_folder",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +121,23 @@ def check_repo_name(repo: str) -> None:
         raise PublishError(f"{repo!r} is no name for a repository: give organisation/name, as in my-lab/amazon-chips")
 
 
+def check_before_building(repo: str, *, kind: Kind, private: bool) -> None:
+    """Refuse, before a folder is built for it, a push that could not begin: building may take hours.
+
+    Raises:
+        PublishError: There is no token, or a private repository was asked for and it is public.
+    """
+    check_repo_name(repo)
+    require_token()
+    if private:
+        target = _unbuilt(repo, kind)
+        refuse_public(target, target.is_private())
+
+
+def _unbuilt(repo: str, kind: Kind) -> Target:
+    return Target(api=hub_api(), repo=repo, kind=kind, folder=Path(), records={})
+
+
 def push_folder(
     folder: Path,
     *,
@@ -174,14 +201,20 @@ def push_folder(
     )
 
 
-def preview_push(folder: Path, *, repo: str, kind: Kind, tag: str | None = None) -> Preview:
+def preview_push(
+    folder: Path, *, repo: str, kind: Kind, tag: str | None = None, asked_private: bool = False
+) -> Preview:
     """What :func:`push_folder` would do with a folder; nothing is sent, and no token is needed for a public repository.
+
+    ``asked_private`` is its ``private``: a public repository is refused then.
 
     Raises:
         PublishError: As of :func:`push_folder`, as far as it shows without sending anything.
     """
     target = _checked(folder, repo=repo, kind=kind, tag=tag)
     private = target.is_private()
+    if asked_private:
+        refuse_public(target, private)
     plan = _planned(target, tag=tag) if private is not None else None
     send = plan.changed if plan else tuple(target.records)
     return Preview(
@@ -198,7 +231,9 @@ def preview_push(folder: Path, *, repo: str, kind: Kind, tag: str | None = None)
     )
 
 
-def preview_paths(paths: Sequence[str], *, repo: str, kind: Kind, tag: str | None = None) -> Preview:
+def preview_paths(
+    paths: Sequence[str], *, repo: str, kind: Kind, tag: str | None = None, asked_private: bool = False
+) -> Preview:
     """The same before a folder is built, by the names of its largest files alone: any of them may have to be sent.
 
     Args:
@@ -207,13 +242,16 @@ def preview_paths(paths: Sequence[str], *, repo: str, kind: Kind, tag: str | Non
         repo: ``organisation/name``.
         kind: ``"dataset"`` or ``"model"``.
         tag: Name of the release.
+        asked_private: Refuse a public repository.
 
     Raises:
-        PublishError: The tag is taken, or the repository cannot be asked.
+        PublishError: The tag is taken, the repository is public and a private one was asked for, or it cannot be asked.
     """
     check_repo_name(repo)
-    target = Target(api=hub_api(), repo=repo, kind=kind, folder=Path(), records={})
+    target = _unbuilt(repo, kind)
     private = target.is_private()
+    if asked_private:
+        refuse_public(target, private)
     head = target.head() if private is not None else None
     plan = plan_commit(target, head) if head is not None else None
     if plan is not None and tag is not None:

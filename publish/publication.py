@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from publish.folders import building, is_built
-from publish.hub import Kind, Preview, Push, check_repo_name, preview_push, push_folder
+from publish.hub import Kind, Preview, Push, check_before_building, check_repo_name, preview_push, push_folder
 from publish.manifest import read_manifest
 from publish.pushing.progress import PushProgress, silent
 from publish.pushing.tagging import check_tag_name
@@ -79,6 +79,8 @@ def deliver(
         PublishError: The destination is none, the folder is taken, or the push failed.
     """
     check_destination(destination)
+    if destination.repo is not None and not destination.dry_run:
+        check_before_building(destination.repo, kind=kind, private=destination.private)
     if destination.to is not None and not destination.dry_run:
         return _delivered(build(destination.to), destination, kind=kind, message=message, load=load)
     with tempfile.TemporaryDirectory(prefix="pwcat-publish-") as scratch:
@@ -91,7 +93,7 @@ def _delivered(
 ) -> Publication:
     push, preview, repo = None, None, destination.repo
     if repo is not None and destination.dry_run:
-        preview = preview_push(folder, repo=repo, kind=kind, tag=destination.tag)
+        preview = preview_push(folder, repo=repo, kind=kind, tag=destination.tag, asked_private=destination.private)
     elif repo is not None:
         push = push_folder(
             folder,

@@ -122,7 +122,13 @@ def _planned(subset: Subset, destination: Destination, *, load: Callable[[str], 
         bytes=2 * math.prod(subset.chip_shape) * len(subset),
         dry_run=True,
         load=load(str(destination.repo)),
-        preview=preview_paths(paths, repo=str(destination.repo), kind="dataset", tag=destination.tag),
+        preview=preview_paths(
+            paths,
+            repo=str(destination.repo),
+            kind="dataset",
+            tag=destination.tag,
+            asked_private=destination.private,
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from publish.pushing.retrying import call
 from publish.pushing.target import Target
 from pwcat.errors import PublishError
 
-__all__ = ["open_repository", "prepare_repository"]
+__all__ = ["open_repository", "prepare_repository", "refuse_public"]
 
 
 def prepare_repository(target: Target, *, private: bool, public: bool) -> None:
@@ -26,7 +26,17 @@ def prepare_repository(target: Target, *, private: bool, public: bool) -> None:
             lambda: target.api.create_repo(target.repo, repo_type=target.kind, private=asked, exist_ok=True),
         )
         is_private = target.is_private() if private else None
-    if private and not is_private:
+    if private:
+        refuse_public(target, is_private)
+
+
+def refuse_public(target: Target, is_private: bool | None) -> None:
+    """Refuse a public repository where a private one was asked for; one that does not exist will be private.
+
+    Raises:
+        PublishError: It exists and is public.
+    """
+    if is_private is False:
         raise PublishError(f"{target.repo} exists and is public, but a private one was asked for: nothing was sent")
 
 

@@ -161,7 +161,19 @@ def test_a_preview_asks_and_changes_nothing(hub, folder, pushers):
     hub.add_repo("datasets", "lab/chips", {"notes.md": b"theirs"})
     planned = pushers.begin("preview", **ask).result()
     assert (planned["exists"], planned["private"], len(planned["send"])) == (True, False, 4)
+    told = "lab/chips exists and is public, but a private one was asked for"
+    assert told in pushers.begin("preview", **ask, asked_private=True).result()["error"]
+    paths = {"repo": "lab/chips", "kind": "dataset", "paths": ["data/0.parquet"], "asked_private": True}
+    assert told in pushers.begin("preview paths", **paths).result()["error"]
     assert {method for method, *_ in hub.log} == {"GET"}
+
+
+def test_nothing_is_built_for_a_push_that_could_not_begin(hub, folder, pushers, tmp_path):
+    hub.add_repo("datasets", "lab/chips", {})
+    ask = {"folder": str(tmp_path / "built"), "repo": "lab/chips", "private": True}
+    assert "lab/chips exists and is public" in pushers.begin("deliver", **ask).result()["error"]
+    ask |= {"repo": "lab/other", "environment": {"HF_TOKEN": ""}}
+    assert "there is no Hub token" in pushers.begin("deliver", **ask).result()["error"]
 
 
 def test_the_hub_is_waited_for_as_long_as_it_asks_and_no_longer(hub, folder, pushers):
