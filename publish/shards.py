@@ -140,7 +140,7 @@ class Shard:
         split: Name of the split.
         number: From 0.
         count: Files of the split.
-        rows: Its samples as rows of the subset, ascending.
+        rows: Its samples as rows of the subset, in the order of places, whatever collections they are of.
         groups: Its row groups, each as the first and the last but one of its own rows.
     """
 
@@ -172,7 +172,7 @@ def split_names(subset: Subset) -> list[str]:
 
 
 def plan_shards(subset: Subset, *, layout: Layout) -> list[Shard]:
-    """The shards of a subset, split by split, each a run of neighbours in the subset's own (spatial) order.
+    """The shards of a subset, split by split, each a run of neighbours: along the curve, over all collections.
 
     Raises:
         PublishError: A chip is larger than a value of a Parquet file may be.
@@ -188,6 +188,7 @@ def plan_shards(subset: Subset, *, layout: Layout) -> list[Shard]:
     shards = []
     for split in split_names(subset):
         rows = np.flatnonzero(pc.equal(splits, split).to_numpy())
+        rows = rows[np.argsort(keys[rows], kind="stable")]  # a subset's are so within each collection, at most
         times = _times_halved(len(rows), chip_bytes, layout)
         for number, (start, stop) in enumerate(halves(keys[rows], times)):
             own = rows[start:stop]
@@ -297,10 +298,13 @@ class _Source:
         """The row groups of a shard, one after the other."""
         for groups in _together(shard.groups):
             start = groups[0][0]
-            part = self.subset.only(shard.rows[start : groups[-1][1]])
-            beside = self._beside(part, shard.rows[start : groups[-1][1]])
+            rows, places = np.unique(shard.rows[start : groups[-1][1]], return_inverse=True)
+            part = self.subset.only(rows)
+            beside = self._beside(part, rows)
+            if (np.diff(places) < 0).any():
+                beside = {name: column.take(pa.array(places)) for name, column in beside.items()}
             for first, last in groups:
-                own = np.arange(first - start, last - start)
+                own = places[first - start : last - start]
                 pixels = _binary_column(np.ascontiguousarray(self._chips(part, own), dtype=WIRE_DTYPE))
                 columns = [
                     pixels if field.name == "pixels" else beside[field.name].slice(first - start, last - first)
@@ -312,7 +316,7 @@ class _Source:
         """Chips of some samples of a part, ``(n, time, band, y, x)``."""
         members = list(self.subset.members)
         owner, index = part.part[rows], part.index[rows]
-        if owner[0] == owner[-1]:
+        if (owner == owner[0]).all():
             return self.readers[members[int(owner[0])]](index)
         chips = np.empty((len(rows), *self.subset.chip_shape), dtype=np.uint16)
         for number in np.unique(owner).tolist():

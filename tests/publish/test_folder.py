@@ -92,6 +92,15 @@ def test_files_of_every_split_are_equal_however_many_threads_write_them(both, bo
         assert (tmp_path / "one" / path).read_bytes() == (both_folder / path).read_bytes()
 
 
+def test_rows_of_several_collections_lie_in_the_order_of_places_together(both, both_folder):
+    for split in split_names(both):
+        paths = sorted((both_folder / "data").glob(f"{split}-*"))
+        rows = pa.concat_tables([pq.read_table(path, columns=["lon", "lat", "collection"]) for path in paths])
+        keys = place_keys(np.column_stack([rows["lon"], rows["lat"]]))
+        assert (np.diff(keys.astype(np.int64)) >= 0).all(), split
+    assert len(set(rows["collection"].to_pylist())) == 2
+
+
 def test_cuts_are_at_borders_of_cells_and_stay_where_others_come():
     rng = np.random.default_rng(0)
     lonlat = np.column_stack([rng.uniform(-180, 180, 4000), np.rad2deg(np.arcsin(rng.uniform(-1, 1, 4000)))])

@@ -45,7 +45,8 @@ def test_chips_that_share_a_corner_overlap_and_neighbours_that_touch_do_not():
     east, north = 1 / 78.85, 1 / 111.13  # degrees a kilometre at 45 degrees north, about
     shifts_km = [(0, 0), (0.9, 0.9), (1.2, -1.2), (-0.9995, 0), (50, 50)]  # train first; chips are a kilometre wide
     lonlat = np.array([8.0, 45.0]) + np.array(shifts_km) * [east, north]
-    boxes = np.column_stack([lonlat - [east / 2, north / 2], lonlat + [east / 2, north / 2]])
+    half = np.array([east, north]) / 2
+    boxes = np.column_stack([lonlat - half, lonlat + half])
     asked = []
 
     def outlines(rows):
@@ -53,7 +54,7 @@ def test_chips_that_share_a_corner_overlap_and_neighbours_that_touch_do_not():
         return shapely.box(*boxes[rows].T)
 
     (one,) = describe_separation(
-        lonlat, np.array(["train"] + ["val"] * 4, dtype=object), width_km=1.0, outlines=outlines
+        lonlat, np.array(["train", *["val"] * 4], dtype=object), width_km=1.0, outlines=outlines
     )
     assert (one["num_overlapping"], one["num_samples"]) == (1, 4)
     assert asked == [[1, 3], [0]], "the shapes of those alone that are near enough"
