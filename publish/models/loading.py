@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from publish.hub import check_repo_name, fetch_folder
-from publish.manifest import MANIFEST, check_hashes, read_manifest
+from publish.manifest import MANIFEST, MANIFEST_VERSION, check_hashes, read_manifest
 from publish.pushing.retrying import call
 from publish.pushing.target import hub_api
 from pwcat.errors import PublishError
@@ -27,6 +27,7 @@ NEEDED = (
 )  # of a repository; what else it holds is not fetched, pickles and code least of all
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PREFIX = re.compile(r"^(hf://)?(models/)?")
+DATASETS = re.compile(r"^(hf://)?datasets/")
 NO_PICKLES = "pickles can run code when they are opened and are not read"
 # A safetensors file: the length of its header, 8 bytes little-endian, then the header, JSON (safetensors, format).
 HEADER_LENGTH = struct.Struct("<Q")
@@ -60,7 +61,13 @@ def load_model(repo_or_path: str | Path, *, revision: str | None = None) -> Mode
 
 def _address(source: str, revision: str | None) -> tuple[str, str | None]:
     """Repository and revision of what was asked for."""
-    repo, _, at = PREFIX.sub("", source).partition("@")
+    if DATASETS.match(source):
+        raise PublishError(
+            f"{source} is a dataset, and no model: `pwcat.open_catalog` opens datasets, and a model is given as ORG/NAME"
+        )
+    repo, asks, at = PREFIX.sub("", source).partition("@")
+    if asks and not at:
+        raise PublishError(f"{source} names no revision after the @: give one, or leave the @ out")
     if at and revision is not None and at != revision:
         raise PublishError(
             f"{source} names the revision {at!r}, and {revision!r} was asked for besides: give one of them"
@@ -88,7 +95,7 @@ def _load_folder(path: Path) -> Model:
 def _fetched(repo: str, revision: str | None) -> Path:
     """The local folder of one commit's model, checked; what came wrong is fetched once more by :func:`fetch_folder`."""
     folder = _cached(repo, revision)
-    if folder is None or _faults(folder, hashes=True):
+    if folder is None or not _is_whole(folder):
         folder = fetch_folder(repo, kind="model", revision=revision, patterns=[*NEEDED, PREPROCESSING])
     if not (folder / MANIFEST).is_file():
         raise PublishError(
@@ -118,9 +125,26 @@ def _pickles_of(repo: str, folder: Path) -> str:
     return f". It has {', '.join(pickles)}: {NO_PICKLES}" if pickles else ""
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether what was fetched before is what its manifest says; a manifest can be damaged too."""
+    try:
+        return not _faults(folder, hashes=True)
+    except PublishError:
+        return False
+
+
 def _faults(path: Path, *, hashes: bool) -> list[str]:
     """Faults of what is needed to load, against the manifest; the rest of the folder may be absent. Sizes come first."""
-    _, records = read_manifest(path)
+    header, records = read_manifest(path)
+    if (kind := header.get("kind", "model")) != "model":
+        raise PublishError(
+            f"{path} holds a {kind}, and no model, as its {MANIFEST} says: `pwcat.open_catalog` opens datasets"
+        )
+    if (version := header.get("manifest_version", MANIFEST_VERSION)) != MANIFEST_VERSION:
+        raise PublishError(
+            f"the {MANIFEST} of {path} is of version {version!r}, and this version of pwcat reads {MANIFEST_VERSION}: load the "
+            "model with the version that wrote it"
+        )
     needed = {name: records[name] for name in (WEIGHTS, CONFIG, PREPROCESSING) if name in records}
     faults = [f"{name} is not in the manifest" for name in (WEIGHTS, CONFIG) if name not in records]
     for name, record in needed.items():

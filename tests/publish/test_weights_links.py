@@ -66,7 +66,7 @@ def test_models_link_the_commit_of_the_samples_they_were_trained_on(
     hub.add_repo("datasets", "lab/foreign", {"data.csv": b"a\n1\n"})
     out = json.loads(fresh(LINK, tmp_path, run_dir))
     commit = hub.repos["datasets", "lab/everywhere"].head
-    for folder, extent, tag in (("model", "samples pulled from it", None), ("named", "exactly its split train", "v1")):
+    for folder, extent, tag in (("model", "samples pulled from it", "v1"), ("named", "exactly its split train", "v1")):
         card = (tmp_path / folder / "README.md").read_text()
         assert front_of(card)["datasets"] == ["lab/everywhere"]
         release = f", release `{tag}`" if tag else ""

@@ -15,20 +15,31 @@ LOAD = """
 import time
 time.sleep = lambda seconds: None
 import json, sys
-from huggingface_hub import HfApi
+from pathlib import Path
+from huggingface_hub import HfApi, constants
 import pwcat
 from pwcat.errors import PwcatError
 from training.models.folder import weights_hash
 api, out = HfApi(), {}
-for source in sys.argv[2:]:
+def load(source):
     try:
         model = pwcat.load_model(source)
-        out[source] = [weights_hash(model), model.training]
+        return [weights_hash(model), model.training]
     except PwcatError as exc:
-        out[source] = f"{type(exc).__name__}: {exc}"
+        return f"{type(exc).__name__}: {exc}"
+for source in sys.argv[2:]:
+    out[source] = load(source)
 if sys.argv[1] == "look":
     told = api.get_safetensors_metadata("lab/good")
     out["parameters"] = sum(told.parameter_count.values())
+    (cached,) = Path(constants.HF_HUB_CACHE).glob("models--lab--good/snapshots/*")
+    commit = f"lab/good@{cached.name}"
+    for name in ("model.safetensors", "MANIFEST.json"):
+        (cached / name).resolve().write_bytes(b"{" * (cached / name).stat().st_size)
+        constants.HF_HUB_OFFLINE = True
+        out[f"{name} alone"] = load(commit)
+        constants.HF_HUB_OFFLINE = False
+        out[name] = load(commit)
 print(json.dumps(out))
 """
 
@@ -90,6 +101,10 @@ def test_models_of_a_hub_load_checked_or_not_at_all(hub, fresh, files):
     # All files of a model are asked for by its commit.
     assert all(f"/resolve/{head}/" in path for path in fetched if "lab/good/" in path and "safetensors" not in path)
     assert out["parameters"] > 100_000
+    # What was damaged in the cache is fetched again, the manifest too; without a Hub to ask it is said in a line.
+    for name in ("model.safetensors", "MANIFEST.json"):
+        assert out[name] == out["lab/good@v1"]
+        assert "the Hub's client is offline: unset HF_HUB_OFFLINE" in out[f"{name} alone"]
     if hub.xet is not None:
         return
     hub.forget()
@@ -113,6 +128,30 @@ def test_renamed_pickles_in_a_folder_are_refused(files, tmp_path):
             PublishError, match=rf"model\.safetensors of .* is no safetensors but {kind} under that name"
         ):
             load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"kind": "dataset"}, "holds a dataset, and no model, as its MANIFEST.json says"),
+        ({"manifest_version": 99}, "is of version 99, and this version of pwcat reads 1: load the"),
+    ],
+)
+def test_what_is_no_model_or_of_another_version_is_not_read(files, tmp_path, changed, told):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / MANIFEST).write_text(json.dumps({**json.loads(files[MANIFEST]), **changed}))
+    with pytest.raises(PublishError, match=told):
+        load_model(tmp_path)
+
+
+def test_datasets_and_addresses_without_the_revision_that_they_announce_are_refused():
+    with pytest.raises(
+        PublishError, match=r"hf://datasets/lab/x is a dataset, and no model: `pwcat.open_catalog` opens"
+    ):
+        load_model("hf://datasets/lab/x")
+    with pytest.raises(PublishError, match="lab/x@ names no revision after the @: give one, or leave the @ out"):
+        load_model("lab/x@")
 
 
 def test_an_address_that_names_two_revisions_is_refused():

@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,12 @@ chips = torch.from_numpy(np.load(sys.argv[2]))
 with torch.inference_mode():
     np.save(sys.argv[3], model.embed(chips).numpy())
 """
+
+
+@pytest.fixture(scope="module")
+def model_folder(run, tmp_path_factory):
+    """The model of the run as a folder. Do not change it."""
+    return save_model_folder(run.load_model(), tmp_path_factory.mktemp("model"))
 
 
 def test_a_fresh_process_loads_the_same_model(run, subset, tmp_path):
@@ -95,6 +102,34 @@ def test_unknown_architecture_is_refused(run, tmp_path):
     with pytest.raises(
         TrainingError, match=r"architecture 'llama' is unknown to this version of pwcat; it knows satmae"
     ):
+        load_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"architecture": ["satmae"]}, "architecture missing, or of another kind"),
+        ({"architecture": None, "config": "x"}, "architecture and config missing, or of another kind"),
+        ({"config": []}, "config missing, or of another kind"),
+        (
+            {"format": "pwcat-model/2"},
+            r"is of the format 'pwcat-model/2', and this version of pwcat reads 'pwcat-model/1'",
+        ),
+        ({"normalization": "x"}, r"the normalization in .* cannot be read \(AttributeError"),
+        ({"normalization": {"mean": [1.0]}}, r"the normalization in .* cannot be read \(KeyError: 'percentiles'"),
+        (b"\xff\xfe{}", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[1]", "architecture and config missing"),
+    ],
+)
+def test_configs_of_anybody_are_refused_in_a_line(model_folder, tmp_path, changed, told):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_bytes(
+        changed if isinstance(changed, bytes) else json.dumps({**config, **changed}).encode()
+    )
+    with pytest.raises(TrainingError, match=told):
         load_model_folder(folder)
 
 

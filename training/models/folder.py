@@ -56,7 +56,7 @@ def load_model_folder(path: str | Path) -> Model:
     folder = Path(path)
     _require_model(folder)
     document = _read_config(folder)
-    normalization = Normalization.from_json(document["normalization"]) if document.get("normalization") else None
+    normalization = _normalization(document, folder)
     with torch.random.fork_rng(devices=[]):  # the fresh weights are replaced at once: leave the caller's draws alone
         model = build_model(document["architecture"], document["config"], normalization=normalization)
     load_weights(model, folder / WEIGHTS)
@@ -111,13 +111,31 @@ def _require_model(path: Path) -> None:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
     try:
-        document = json.loads((folder / CONFIG).read_text())
-    except json.JSONDecodeError as exc:
-        raise TrainingError(f"{folder / CONFIG} is not JSON: {exc}") from exc
-    missing = (
-        [key for key in ("architecture", "config") if key not in document] if isinstance(document, dict) else ["all"]
-    )
-    if missing:
-        raise TrainingError(f"{folder / CONFIG} is not a config of this project: {', '.join(missing)} missing")
-    return dict(document)
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as exc:  # it may be of anybody: of no text, or nested without end
+        raise TrainingError(f"{path} is not JSON: {exc}") from exc
+    told = document if isinstance(document, dict) else {}
+    wrong = [name for name, kind in (("architecture", str), ("config", dict)) if not isinstance(told.get(name), kind)]
+    if wrong:
+        raise TrainingError(
+            f"{path} is not a config of this project: {' and '.join(wrong)} missing, or of another kind"
+        )
+    if (form := told.get("format", FORMAT)) != FORMAT:
+        raise TrainingError(
+            f"{path} is of the format {form!r}, and this version of pwcat reads {FORMAT!r}: use the one that wrote it"
+        )
+    return dict(told)
+
+
+def _normalization(document: dict[str, Any], folder: Path) -> Normalization | None:
+    told = document.get("normalization")
+    if not told:
+        return None
+    try:
+        return Normalization.from_json(told)
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise TrainingError(
+            f"the normalization in {folder / CONFIG} cannot be read ({type(exc).__name__}: {exc}): get the folder again"
+        ) from exc
