@@ -135,6 +135,8 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 120  # of a connection on which nothing happens
+    # Else each answer waits for the 40 ms of a delayed acknowledgement between its head and its body.
+    disable_nagle_algorithm = True
     hub: Any
 
     def log_message(self, *args):
