@@ -10,6 +10,7 @@ Not copied are plans and scenes, without which nothing is built anew, and column
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -72,6 +73,7 @@ def copy_subset(
     """
     if not len(subset):
         raise CatalogError("the subset has no samples: there is nothing to copy; widen the search")
+    _require_names(subset)
     root = Path(root).absolute()
     note = _note(subset, origin)
     if _stands(root, note):
@@ -95,6 +97,20 @@ def copy_subset(
         (partial / LOCK).unlink()
         partial.rename(root)
     return _folders(root, subset)
+
+
+def _require_names(subset: Subset) -> None:
+    """See that the collections' names, which whoever made them chose, are those of folders below the copy's.
+
+    Raises:
+        CatalogError: one leads elsewhere.
+    """
+    for collection in subset.collections:
+        if re.fullmatch(r"[^./\\\x00][^/\\\x00]*", collection.name) is None:
+            raise CatalogError(
+                f"{collection.place}: {collection.name!r} is no name for a folder, and so none for a collection: nothing is "
+                "copied from there; do not trust it"
+            )
 
 
 def _require_equal(root: Path, subset: Subset) -> None:
@@ -286,8 +302,14 @@ def _finish(job: CopyJob, note: Mapping[str, Any]) -> None:
     if job.collection.place.has(ENTITIES):
         tally = tally + copy_entities(job)
     items = rows.drop_columns([name for name in (DATES, OFFSETS) if name in rows.column_names])
-    facts = copied_facts(job.collection, job.folder, num_samples=len(items), source=origin_words(note))
+    facts = copied_facts(job.collection, job.folder, num_samples=len(items), source=_shown_source(note))
     write_collection(job.folder, items=items, tally=tally, metadata=facts)
+
+
+def _shown_source(note: Mapping[str, Any]) -> str:
+    """Where it comes from, in words that may be published with it: no path of this computer."""
+    shown = note.get("repository") or "://" in str(note.get("source"))
+    return origin_words(note) if shown else "another catalog"
 
 
 def _coordinates(rows: pa.Table, num_times: int) -> dict[str, NDArray[Any]]:

@@ -120,7 +120,10 @@ class Publication:
     def _about(self, name: str) -> dict[str, Any]:
         """What a collection's document says that is not said of the publication as a whole."""
         told = self.collection(name)
-        return {**(told.get("about") or {}), "id": name, "div:statistics": told["statistics"]}
+        own = {**(told.get("about") or {}), "id": name, "div:statistics": told["statistics"]}
+        if gsd := told.get("gsd"):
+            own["summaries"] = {**(self.document.get("summaries") or {}), "gsd": gsd}
+        return own
 
     def _origin(self) -> dict[str, Any]:
         """Where it comes from, as a collection notes it that was fetched: repository and commit, where it lies in one."""

@@ -17,7 +17,7 @@ from publish.pull import plan_pull, pull
 from publish.shards import Layout
 from pwcat.cli import cli
 from pwcat.doctor.examination import examine
-from pwcat.errors import PublishError
+from pwcat.errors import CatalogError, PublishError
 
 SMALL = Layout(shard_bytes=500_000, row_group_bytes=100_000)
 ENTITIES = [(name, "ascending") for name in ("tile", "osm_type", "osm_id", "part")]
@@ -146,6 +146,8 @@ def test_a_second_publication_of_what_was_pulled_has_the_same_chips(published, o
     paths = sorted(path.relative_to(published) for path in published.glob("data/*"))
     assert paths == sorted(path.relative_to(again) for path in again.glob("data/*"))
     assert all((published / path).read_bytes() == (again / path).read_bytes() for path in paths)
+    texts = [path.read_text() for path in again.rglob("*") if path.suffix in (".json", ".md", ".yaml", ".html")]
+    assert not any(str(tmp_path.parent) in text or str(published) in text for text in texts)
     assert pull(published, tmp_path / "all").is_there
     with pytest.raises(PublishError, match=r"holds 80 samples.*and .*Europe.* is asked for now; name another folder"):
         pull(published, tmp_path / "all", continent="Europe")
@@ -156,6 +158,10 @@ def test_maps_come_with_their_entities(map_catalog, tmp_path):
     folder = build_dataset_folder(whole, tmp_path / "published")
     pull(folder, tmp_path / "all")
     require_equal(tmp_path / "all", whole)
+    documents = [
+        json.loads((root / "hamlet" / "collection.json").read_text()) for root in (tmp_path / "all", map_catalog)
+    ]
+    assert documents[0]["summaries"]["gsd"] == documents[1]["summaries"]["gsd"]
     pull(folder, tmp_path / "trained", split=str(whole.column("pwcat:split")[0]))
     require_equal(tmp_path / "trained", whole.split(str(whole.column("pwcat:split")[0])))
     for name, order in (("entities.parquet", ENTITIES), ("tags.parquet", TAGS)):
@@ -182,6 +188,18 @@ def test_a_release_that_is_not_what_it_says_is_refused(published, tmp_path):
         pull(tmp_path / "nothing" / "there", tmp_path / "all")
     with pytest.raises(PublishError, match=r"no sample meets .*Atlantis.* nothing is pulled"):
         pull(published, tmp_path / "all", where="continent = 'Atlantis'")
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "..", "", ".hidden", "a\\b"])
+def test_a_release_cannot_choose_where_it_is_written(published, tmp_path, name):
+    folder = tmp_path / "published"
+    shutil.copytree(published, folder)
+    record = json.loads((folder / "stats" / "diversity.json").read_text())
+    record["collections"] = {name: record["collections"]["europe"]}
+    (folder / "stats" / "diversity.json").write_text(json.dumps(record))
+    with pytest.raises(CatalogError, match=r"is no name for a folder, .* do not trust it"):
+        pull(folder, tmp_path / "some" / "deep" / "pulled", limit=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["published"]
 
 
 def test_the_command_says_what_it_fetches_first(published, tmp_path):
