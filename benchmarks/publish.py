@@ -206,7 +206,7 @@ def rows_in_a_row(keys: NDArray[np.uint32], most: int) -> Iterator[tuple[int, in
 HUBS = {"min_chunk_size": 256 * 2**10, "max_chunk_size": 2**20, "norm_level": 0}
 CUTS: dict[str, dict[str, Any]] = {
     "cells": {},
-    "equal rows": {"halves": equal_rows, "runs_within": rows_in_a_row},
+    "equal rows": {"halves": equal_rows, "class_runs": lambda classes, keys, most: rows_in_a_row(keys, most)},
 }
 PAGES: dict[str, dict[str, Any]] = {"a chip": {}, "256 KiB-1 MiB": {"_chunking": lambda chip_bytes: HUBS}}
 

@@ -1,4 +1,4 @@
-"""Where files and row groups end: at borders of the globe's cells, so that samples that are added elsewhere move nothing.
+"""Where files and row groups end: at borders of classes and of the globe's cells: what is added elsewhere moves nothing.
 
 Rows come in the order of a Hilbert curve. A run of rows is cut in two near its middle, where the curve crosses the border of
 the largest cell there; then each half again. Which border is the largest hangs on places alone: where some samples come to a
@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-__all__ = ["halves", "place_keys", "runs_within"]
+__all__ = ["class_runs", "halves", "place_keys", "runs_within"]
 
 Keys = NDArray[np.uint32]
 Run = tuple[int, int]
@@ -62,6 +62,28 @@ def runs_within(keys: Keys, most: int) -> Iterator[Run]:
         else:
             cut = _cut(keys, run, least=1)
             waiting += [(cut, stop), (start, cut)]
+
+
+def class_runs(classes: NDArray[np.int64], keys: Keys, most: int) -> Iterator[Run]:
+    """Runs of at most so many rows, each of one class as far as classes fill one; small neighbours share a run.
+
+    Args:
+        classes: of each row, ``(n,)``, ascending.
+        keys: of each row, ``(n,)``, ascending within a class.
+        most: rows of a run.
+    """
+    ends = [*(np.flatnonzero(np.diff(classes)) + 1).tolist(), len(classes)] if len(classes) else []
+    begun = start = 0  # of the run that small classes share; of the class
+    for end in ends:
+        if end - begun > most and start > begun:
+            yield begun, start
+            begun = start
+        if end - start > most:
+            yield from ((start + first, start + last) for first, last in runs_within(keys[start:end], most))
+            begun = end
+        start = end
+    if begun < start:
+        yield begun, start
 
 
 def _cut(keys: Keys, run: Run, *, least: int) -> int:

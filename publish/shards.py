@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from catalog.items import list_column, repeat
 from catalog.subset import Subset
-from publish.borders import halves, place_keys, runs_within
+from publish.borders import class_runs, halves, place_keys
 from publish.manifest import FileRecord, RecordedFile
 from publish.maps import attribution_of
 from pwcat.chips import ChipReader
@@ -140,7 +140,7 @@ class Shard:
         split: Name of the split.
         number: From 0.
         count: Files of the split.
-        rows: Its samples as rows of the subset, in the order of places, whatever collections they are of.
+        rows: Its samples as rows of the subset: biome by biome, each in the order of places, whatever collections they are of.
         groups: Its row groups, each as the first and the last but one of its own rows.
     """
 
@@ -174,6 +174,9 @@ def split_names(subset: Subset) -> list[str]:
 def plan_shards(subset: Subset, *, layout: Layout) -> list[Shard]:
     """The shards of a subset, split by split, each a run of neighbours: along the curve, over all collections.
 
+    Within a shard rows are in the order of biomes, then of the curve. A reader skips row groups by the smallest and the largest
+    name in them, and of neighbours alone nearly every row group that has a desert and a tundra might hold any biome between.
+
     Raises:
         PublishError: A chip is larger than a value of a Parquet file may be.
     """
@@ -183,7 +186,7 @@ def plan_shards(subset: Subset, *, layout: Layout) -> list[Shard]:
             f"chips of {subset.chip_shape} are {chip_bytes:,} bytes, and a row of the files holds at most "
             f"{MOST_CHIP_BYTES:,}: publish smaller chips"
         )
-    splits, keys = subset.columns(["pwcat:split"])["pwcat:split"], _keys(subset)
+    splits, keys, biomes = subset.columns(["pwcat:split"])["pwcat:split"], _keys(subset), _biomes(subset)
     most = max(1, min(layout.row_group_rows, layout.row_group_bytes // chip_bytes))
     shards = []
     for split in split_names(subset):
@@ -192,7 +195,8 @@ def plan_shards(subset: Subset, *, layout: Layout) -> list[Shard]:
         times = _times_halved(len(rows), chip_bytes, layout)
         for number, (start, stop) in enumerate(halves(keys[rows], times)):
             own = rows[start:stop]
-            groups = tuple(runs_within(keys[own], most))
+            own = own[np.argsort(biomes[own], kind="stable")]
+            groups = tuple(class_runs(biomes[own], keys[own], most))
             shards.append(Shard(split=split, number=number, count=2**times, rows=own, groups=groups))
     return shards
 
@@ -201,6 +205,15 @@ def _keys(subset: Subset) -> NDArray[np.uint32]:
     """Where each sample lies along the curve, ``(n,)``; its coordinates are not kept."""
     parts = [place_keys(subset.only(rows).lonlat) for rows in _stretches(len(subset), 4 * ROWS_AT_ONCE)]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint32)
+
+
+def _biomes(subset: Subset) -> NDArray[np.int64]:
+    """The place of each sample's biome among their names, ``(n,)``; those without one come last."""
+    column = subset.columns(["div:biome"])["div:biome"].combine_chunks().dictionary_encode()
+    order = np.argsort(pc.sort_indices(column.dictionary).to_numpy())  # as Parquet compares them: by bytes
+    places = np.append(order, len(order))
+    found: NDArray[np.int64] = places[pc.fill_null(column.indices, len(order)).to_numpy()]
+    return found
 
 
 def _stretches(count: int, size: int) -> Iterator[Rows]:

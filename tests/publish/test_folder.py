@@ -20,7 +20,7 @@ import publish.shards
 from catalog.published.layout import ITEMS_PATH
 from catalog.query import open_catalog
 from catalog.subset import load_subset
-from publish.borders import halves, place_keys, runs_within
+from publish.borders import class_runs, halves, place_keys, runs_within
 from publish.dataset import build_dataset_folder
 from publish.decode import decode
 from publish.describing.facts import dataset_facts
@@ -92,12 +92,20 @@ def test_files_of_every_split_are_equal_however_many_threads_write_them(both, bo
         assert (tmp_path / "one" / path).read_bytes() == (both_folder / path).read_bytes()
 
 
-def test_rows_of_several_collections_lie_in_the_order_of_places_together(both, both_folder):
+def test_rows_of_several_collections_lie_in_the_order_of_places_together_biome_by_biome(both, both_folder):
     for split in split_names(both):
         paths = sorted((both_folder / "data").glob(f"{split}-*"))
-        rows = pa.concat_tables([pq.read_table(path, columns=["lon", "lat", "collection"]) for path in paths])
-        keys = place_keys(np.column_stack([rows["lon"], rows["lat"]]))
-        assert (np.diff(keys.astype(np.int64)) >= 0).all(), split
+        before = -1
+        for path in paths:
+            rows = pq.read_table(path, columns=["lon", "lat", "collection", "biome"])
+            keys = place_keys(np.column_stack([rows["lon"], rows["lat"]])).astype(np.int64)
+            assert keys.min() >= before, split
+            before = keys.max()
+            names = rows["biome"].to_pylist()
+            assert all(
+                (names[i - 1] is None, names[i - 1] or "", keys[i - 1]) <= (names[i] is None, names[i] or "", keys[i])
+                for i in range(1, len(keys))
+            )
     assert len(set(rows["collection"].to_pylist())) == 2
 
 
@@ -124,6 +132,21 @@ def test_cuts_are_at_borders_of_cells_and_stay_where_others_come():
     assert list(runs_within(np.zeros(5, np.uint32), 2)) == [(0, 2), (2, 3), (3, 5)]  # all at one place
     assert list(runs_within(np.zeros(0, np.uint32), 2)) == []
     assert halves(np.zeros(4, np.uint32), 2) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "runs"),
+    [
+        ([2, 3, 1], [(0, 5), (5, 6)]),  # small ones share, as long as there is room
+        ([2, 9, 1, 1], [(0, 2), (2, 6), (6, 11), (11, 13)]),  # a large one has runs of its own
+        ([5, 5], [(0, 5), (5, 10)]),
+        ([1], [(0, 1)]),
+        ([], []),
+    ],
+)
+def test_row_groups_are_of_one_class_where_it_is_large_enough(counts, runs):
+    classes = np.repeat(np.arange(len(counts)), counts)
+    assert list(class_runs(classes, np.arange(len(classes), dtype=np.uint32), 5)) == runs
 
 
 def test_a_chip_less_changes_the_bytes_around_it_alone(everywhere, tmp_path):
