@@ -16,7 +16,7 @@ from publish.models.links import DataLink
 from publish.models.loading import PREPROCESSING, load_model
 from publish.models.mlm import mlm_item
 from publish.models.origin import origin_of
-from publish.models.weights_card import CardInput, render_weights_card
+from publish.models.weights_card import CardInput, load_line, render_weights_card
 from publish.publication import Destination, Publication, building, deliver
 from publish.pushing.progress import PushProgress, silent
 from training.checkpoint import load_model_folder
@@ -82,7 +82,7 @@ def publish_model(
         message=f"{architecture} after step {run.steps} of {run.total_steps}"
         if run
         else f"{architecture}: {origin.source}",
-        load=lambda source: f'pwcat.load_model("{source}")',
+        load=lambda source: load_line(source, tag),
     )
 
 
@@ -138,6 +138,7 @@ def build_model_folder(
             weights=describe_file(folder / WEIGHTS),
             license=license or origin.license,
             notes=notes,
+            release=release,
         )
         (folder / "README.md").write_text(render_weights_card(card), encoding="utf-8")
         header = {

@@ -16,9 +16,9 @@ from publish.models.origin import Origin
 from training.evaluate import Scores
 from training.models import Model
 from training.run import Run
-from training.scores import METRIC_WORDS
+from training.scores import METRIC_WORDS, Measure
 
-__all__ = ["CardInput", "example_of", "license_fields", "render_weights_card", "weights_front_matter"]
+__all__ = ["CardInput", "example_of", "license_fields", "load_line", "render_weights_card", "weights_front_matter"]
 
 TAGS = ("geospatial", "earth-observation", "remote-sensing", "pretraining", "safetensors")
 
@@ -30,6 +30,7 @@ class CardInput:
     Attributes:
         name: of the model.
         repo: ``organisation/name``; ``None`` of a folder.
+        release: its name, if it has one: the example loads that.
         model: for what it takes and gives.
         origin: where its weights come from.
         scores: of these very weights; controls are left out.
@@ -46,6 +47,7 @@ class CardInput:
     weights: FileRecord
     license: str | None
     notes: Sequence[str] = ()
+    release: str | None = None
 
 
 def render_weights_card(told: CardInput) -> str:
@@ -54,6 +56,7 @@ def render_weights_card(told: CardInput) -> str:
     scores = [each for each in told.scores if not each.control]
     normalization = None if model.scales_itself else model.normalization
     read = tuple(band for one in model.inputs() for band in one.bands)
+    tables = [regions_of(each) for each in scores]
     scaled = normalization is not None and normalization.bands == read
     return render(
         "model.md.j2",
@@ -62,7 +65,7 @@ def render_weights_card(told: CardInput) -> str:
         ),
         name=told.name,
         notes=told.notes,
-        example=example_of(model, told.repo or "path/to/this/folder"),
+        example=example_of(model, told.repo or "path/to/this/folder", release=told.release if told.repo else None),
         model=model,
         facts=model.facts(),
         inputs=model.inputs(),
@@ -70,6 +73,8 @@ def render_weights_card(told: CardInput) -> str:
         origin=told.origin,
         released=told.origin.released,
         bands=list(zip(read, normalization.mean, normalization.std, strict=True)) if normalization and scaled else [],
+        exact=bool(run and normalization and normalization.data_hash == run.data["hash"]),
+        seen=_bands_seen(run, read) if run else "",
         unit=normalization.unit if normalization else "",
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         weights=told.weights,
@@ -77,15 +82,18 @@ def render_weights_card(told: CardInput) -> str:
         gpu_hours=_gpu_hours(run) if run else "",
         hardware=_hardware(run.hardware) if run else "",
         scores=scores,
-        regions=[regions_of(each) for each in scores],
+        regions=tables,
         words=METRIC_WORDS,
+        has_points=any(
+            _is_point(each) for task in tables for table in task for row in table.rows for each in row.measures
+        ),
         license=told.license,
     )
 
 
-def example_of(model: Model, source: str) -> str:
+def example_of(model: Model, source: str, *, release: str | None = None) -> str:
     """Python that loads a model and embeds something with it: chips, places or samples of a catalog, as it can."""
-    load = f'import pwcat\n\nmodel = pwcat.load_model("{source}")  # eval mode; checks the weights against their checksum\n'
+    load = f"import pwcat\n\n# eval mode; checks the weights against their checksum\nmodel = {load_line(source, release)}\n"
     dim = model.embedding_dim
     if hasattr(model, "embed"):
         use = f"embeddings = model.embed(chips)  # chips: uint16 tensor (batch, band, y, x) → (batch, {dim})"
@@ -97,6 +105,12 @@ def example_of(model: Model, source: str) -> str:
             f"embeddings = pwcat.embed_subset(model, samples)  # → (samples, {dim})"
         )
     return load + use
+
+
+def load_line(source: str, release: str | None) -> str:
+    """Python that loads a model, of its release where it has one: what stands on the main branch may change."""
+    revision = f', revision="{release}"' if release else ""
+    return f'pwcat.load_model("{source}"{revision})'
 
 
 def weights_front_matter(
@@ -125,6 +139,16 @@ def license_fields(license: str | None) -> dict[str, Any]:
     if license.lower() in known:
         return {"license": known[license.lower()]}
     return {"license": "other", "license_name": license, "license_link": "README.md"}
+
+
+def _bands_seen(run: Run, read: Sequence[str]) -> str:
+    """The bands that a run's data had, where they are fewer than those that the model can read."""
+    seen = [band for band in read if band in run.normalization["bands"]]
+    return ", ".join(seen) if 0 < len(seen) < len(read) else ""
+
+
+def _is_point(measure: Measure | None) -> bool:
+    return measure is not None and measure.ci_low == measure.ci_high
 
 
 def _gpu_hours(run: Run) -> str:

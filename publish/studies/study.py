@@ -234,10 +234,11 @@ class _Work:
                 f"on {model.dataset} by seed {model.seed}. It was chosen by the very scores that are shown below, which are "
                 "a little too good for that."
             )
+        beside = " and beside random weights" if studied.document.control else ""
         among = f", one of {model.among} pretrainings of it" if model.among > 1 else ""
         return (
             f"It is `{model.model}` pretrained on {model.dataset} by seed {model.seed}{among}, in the study {named}, whose "
-            "tables have it beside the others and beside random weights."
+            f"tables have it beside the others{beside}."
         )
 
     def _tables(self, links: StudyLinks) -> Push | None:

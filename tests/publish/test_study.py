@@ -122,6 +122,7 @@ def test_a_study_is_published_though_it_is_killed_halfway(hub, fresh, study):
         card = hub.read("models", f"lab/small-tiny-here-s{seed}", "README.md").decode()
         assert f"release `v1`, at commit [`{commit[:12]}`]" in card
         assert f"by seed {seed}, one of 2 pretrainings of it, in the study [A small study" in card
+        assert "whose tables have it beside the others.\n" in card  # without the control there are no random weights
         assert "| knn-5 |" in card
     tables = hub.read("datasets", "lab/small", "README.md").decode()
     assert hub.repos["models", "lab/small-tiny-here-s1"].head in tables

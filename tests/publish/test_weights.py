@@ -12,6 +12,7 @@ import torch
 import yaml
 
 import pwcat
+from publish.models.evaluations import regions_of
 from publish.models.invented import embed_invented
 from publish.models.mlm import _mlm_name
 from publish.verify import verify_folder
@@ -139,6 +140,32 @@ def test_the_card_says_what_the_run_recorded(run_dir, tmp_path):
     assert 'pwcat.load_model("lab/tiny-mae")' in card
     assert "not finished" not in card
     assert "No licence was given" not in card
+
+
+def test_the_card_says_what_was_seen_and_what_an_interval_of_one_sample_is(run_dir, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy)
+    (scores,) = load_scores(copy)
+    told = "the interval is a point: more samples would make it wider"
+    measures = [each for table in regions_of(scores) for row in table.rows for each in row.measures if each]
+    card = (build_model_folder(copy, tmp_path / "m", repo_id="lab/x", release="v1") / "README.md").read_text()
+    assert (told in card) == any(each.ci_low == each.ci_high for each in measures)
+    assert 'model = pwcat.load_model("lab/x", revision="v1")' in card
+    assert "are those of exactly the chips it was pretrained on" in card
+    assert "it saw none" not in card
+    run = json.loads((copy / "run.json").read_text())
+    run["normalization"]["bands"] = run["normalization"]["bands"][1:3]
+    run["data"]["hash"] = "0" * 64
+    (copy / "run.json").write_text(json.dumps(run))
+    card = (build_model_folder(copy, tmp_path / "n") / "README.md").read_text()
+    assert "| bands | B03, B04: of the others that it can read, it saw none |" in card
+    assert "- It was trained without the bands that it can read beside B03, B04:" in card
+    assert "are those of exactly the chips" not in card
+    certain = [replace(result, figures=[
+        replace(figure, ci_low=[1.0] * len(figure.ci_low), ci_high=[1.0] * len(figure.ci_high)) for figure in result.figures
+    ]) for result in scores.results]  # fmt: skip
+    folder = build_model_folder(run_dir, tmp_path / "o", scores=[replace(scores, results=certain)])
+    assert told in (folder / "README.md").read_text()
 
 
 def test_scores_of_earlier_weights_are_not_published(run_dir, tmp_path, caplog):
@@ -273,6 +300,7 @@ def test_every_architecture_has_a_card_and_loads(untrained):
     assert ("| band | mean |" in card) == (model.architecture == "satmae")
     assert "\n\n\n" not in card
     assert "\n\n## Use it\n\n" in card
+    assert "\n\nAn embedding: " in card
     preprocessing = json.loads((folder / "preprocessing.json").read_text())
     assert preprocessing["inputs"][0]["name"] == model.inputs()[0].name
     assert ("mean" in preprocessing) == (model.architecture == "satmae")
