@@ -12,8 +12,9 @@ import pytest
 from publish.manifest import write_manifest
 
 PUSH = """
-import time
+import os, time
 time.sleep = lambda seconds: None
+os.environ["HF_XET_CLIENT_RETRY_BASE_DELAY"] = "10ms"  # it waits in code of its own
 import json, sys
 from pathlib import Path
 from publish.hub import fetch_folder, push_folder
@@ -43,7 +44,6 @@ def write_release(folder, seed):
     write_manifest(folder, header={"name": "chips"}, known={})
 
 
-# By Xet fewer: its client waits in code of its own.
 @pytest.mark.parametrize(
     ("hub", "releases"), [({"cdn": True}, 6), ({"xet": True}, 2)], indirect=["hub"], ids=["lfs", "xet"]
 )
