@@ -360,6 +360,12 @@ def _checked(folder: Path, *, repo: str, kind: Kind, tag: str | None) -> Target:
 def _planned(target: Target, *, tag: str | None) -> Plan:
     plan = plan_commit(target, target.head())
     _require_same_sort(target, plan)
+    if plan.edited:
+        logger.warning(
+            "%s was changed on %s since its last release: this one replaces it; the history there keeps it",
+            ", ".join(plan.edited[:10]),
+            target.repo,
+        )
     check_room(target.repo, {*plan.tree, *target.records} - set(plan.stale))
     if tag is not None:
         require_free(target, tag, plan)

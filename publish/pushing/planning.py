@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub.hf_api import RepoFile
 
 from publish.describing.front_matter import loaded_paths
-from publish.manifest import MANIFEST, parse_manifest
+from publish.manifest import MANIFEST, FileRecord, parse_manifest
 from publish.pushing.retrying import call
 from publish.pushing.target import Target, Tree, git_blob_hash
 from pwcat.errors import PublishError
@@ -38,6 +38,15 @@ class Plan:
     changed: tuple[str, ...]
     stale: tuple[str, ...]
     manifest: Mapping[str, Any] | None = None
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """Paths to send whose file there is another than the earlier release listed: somebody changed it since.
+
+        Of small files the Hub lists no SHA-256, so that a change of theirs which keeps the size is not seen.
+        """
+        listed = self.manifest["files"] if self.manifest else {}
+        return tuple(path for path in self.changed if path in listed and _differs(self.tree.get(path), listed[path]))
 
     @property
     def is_empty(self) -> bool:
@@ -77,6 +86,12 @@ def plan_commit(target: Target, head: str) -> Plan:
         )
     stale = tuple(path for path in tree if path in listed and path not in target.records)
     return Plan(head=head, tree=tree, changed=changed, stale=stale, manifest=manifest)
+
+
+def _differs(entry: RepoFile | None, record: FileRecord) -> bool:
+    if entry is None:
+        return False
+    return entry.size != record.bytes or (entry.lfs is not None and entry.lfs.sha256 != record.sha256)
 
 
 def _named(paths: Sequence[str]) -> str:

@@ -100,6 +100,18 @@ def test_files_of_others_that_load_dataset_would_take_for_chips_of_a_release_sto
     assert "README.md" not in hub.files("datasets", "lab/chips")
 
 
+def test_what_somebody_changed_since_the_last_release_is_replaced_and_that_is_told(hub, folder, pushers, releases):
+    pushers.push(folder)
+    card = hub.read("datasets", "lab/chips", "README.md") + b"By hand."
+    hub.commit("datasets", "lab/chips", {"README.md": card, "data/1.parquet": b"PAR1 by hand"})
+    pushing = pushers.begin("push", folder=str(folder), repo="lab/chips", kind="dataset")
+    assert pushing.result()["files_sent"] == 2
+    assert "README.md, data/1.parquet was changed on lab/chips since its last release: this one" in pushing.printed
+    write_manifest(folder, header={"name": "chips", "release": 2}, known={})
+    pushing = pushers.begin("push", folder=str(folder), repo="lab/chips", kind="dataset")
+    assert (pushing.result()["files_sent"], "was changed on" in pushing.printed) == (1, False)
+
+
 def test_where_the_manifest_is_not_ours_or_damaged_nothing_is_replaced_or_removed(
     hub, folder, pushers, releases, tmp_path
 ):
