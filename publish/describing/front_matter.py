@@ -20,6 +20,8 @@ __all__ = ["card_faults", "loaded_paths", "named_by_card"]
 CARD = "README.md"
 TABLES = (".parquet", ".geoparquet", ".gpq")
 _FRONT = re.compile(r"---\s*\r?\n(.*?)\r?\n---\s*(\r?\n|$)", flags=re.DOTALL)
+# ValueError is a date that is none, and bytes that are no text.
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
 _SPLIT = re.compile(r"\w+(\.\w+)*")
 
 
@@ -30,7 +32,7 @@ def card_faults(folder: Path, paths: Sequence[str], kind: Literal["dataset", "mo
     try:
         found = _FRONT.match((folder / CARD).read_text(encoding="utf-8"))
         front = yaml.safe_load(found[1]) if found else None
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except _UNREADABLE as exc:
         return [f"the front matter of {CARD} cannot be read ({' '.join(str(exc).split())}): correct its YAML"]
     if not isinstance(front, dict):
         return [f"{CARD} has no front matter (YAML between two lines of ---): add one with at least a license"]
@@ -51,10 +53,15 @@ def named_by_card(card: bytes, paths: Sequence[str]) -> list[str]:
     found = _FRONT.match(card.decode("utf-8", errors="replace"))
     try:
         front = yaml.safe_load(found[1]) if found else None
-    except yaml.YAMLError:
+    except _UNREADABLE:
         return []
     configs = front.get("configs") if isinstance(front, dict) else None
-    named = {path for config in configs or [] if isinstance(config, dict) for path in _matching(config, paths)}
+    named = {
+        path
+        for config in (configs if isinstance(configs, list) else [])
+        if isinstance(config, dict)
+        for path in _matching(config, paths)
+    }
     return [path for path in paths if path in named]
 
 
@@ -64,7 +71,12 @@ def _config_faults(configs: Any, paths: Sequence[str]) -> list[str]:
             f"{CARD} has no explicit `configs`, so that stray files decide what is loaded: list them with data_files"
         ]
     names = [config.get("config_name") for config in configs]
-    faults = [f"config number {n} of {CARD} has no config_name" for n, name in enumerate(names, 1) if not name]
+    faults = [
+        f"config number {n} of {CARD} has no config_name, or one that is no text"
+        for n, name in enumerate(names, 1)
+        if not name or not isinstance(name, str)
+    ]
+    names = [name for name in names if isinstance(name, str)]
     faults += [
         f"the config {name!r} is there {n} times in {CARD}" for name, n in Counter(names).items() if name and n > 1
     ]
@@ -114,7 +126,8 @@ def _data_files(value: Any) -> Iterator[tuple[str | None, str]]:
 
 def _counted_faults(info: Any) -> list[str]:
     entries = [entry for entry in (info if isinstance(info, list) else [info]) if isinstance(entry, dict)]
-    splits = [split for entry in entries for split in entry.get("splits") or [] if isinstance(split, dict)]
+    lists = [entry["splits"] for entry in entries if isinstance(entry.get("splits"), list)]
+    splits = [split for listed in lists for split in listed if isinstance(split, dict)]
     if any("num_examples" in split for split in splits):
         return [
             f"dataset_info of {CARD} counts num_examples, which breaks load_dataset(filters=…): leave the splits out"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import publish.limits as limits
+from publish.describing.front_matter import card_faults, loaded_paths
 from publish.limits import check_limits, check_room
 from publish.manifest import FileRecord, describe_file
 from pwcat.errors import PublishError
@@ -165,3 +167,21 @@ def test_models_have_limits_of_their_own(folder):
     assert told(folder, kind="model") == []
     write(folder, "pytorch_model.bin", "x")
     assert told(folder, kind="model") == ["pytorch_model.bin may hold a pickle, which can run code: write safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("front", "told"),
+    [
+        ("configs: 5", "has no explicit `configs`"),
+        ("configs:\n- config_name: [a]\n  data_files: x", "has no config_name, or one that is no text"),
+        ("taken: 2020-99-99", "cannot be read .month must be in 1..12"),
+        ("[" * 5000, "cannot be read .maximum recursion depth"),
+        ("dataset_info: [null, {splits: 5}]", "has no explicit `configs`"),
+        ("\0", "cannot be read .unacceptable character"),
+    ],
+)
+def test_odd_front_matter_is_told_as_a_fault_and_names_no_files(tmp_path, front, told):
+    (tmp_path / "README.md").write_text(f"---\n{front}\n---\n", encoding="utf-8")
+    (fault,) = [fault for fault in card_faults(tmp_path, ["a.parquet"], "dataset") if "no such file" not in fault]
+    assert re.search(told, fault)
+    assert loaded_paths(tmp_path, ["a.parquet"]) == []
