@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -102,9 +103,10 @@ def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _sql(value: str) -> str:
-    """The inside of a text in single quotes."""
-    return value.replace("'", "''")
+def _where(value: str, column: str) -> str:
+    """A condition as an argument of the shell: what it would read as a command or a variable, it does not."""
+    condition = "{} = '{}'".format(column, value.replace("'", "''"))
+    return f'"{condition}"' if not re.search(r'["$`\\!\n]', condition) else shlex.quote(condition)
 
 
 def _cell(value: Any) -> str:
@@ -127,7 +129,7 @@ _FILTERS: Mapping[str, Callable[..., str]] = {
     "km": _km,
     "size": _size,
     "quoted": _quoted,
-    "sql": _sql,
+    "where": _where,
     "sentence": _sentence,
     "cell": _cell,
     "latex": _latex,

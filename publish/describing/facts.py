@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "describe_sampling",
     "public_recipe",
     "software_versions",
+    "title_of",
 ]
 
 
@@ -85,7 +86,7 @@ class DatasetFacts:
         bbox: ``(west, south, east, north)``, EPSG:4326.
         interval: First and last acquisition of any date of any sample, ISO 8601.
         statistics: As ``Subset.stats()`` gives them.
-        mean_valid_fraction: Mean share of pixels with data.
+        mean_valid_fraction: Mean share of pixels with data; ``None`` where no sample's is known.
         separation: How far apart the splits lie, as :func:`catalog.measures.separation.describe_separation` says.
         own_split: Whether its splits were made for this subset, rather than by the recipes.
         papers: Which of its recipes are those of a paper.
@@ -112,7 +113,7 @@ class DatasetFacts:
     bbox: tuple[float, float, float, float]
     interval: tuple[str, str]
     statistics: Mapping[str, Any]
-    mean_valid_fraction: float
+    mean_valid_fraction: float | None
     separation: tuple[Mapping[str, Any], ...] = ()
     own_split: bool = False
     papers: tuple[Following, ...] = ()
@@ -158,7 +159,7 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
     short = "-".join(collection.name for collection in collections[:MOST_NAMED]) + ("" if whole else "-subset")
     return DatasetFacts(
         name=repo.rpartition("/")[2] if repo else short,
-        title=" and ".join(" ".join(str(recipe["title"]).split()) for recipe in recipes.values())
+        title=title_of([" ".join(str(recipe["title"]).split()) for recipe in recipes.values()])
         + ("" if whole else " (subset)"),
         repo=repo,
         version=release,
@@ -178,12 +179,18 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         bbox=_bbox(subset),
         interval=_interval(subset),
         statistics=subset.stats(),
-        mean_valid_fraction=float(pc.mean(subset.columns(["div:valid_fraction"])["div:valid_fraction"]).as_py()),
+        mean_valid_fraction=pc.mean(subset.columns(["div:valid_fraction"])["div:valid_fraction"]).as_py(),
         separation=_separation(subset, tiles=any(is_map(recipe) for recipe in recipes.values())),
         own_split="pwcat:split" in subset.own,
         papers=following({collection.name: collection.recipe for collection in collections}),
         has_map=has_map(subset),
     )
+
+
+def title_of(titles: Sequence[str]) -> str:
+    """One line: of many collections the first are named, as in the short name."""
+    named, more = titles[:MOST_NAMED], len(titles) - MOST_NAMED
+    return f"{'; '.join(named)}; and {more} more" if more > 0 else " and ".join(named)
 
 
 def _require_one_meaning(subset: Subset) -> None:
@@ -249,7 +256,7 @@ def _describe_tiles(facts: DatasetFacts) -> str:
     if facts.has_images:
         what.append(f"images of {bands} bands, {height} × {width} pixels a tile")
     return (
-        f"{_count(facts.num_samples, 'tile')} of the web mercator grid, to learn from maps and images: {' and '.join(what)}. "
+        f"{_count(facts.num_samples, 'tile')} of the web mercator grid, to learn from maps and images: {', and '.join(what)}. "
         f"Each says where it lies, its continent, biome and land cover where these are known, and the labels of {len(TARGETS)} "
         "tasks on maps. Tiles of one group are of one split. The recipe is given in full, so that the dataset can be made "
         "again, changed, and compared with others."

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -27,7 +28,7 @@ from publish.dataset import build_dataset_folder
 from publish.describing.card_values import card_values
 from publish.describing.cards import render
 from publish.describing.documents import Config
-from publish.describing.facts import dataset_facts
+from publish.describing.facts import dataset_facts, title_of
 from publish.describing.papers import following
 from publish.describing.terms import sources_of
 from publish.manifest import FileRecord, read_manifest
@@ -179,6 +180,7 @@ def test_stac_croissant_and_front_matter_of_tiles_are_valid_and_list_every_table
     data = DatasetCard.load(folder / "README.md").data
     assert (data.license, data.pretty_name, data.size_categories) == ("odbl", "Hamlet", ["n<1K"])
     assert {"geospatial", "stac", "openstreetmap", "aerial-imagery"} <= set(data.tags)
+    assert "| classes | counted |" in body(folder)  # entities and tags are no samples
     assert [config["config_name"] for config in data.configs] == ["chips", "items", "entities", "tags", "preview"]
 
 
@@ -246,17 +248,45 @@ def test_sources_have_their_terms_and_the_words_they_ask_for():
     assert [(one.role, one.licence) for one in naip[:2]] == [("map", "ODbL-1.0"), ("images", "public domain")]
 
 
+def rendered(subset, facts):
+    """The values of a card and the card, without writing any file."""
+    configs = {"chips": Config(schema=SENSOR_SCHEMA, files={"train": "data/train-*-of-00001.parquet"})}
+    shards = plan_shards(subset, layout=DEFAULT_LAYOUT)
+    paths = [*(shard.path for shard in shards), "items/items.geoparquet"]
+    records = dict.fromkeys(paths, FileRecord(bytes=9, sha256="0"))
+    values = card_values(subset, facts, shards, records=records, configs=configs)
+    return values, lambda **changed: render("dataset.md.j2", description="", **{**values, **changed})
+
+
+def test_a_card_says_what_holds_of_places_that_are_there_twice_and_of_pixels_nobody_counted(everywhere):
+    facts = dataset_facts(everywhere, repo=None, release=None)
+    card = rendered(everywhere, facts)[1]()
+    assert "From a sample to its nearest neighbour it is" in card
+    assert "| pixels with data | 100.0 % on average |" in card
+    told = {**facts.statistics, "dispersion": {**facts.statistics["dispersion"], "num_sites": 40}}
+    card = rendered(everywhere, replace(facts, statistics=told, mean_valid_fraction=None))[1]()
+    assert "From one place to the nearest other it is" in card
+    assert "pixels with data" not in card
+    assert title_of(["Asia", "Europe"]) == "Asia and Europe"
+    assert title_of(["Asia", "Europe", "Africa", "Oceania", "Islands"]) == "Asia; Europe; Africa; and 2 more"
+
+
+@pytest.mark.parametrize(
+    "value", ["Deserts & Xeric Shrublands", "Côte d'Ivoire", 'a "b" $HOME `id` $(id) \\ !x', "two\nlines"]
+)
+def test_a_class_of_any_name_is_pulled_by_the_line_of_the_card_as_a_shell_reads_it(everywhere, value):
+    _, card = rendered(everywhere, dataset_facts(everywhere, repo=None, release=None))
+    line = card(filter_value=value).split("pwcat pull path/to/this/folder --where ")[1].split(" -o my-part")[0]
+    told = subprocess.run(["/bin/sh", "-c", f"printf %s {line}"], capture_output=True, text=True, check=True).stdout
+    assert told == "biome = '{}'".format(value.replace("'", "''"))
+
+
 def test_a_card_of_sensors_gives_lines_that_scale_each_band(everywhere, dataset_folder):
     facts = dataset_facts(everywhere, repo="lab/x", release="v1")
     radar = replace(facts.bands[11], name="VV", sensor="s1_rtc", scale=0.001, offset=-50.001, unit="dB")
     facts = replace(facts, bands=(*facts.bands[:11], radar))
-    configs = {"chips": Config(schema=SENSOR_SCHEMA, files={"train": "data/train-*-of-00001.parquet"})}
-    shards = plan_shards(everywhere, layout=DEFAULT_LAYOUT)
-    records = dict.fromkeys(
-        [*(shard.path for shard in shards), "items/items.geoparquet"], FileRecord(bytes=9, sha256="0")
-    )
-    values = card_values(everywhere, facts, shards, records=records, configs=configs)
-    card = render("dataset.md.j2", description="", **values)
+    values, card_of = rendered(everywhere, facts)
+    card = card_of()
     assert "| VV | s1_rtc | pixel × 0.001 − 50.001 | dB | 20 m |" in card
     assert "- s1-rtc\n" in card  # a tag
     assert 'open_catalog("hf://datasets/lab/x@v1")' in card
