@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from catalog.copying import Progress, copy_subset, copy_there, is_whole, silent, told_copy, unfinished
 from catalog.published.cube import PublishedCube, RowGroup
-from catalog.published.layout import DATA_FOLDER, ENTITIES_PATH
+from catalog.published.layout import DATA_FOLDER, ENTITIES_PATH, ITEMS_PATH
 from catalog.published.place import PublishedPlace
 from catalog.published.publication import Publication
 from catalog.query import Catalog, open_catalog
@@ -318,6 +318,7 @@ def _found(subset: Subset, catalog: Catalog, folder: Path) -> Pulled:
         )
     publication = _publication(subset)
     if publication is not None:
+        _require_files(publication, [ITEMS_PATH], publication.manifest.get("files") or {})
         _require_release(publication, subset)
     named = _PINNED.fullmatch(str(catalog.place))
     return Pulled(
@@ -392,7 +393,7 @@ def _needed(subset: Subset, publication: Publication) -> Needed:
 
 
 def _require_files(publication: Publication, paths: Sequence[str], told: Mapping[str, Any]) -> None:
-    """See that files of chips have the rows and bytes that the manifest names.
+    """See that files of chips or items have the rows and bytes that the manifest names.
 
     Raises:
         PublishError: they have not.
