@@ -7,6 +7,7 @@ that is whole but not described is described from the copy's own bytes: nothing 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from catalog.importers.pixels import ForeignCube
 from catalog.items import ITEM_SCHEMA
 from catalog.measures.tally import Tally
+from catalog.published.cube import PublishedCube
 from catalog.query import Collection
 from catalog.spectral import ESTIMATOR_VERSIONS, SpectralMeasures, measure
 from catalog.stac.describing import as_reflectance, mark_of, part_path, write_part
@@ -30,6 +32,8 @@ from pwcat.errors import CatalogError
 from pwcat.sharding import shard_size_of
 
 __all__ = ["DATES", "OFFSETS", "CopyJob", "Step", "copied_columns", "spec_of_copy"]
+
+_Read = tuple[NDArray[np.uint16], NDArray[np.int64]]
 
 # Columns of a shard's description that become coordinates of the cube, not items.
 DATES: Final = "copy:dates"
@@ -55,6 +59,16 @@ class Step:
     shard: int
     samples: int
     is_read: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Coming:
+    """A shard whose chips are being read; ``read`` is ``None`` where nothing is to be done."""
+
+    shard: int
+    items: pa.Table
+    is_read: bool = False
+    read: Future[_Read] | None = None
 
 
 def copied_columns(collection: Collection) -> list[str]:
@@ -117,17 +131,29 @@ class CopyJob:
         return [part_path(self.folder, shard) for shard in range(self.spec.num_shards)]
 
     def steps(self) -> Iterator[Step]:
-        """Copy shard after shard, holding one.
+        """Copy shard after shard; while one is measured and written, the next is read.
 
         Raises:
             CatalogError: the original cannot be read, or pixels are not those that their items tell of.
         """
+        _ = self._offsets  # read before there are two who read
+        with ThreadPoolExecutor(1, thread_name_prefix="reading") as pool:
+            coming: _Coming | None = None
+            for shard, items in self._shards():
+                before, coming = coming, self._begin(shard, items, pool)
+                if before is not None:
+                    yield self._step(before)
+            if coming is not None:
+                yield self._step(coming)
+
+    def _shards(self) -> Iterator[tuple[int, pa.Table]]:
+        """Shards and their items."""
         size = self.spec.shard_size
         block = max(1, ITEMS_AT_ONCE // size) * size
         for start in range(0, len(self.order), block):
             items = self._items(start, min(start + block, len(self.order)))
             for first in range(start, start + len(items), size):
-                yield self._step(first // size, items.slice(first - start, size))
+                yield first // size, items.slice(first - start, size)
 
     def _items(self, start: int, stop: int) -> pa.Table:
         """Items of some rows of the copy's cube, in its order, numbered anew."""
@@ -138,22 +164,49 @@ class CopyJob:
         read = read.take(pa.array(np.searchsorted(ordered, rows)))
         return read.append_column("pwcat:index", pa.array(np.arange(start, stop)))
 
-    def _step(self, shard: int, items: pa.Table) -> Step:
+    def _begin(self, shard: int, items: pa.Table, pool: ThreadPoolExecutor) -> _Coming:
+        """Have the chips of a shard read, where it is not there."""
         path, ledger = shard_path(self.folder / "cube.zarr", shard), ledger_path(self.folder, shard)
         ids = items["id"].to_pylist()
         there = path.is_file() and ledger_settles(ledger, plan_hash=self.mark, shard_bytes=path.stat().st_size, ids=ids)
         if there and mark_of(part_path(self.folder, shard)) == self._described(path):
-            return Step(shard=shard, samples=len(items), is_read=False)
-        index = self._index(items)
-        chips = self.own.read_shard(shard) if there else self.collection.cube.read(index)
+            return _Coming(shard=shard, items=items)
+        read = pool.submit(self._read_again if there else self._read, shard, items)
+        return _Coming(shard=shard, items=items, is_read=not there, read=read)
+
+    def _read(self, shard: int, items: pa.Table) -> _Read:
+        """Chips and dates of a shard, from the original."""
+        index, cube = self._index(items), self.collection.cube
+        chips, dates = cube.read(index), cube.dates(index)
+        if isinstance(cube, PublishedCube):
+            cube.pass_by(index)
+        return chips, dates
+
+    def _read_again(self, shard: int, items: pa.Table) -> _Read:
+        """Chips of a shard that is there, and their dates from the original."""
+        return self.own.read_shard(shard), self.collection.cube.dates(self._index(items))
+
+    def _step(self, coming: _Coming) -> Step:
+        shard, items = coming.shard, coming.items
+        if coming.read is not None:
+            chips, dates = coming.read.result()
+            self._write(shard, items, chips, dates, is_there=not coming.is_read)
+        return Step(shard=shard, samples=len(items), is_read=coming.is_read)
+
+    def _write(
+        self, shard: int, items: pa.Table, chips: NDArray[np.uint16], dates: NDArray[np.int64], *, is_there: bool
+    ) -> None:
+        """Write a shard with its ledger, where it is not there, and what describes it."""
         found = self._measured(items, chips)
-        if not there:
+        if not is_there:
             payload = encode_shard(self.spec, shard, chips)
-            write_ledger(ledger, _ledger_rows(items, chips), plan_hash=self.mark, shard=payload)
+            write_ledger(
+                ledger_path(self.folder, shard), _ledger_rows(items, chips), plan_hash=self.mark, shard=payload
+            )
             write_shard(self.folder / "cube.zarr", shard, payload)
-        columns = self._with_dates(items, index)
+        path = shard_path(self.folder / "cube.zarr", shard)
+        columns = self._with_dates(items, dates)
         write_part(part_path(self.folder, shard), columns, self._tally(items, found), mark=self._described(path))
-        return Step(shard=shard, samples=len(items), is_read=not there)
 
     def _index(self, items: pa.Table) -> NDArray[np.int64]:
         """Rows of some of the copy's samples in the original's cube."""
@@ -180,13 +233,12 @@ class CopyJob:
         """Of the items, by the codebook of the original, which is not needed for it; of the bands, by the pixels."""
         return replace(Tally.of(items, codebooks=self.codebooks), bands=Tally.of(items, found).bands)
 
-    def _with_dates(self, items: pa.Table, index: NDArray[np.int64]) -> pa.Table:
-        dates = self.collection.cube.dates(index)
+    def _with_dates(self, items: pa.Table, dates: NDArray[np.int64]) -> pa.Table:
         items = items.append_column(DATES, pa.array(list(dates), pa.list_(pa.int64())))
         offsets = self._offsets
         if offsets is None:
             return items
-        return items.append_column(OFFSETS, pa.array(list(offsets[index]), pa.list_(pa.int32())))
+        return items.append_column(OFFSETS, pa.array(list(offsets[self._index(items)]), pa.list_(pa.int32())))
 
     @cached_property
     def _offsets(self) -> NDArray[Any] | None:

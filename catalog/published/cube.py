@@ -163,6 +163,17 @@ class PublishedCube(Cube):
         in_parallel(lambda piece: self._fill(chips, piece), self._pieces(wanted))
         return chips
 
+    def pass_by(self, index: NDArray[np.integer[Any]]) -> None:
+        """Keep no chips that lie before those of some samples, for whoever reads all in their order and nothing twice.
+
+        Files of a split, row groups in them and chips in these are in the order of the samples.
+        """
+        lasts: dict[str, tuple[str, int]] = {}
+        for piece in self._pieces(np.asarray(index, dtype=np.int64)):
+            before = lasts.get(_split_of(piece.path), (piece.path, piece.group))
+            lasts[_split_of(piece.path)] = max(before, (piece.path, piece.group))
+        self._groups.give_up(lambda path, group: (path, group) < lasts.get(_split_of(path), (path, group)))
+
     def _fill(self, out: NDArray[np.uint16], piece: _Piece) -> None:
         table = self._groups.read(piece.path, piece.group, CHIPS)
         if not table["id"].take(pa.array(piece.rows)).equals(piece.ids):
@@ -325,6 +336,11 @@ class _Piece:
     def where(self, cube: PublishedCube) -> str:
         """For messages."""
         return f"{cube.publication.place}/{self.path}: row group {self.group}"
+
+
+def _split_of(path: str) -> str:
+    """What the names of a split's files begin with."""
+    return path.partition("-")[0]
 
 
 def _runs(values: Index, keys: NDArray[np.integer[Any]]) -> Iterator[tuple[Index, int]]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RowGroups"]
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 # Decoded bytes of row groups that are kept, the newest use last: a handful of the 64 MiB that pwcat writes.
@@ -37,8 +38,8 @@ class RowGroups:
 
     def __init__(self, place: Place, *, most: int = KEPT_BYTES) -> None:
         self._place = place
-        self._footers: _Kept[pq.FileMetaData] = _Kept(lambda _: 0, most=None)
-        self._tables: _Kept[pa.Table] = _Kept(lambda table: table.nbytes, most=most)
+        self._footers: _Kept[str, pq.FileMetaData] = _Kept(lambda _: 0, most=None)
+        self._tables: _Kept[tuple[str, int, tuple[str, ...]], pa.Table] = _Kept(lambda table: table.nbytes, most=most)
 
     def footer(self, path: str) -> pq.FileMetaData:
         """What a file says of its row groups.
@@ -74,6 +75,10 @@ class RowGroups:
     def holds(self, path: str, group: int, columns: Sequence[str]) -> bool:
         """Whether these columns of a row group are kept."""
         return self._tables.holds((path, group, tuple(columns)))
+
+    def give_up(self, is_useless: Callable[[str, int], bool]) -> None:
+        """Keep nothing of row groups that will not be asked for again, by file and number."""
+        self._tables.give_up(lambda key: is_useless(key[0], key[1]))
 
     def take(self, path: str, rows: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """Some columns of some rows of a file, in the order asked for."""
@@ -151,7 +156,7 @@ class _Parts(io.RawIOBase):
         raise OSError(f"byte {self._at} was not fetched")
 
 
-class _Kept(Generic[T]):
+class _Kept(Generic[K, T]):
     """What was made for a key, made once; what was used longest ago is given up where there is too much.
 
     Args:
@@ -162,7 +167,7 @@ class _Kept(Generic[T]):
     def __init__(self, weigh: Callable[[T], int], *, most: int | None) -> None:
         self._weigh, self._most = weigh, most
         self._weight = 0
-        self._made: OrderedDict[Hashable, Future[T]] = OrderedDict()
+        self._made: OrderedDict[K, Future[T]] = OrderedDict()
         self._lock = Lock()
         _all_kept.add(self)
 
@@ -171,7 +176,7 @@ class _Kept(Generic[T]):
         self._made = OrderedDict((key, one) for key, one in self._made.items() if one.done())
         self._lock = Lock()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+    def get(self, key: K, make: Callable[[], T]) -> T:
         """What is kept for a key; made where nothing is, while others who want the same wait."""
         with self._lock:
             known = self._made.get(key)
@@ -182,12 +187,18 @@ class _Kept(Generic[T]):
             self._make(key, future, make)
         return future.result()
 
-    def holds(self, key: Hashable) -> bool:
+    def holds(self, key: K) -> bool:
         """Whether it is made and kept."""
         with self._lock:
             return key in self._made and self._made[key].done()
 
-    def _make(self, key: Hashable, future: Future[T], make: Callable[[], T]) -> None:
+    def give_up(self, is_useless: Callable[[K], bool]) -> None:
+        """Keep nothing for some keys."""
+        with self._lock:
+            for key in [key for key, one in self._made.items() if one.done() and is_useless(key)]:
+                self._weight -= self._weigh(self._made.pop(key).result())
+
+    def _make(self, key: K, future: Future[T], make: Callable[[], T]) -> None:
         try:
             made = make()
         except BaseException as exc:
@@ -200,14 +211,14 @@ class _Kept(Generic[T]):
             self._weight += self._weigh(made)
             self._give_up(but=key)
 
-    def _give_up(self, *, but: Hashable) -> None:
+    def _give_up(self, *, but: K) -> None:
         for key in [key for key, one in self._made.items() if one.done() and key != but]:
             if self._most is None or self._weight <= self._most:
                 return
             self._weight -= self._weigh(self._made.pop(key).result())
 
 
-_all_kept: weakref.WeakSet[_Kept[Any]] = weakref.WeakSet()
+_all_kept: weakref.WeakSet[_Kept[Any, Any]] = weakref.WeakSet()
 
 
 def _renew_all() -> None:

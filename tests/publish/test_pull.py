@@ -153,6 +153,16 @@ def test_a_second_publication_of_what_was_pulled_has_the_same_chips(published, o
         pull(published, tmp_path / "all", continent="Europe")
 
 
+def test_of_row_groups_that_were_copied_none_is_kept(published, tmp_path):
+    plan = plan_pull(published, tmp_path / "all")
+    plan.fetch()
+    cube = plan.subset.collections[0].cube
+    found = cube.row_groups(np.arange(80))
+    kept = [one for one in found if cube.publication.groups.holds(one.path, one.group, ("id", "pixels", "datetimes"))]
+    assert len(found) > 20
+    assert len(kept) <= 4  # those of each split that the last shard was read from
+
+
 def test_maps_come_with_their_entities(map_catalog, tmp_path):
     whole = open_catalog(map_catalog).search()
     folder = build_dataset_folder(whole, tmp_path / "published")
@@ -178,6 +188,12 @@ def test_a_release_that_is_not_what_it_says_is_refused(published, tmp_path):
     (folder / "stats" / "diversity.json").write_text(json.dumps(record))
     with pytest.raises(PublishError, match=r"its samples have the hash .* the release says 000000000000.* damaged"):
         pull(folder, tmp_path / "all")
+    items = folder / "items" / "items.geoparquet"
+    pq.write_table(pq.read_table(items).slice(0, 60), items)
+    for conditions in ({}, {"limit": 20}):
+        with pytest.raises(PublishError, match=r"items.geoparquet has 60 rows, the manifest says 80"):
+            pull(folder, tmp_path / "all", **conditions)
+    shutil.copy(published / "items" / "items.geoparquet", items)
     manifest = json.loads((published / "MANIFEST.json").read_text())
     first = next(path for path in manifest["files"] if path.startswith("data/"))
     manifest["files"][first]["rows"] += 1
