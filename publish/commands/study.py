@@ -117,6 +117,10 @@ def study(
 def _entries(items: tuple[str, ...], notes: tuple[str, ...]) -> list[CollectionEntry]:
     from publish.studies.collections import parse_entry
 
+    if bare := [note for note in notes if not note.partition("=")[2].strip()]:
+        raise PublishError(
+            f"--note is ITEM=TEXT, as in org/name='What it is', and {', '.join(map(repr, bare))} has no text"
+        )
     told = dict(note.partition("=")[::2] for note in notes)
     if unknown := [name for name in told if name not in items]:
         raise PublishError(f"--note is of an item that is named: {', '.join(unknown)} is none of {', '.join(items)}")

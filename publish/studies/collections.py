@@ -93,8 +93,8 @@ def check_collection(title: str, *, entries: Sequence[CollectionEntry], descript
         PublishError: says every fault.
     """
     faults = []
-    if not 1 <= len(title) <= MAX_TITLE:
-        faults.append(f"its title has {len(title)} characters, and 1 to {MAX_TITLE} are allowed")
+    if not title.strip() or len(title) > MAX_TITLE:
+        faults.append(f"its title has {len(title.strip())} characters, and 1 to {MAX_TITLE} are allowed")
     if len(description) > MAX_DESCRIPTION:
         faults.append(f"its description has {len(description)} characters, and at most {MAX_DESCRIPTION} are allowed")
     faults += [f"the note of {each.label} has {len(each.note)}" for each in entries if len(each.note) > MAX_NOTE]
@@ -131,8 +131,10 @@ def publish_collection(
     check_collection(title, entries=entries, description=description)
     if private and public:
         raise PublishError("private and public exclude each other")
+    check_repo_name(f"{owner}/name")
     require_token()
     found = _find(title, owner)
+    _require_entries(title, entries, listed=found.items if found else [])
     made = found or _create(title, owner, description=description, private=private)
     if private and not made.private:
         raise PublishError(f"the collection {title!r} of {owner} exists and is public, but a private one was asked for")
@@ -158,6 +160,17 @@ def _find(title: str, owner: str) -> Collection | None:
 
 def _read(slug: str, title: str) -> Collection:
     return call(f"read the collection {title!r}", lambda: hub_api().get_collection(slug))
+
+
+def _require_entries(title: str, entries: Sequence[CollectionEntry], *, listed: Sequence[CollectionItem]) -> None:
+    """Find what is to be added, before a collection is made that would lack it; of papers the Hub says when they are added."""
+    there = {_label(item) for item in listed}
+    for entry in entries:
+        if entry.kind != "paper" and entry.label not in there:
+            call(
+                f"find {entry.label}, which the collection {title!r} is to list",
+                lambda entry=entry: hub_api().repo_info(entry.id, repo_type=entry.kind),  # type: ignore[misc]
+            )
 
 
 def _create(title: str, owner: str, *, description: str, private: bool) -> Collection:

@@ -8,7 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from publish.commands.publish import publish
-from publish.studies.collections import CollectionEntry, check_collection, parse_entry
+from publish.studies.collections import CollectionEntry, check_collection, parse_entry, publish_collection
 from publish.studies.studied import read_study
 from publish.studies.study import publish_study
 from pwcat.errors import PublishError
@@ -54,7 +54,7 @@ out["turned"] = collect(entries=noted[::-1])
 out["closed"] = [asdict(publish_collection("Secret", owner="lab", entries=entries, private=True))["created"]]
 for name, ask in {
     "open": lambda: publish_collection("Ours", owner="lab", entries=entries, private=True),
-    "gone": lambda: publish_collection("Ours", owner="lab", entries=[parse_entry("lab/none")]),
+    "gone": lambda: publish_collection("New", owner="lab", entries=[*entries, parse_entry("lab/none")]),
 }.items():
     try:
         ask()
@@ -139,7 +139,8 @@ def test_a_study_is_published_though_it_is_killed_halfway(hub, fresh, study):
     assert ours.description == "Things"
     assert [each.private for each in hub.collections.values()] == [False, False, True]
     assert "the collection 'Ours' of lab exists and is public, but a private one was asked for" in out["open"]
-    assert "could not add models/lab/none to the collection 'Ours'" in out["gone"]
+    assert "could not find models/lab/none, which the collection 'New' is to list" in out["gone"]
+    assert "New" not in {each.title for each in hub.collections.values()}
 
 
 def test_a_study_as_folders_names_no_place_of_this_computer(study, tmp_path):
@@ -209,3 +210,9 @@ def test_entries_of_a_collection_are_read_as_they_are_written():
         check_collection("t" * 61, entries=[entry, parse_entry("lab/x")], description="d" * 151)
     result = CliRunner().invoke(publish, ["collection", "lab/x", "--owner", "lab", "--title", "T", "--note", "lab/y=z"])
     assert "--note is of an item that is named: lab/y is none of lab/x" in str(result.exception)
+    result = CliRunner().invoke(publish, ["collection", "lab/x", "--owner", "lab", "--title", "T", "--note", "lab/x"])
+    assert "--note is ITEM=TEXT, as in org/name='What it is', and 'lab/x' has no text" in str(result.exception)
+    with pytest.raises(PublishError, match="its title has 0 characters"):
+        check_collection("  ", entries=[entry], description="")
+    with pytest.raises(PublishError, match="'la b/name' is no name for a repository"):
+        publish_collection("T", owner="la b", entries=[])
