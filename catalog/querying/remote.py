@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Lock
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -190,7 +190,7 @@ class Store:
         size = self.size(name)
         first, end = start, min(start + length, size)
         if end > size - TAIL_BYTES and end - start < TAIL_BYTES:
-            first, end = max(0, size - TAIL_BYTES), size  # the footer, which is asked for in pieces
+            first, end = max(0, min(start, size - TAIL_BYTES)), size  # the footer, which is asked for in pieces
         got = self.fetch(name, first, end)
         self._keep((name, first, end), got)
         return got[start - first : start - first + length]
@@ -277,12 +277,25 @@ class _FileSystem(fsspec.AbstractFileSystem):
 
 
 class _File:
-    """A file opened: a place in it, and reading from there."""
+    """A file opened: a place in it, and reading from there.
+
+    DuckDB's threads share it, and each seeks and then reads: a place is of one thread.
+    """
 
     closed = False
 
     def __init__(self, store: Store, name: str) -> None:
-        self.store, self.name, self.place = store, name, 0
+        self.store, self.name = store, name
+        self._places: dict[int, int] = {}  # by thread; Python's own local values are lost where a thread is not Python's
+
+    @property
+    def place(self) -> int:
+        """Where this thread reads next."""
+        return self._places.get(get_ident(), 0)
+
+    @place.setter
+    def place(self, offset: int) -> None:
+        self._places[get_ident()] = offset
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self.place = (0, self.place, self.store.size(self.name))[whence] + offset

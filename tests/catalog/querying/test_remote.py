@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import threading
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from catalog.query import open_catalog
+from catalog.querying.remote import TAIL_BYTES, open_store
 from pwcat.cli import cli
 from pwcat.errors import CatalogError
 
@@ -98,6 +100,41 @@ def test_a_far_catalog_answers_as_a_near_one_does(server, tiny_catalog):
         assert len(here)
     assert far.count(["biome"]).equals(near.count(["biome"]))
     assert far.search().stats() == near.search().stats()
+
+
+@pytest.mark.parametrize("length", [1, 1000, TAIL_BYTES - 1, TAIL_BYTES, 3 * TAIL_BYTES])
+def test_any_range_is_the_bytes_that_lie_there_also_where_a_files_end_is_fetched_at_once(server, length):
+    data = random.Random(0).randbytes(3 * TAIL_BYTES + 17)
+    (server.folder / "large").write_bytes(data)
+    starts = [
+        0,
+        17,
+        len(data) - TAIL_BYTES - 1,
+        len(data) - TAIL_BYTES,
+        len(data) - TAIL_BYTES - length // 2,
+        len(data) - 5,
+    ]
+    for start in starts:
+        assert open_store(server.url).read_range("large", start, length) == data[start : start + length], start
+
+
+def test_threads_that_share_an_opened_file_read_where_they_sought(server):
+    data = random.Random(0).randbytes(3 * TAIL_BYTES)
+    (server.folder / "large").write_bytes(data)
+    file = open_store(server.url).file_system().open("pwcat://large")
+    sought, read = threading.Barrier(2), []
+
+    def look(offset):
+        file.seek(offset)
+        sought.wait(10)
+        read.append(file.read(4) == data[offset : offset + 4])
+
+    threads = [threading.Thread(target=look, args=(offset,)) for offset in (1000, 200_000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read == [True, True]
 
 
 def test_only_the_ranges_needed_are_read_and_kept(server, tiny_catalog):
