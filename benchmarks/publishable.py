@@ -1,8 +1,9 @@
 """A collection of made-up sites that can be published: recipe, items in Hilbert order, statistics, a cube of real pixels.
 
 Pixels are pieces of the kit's twelve real Sentinel-2 tiles, moved, mirrored and brightened by the sample's number, so that
-no two are the same and each is the same in every collection; without the kit, of smooth fields with noise. A collection that
-has grown holds the samples of the smaller one, and some more: over all the globe, or in one place.
+no two are the same and each is the same in every collection; without the kit, of smooth fields with noise. Spectral
+entropies are those of the pixels. A collection that has grown holds the samples of the smaller one, and some more: over all
+the globe, or in one place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from catalog.items import item_rows, list_column
 from catalog.measures.tally import Tally
+from catalog.spectral import measure
 from catalog.stac.collection import CollectionFacts
+from catalog.stac.describing import as_reflectance
 from catalog.store import write_collection
 from pwcat.cube import CubeSpec, create_cube, encode_shard, open_cube, write_coordinates, write_shard
 from pwcat.recipe import Recipe
@@ -56,17 +59,19 @@ def make_collection(
     create_cube(cube, spec, attributes={"recipe_hash": recipe.hash, "resolution_m": 10.0})
     dates = 1_609_459_200 + (number[:, None] % 365) * 86_400 + np.arange(times) * 30 * 86_400
     write_coordinates(cube, {"datetime": dates})
-    tiles = _tiles()
+    tiles, entropy, opened = _tiles(), np.empty(len(number)), open_cube(cube)
 
     def write(shard: int) -> None:
         own = number[shard * spec.shard_size : (shard + 1) * spec.shard_size]
         chips = np.stack([_chip(tiles, int(one), spec) for one in own])
         write_shard(cube, shard, encode_shard(spec, shard, chips))
+        measured = measure(as_reflectance(opened, chips), codebook=None, bands=BANDS)
+        entropy[shard * spec.shard_size :][: len(own)] = measured.band_histogram
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(write, range(spec.num_shards)))
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    rows = _items(recipe, lonlat, number, dates)
+    rows = _items(recipe, lonlat, number, dates, entropy)
     facts = CollectionFacts(
         name=folder.name, title=recipe.title, description="Made up.", license=recipe.license, recipe_hash=recipe.hash,
         pixels_per_sample=times * size_px**2,
@@ -127,7 +132,11 @@ def _chip(tiles: NDArray[np.uint16], number: int, spec: CubeSpec) -> NDArray[np.
 
 
 def _items(
-    recipe: Recipe, lonlat: NDArray[np.float64], number: NDArray[np.int64], dates: NDArray[np.int64]
+    recipe: Recipe,
+    lonlat: NDArray[np.float64],
+    number: NDArray[np.int64],
+    dates: NDArray[np.int64],
+    entropy: NDArray[np.float64],
 ) -> pa.Table:
     count = len(number)
     lon, lat = lonlat.T
@@ -158,9 +167,9 @@ def _items(
             "valid_fraction": np.ones(count),
         }
     )  # fmt: skip
-    entropy = 3 + number % 1000 / 1000
-    kinds = ("", "_codebook", "_covariance")
-    return item_rows(recipe.chip, plan, plan, spectra={f"div:spectral_entropy{kind}": entropy for kind in kinds})
+    spectra = {"div:spectral_entropy": entropy}
+    spectra |= {f"div:spectral_entropy_{kind}": 3 + number % 1000 / 1000 for kind in ("codebook", "covariance")}
+    return item_rows(recipe.chip, plan, plan, spectra=spectra)
 
 
 def _named(prefix: str, number: NDArray[np.int64]) -> NDArray[np.str_]:

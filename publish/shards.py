@@ -99,8 +99,8 @@ MOST_CHIP_BYTES: Final = 2**31 - 1  # Arrow's binary values
 # LZ4 0.54 at a speed a tenth higher: benchmarks/publish.py measures them.
 COMPRESSION: Final[dict[str, Any]] = {"compression": "zstd", "compression_level": 1}
 # Row groups whose rows are put in the order of biomes together: who reads samples along the curve holds so many, and a few.
-# Of 3e5 sites over the land's biomes, in row groups of 300, a filter for one biome (7 % of them on average) leaves 9 % of the
-# bytes, and 42 % in the order of the curve alone; with whole files in the order of biomes it would be 7.5 %.
+# Of 3e5 sites over the land's biomes, in row groups of 150, a filter for one biome (7 % of them on average) leaves 8 % of the
+# bytes, and 34 % in the order of the curve alone.
 GROUPS_TOGETHER: Final = 4
 # From so many bytes on a chip is a page of its own, so that one that is added changes no other: of chips of 24 KB, in 1 % more
 # of them spread over the globe, 12 % of the bytes are new then, and 38 % in pages of 256 KiB to 1 MiB; of 98 KB 4 and 50 %.
@@ -121,14 +121,14 @@ def _leaves(schema: pa.Schema) -> list[str]:
 class Layout:
     """Sizes of the files, in bytes of pixels before compression; none is exceeded by much, and few are half of it.
 
-    Shards below 1 GiB keep a terabyte within one commit of some thousand files; row groups of at most 64 MiB are what
+    Shards below 1 GiB keep a terabyte within one commit of some thousand files; row groups of at most 32 MiB are what
     a streaming reader holds at a time, well below the 286 MiB at which the Hub's viewer gives up. A split has 1, 2, 4, 8,
     16 … shards: from eight on, eight workers or nodes share them evenly, and where a dataset grows, shards are cut in two
     rather than cut anew.
     """
 
     shard_bytes: int = 2**30
-    row_group_bytes: int = 64 * 2**20
+    row_group_bytes: int = 32 * 2**20
     row_group_rows: int = 16_384
     max_shards: int = 512
 

@@ -6,7 +6,7 @@ that is whole but not described is described from the copy's own bytes: nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -178,9 +178,14 @@ class CopyJob:
         """Chips and dates of a shard, from the original."""
         index, cube = self._index(items), self.collection.cube
         chips, dates = cube.read(index), cube.dates(index)
-        if isinstance(cube, PublishedCube):
-            cube.pass_by(index)
+        self._passed(shard * self.spec.shard_size + len(items))
         return chips, dates
+
+    @cached_property
+    def _passed(self) -> Callable[[int], None]:
+        """To be told how many chips have been read."""
+        cube = self.collection.cube
+        return cube.passing(self.part.index[self.order]) if isinstance(cube, PublishedCube) else lambda done: None
 
     def _read_again(self, shard: int, items: pa.Table) -> _Read:
         """Chips of a shard that is there, and their dates from the original."""

@@ -30,7 +30,7 @@ from pwcat.errors import CatalogError
 
 __all__ = ["Published"]
 
-# Of a row group; pwcat's have 64 MiB of pixels.
+# Of a row group; pwcat's have 32 MiB of pixels.
 MOST_BYTES = 2**30
 PIXELS = ("id", "pixels", "dtype", "shape", "bands")
 NEEDED = (*PIXELS, "datetimes", "epsg", "transform")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -163,16 +163,15 @@ class PublishedCube(Cube):
         in_parallel(lambda piece: self._fill(chips, piece), self._pieces(wanted))
         return chips
 
-    def pass_by(self, index: NDArray[np.integer[Any]]) -> None:
-        """Keep no chips that lie before those of some samples, for whoever reads all in their order and nothing twice.
+    def passing(self, index: NDArray[np.integer[Any]]) -> Callable[[int], None]:
+        """What gives up row groups of no more use to who reads some samples in their order, each once.
 
-        Files of a split, row groups in them and chips in these are in the order of the samples.
+        Returns:
+            To be told how many of them have been read.
         """
-        lasts: dict[str, tuple[str, int]] = {}
-        for piece in self._pieces(np.asarray(index, dtype=np.int64)):
-            before = lasts.get(_split_of(piece.path), (piece.path, piece.group))
-            lasts[_split_of(piece.path)] = max(before, (piece.path, piece.group))
-        self._groups.give_up(lambda path, group: (path, group) < lasts.get(_split_of(path), (path, group)))
+        wanted = np.asarray(index, dtype=np.int64)
+        lasts = {(piece.path, piece.group): int(piece.positions.max()) for piece in self._pieces(wanted)}
+        return lambda done: self._groups.give_up(lambda path, group: lasts.get((path, group), -1) < done)
 
     def _fill(self, out: NDArray[np.uint16], piece: _Piece) -> None:
         table = self._groups.read(piece.path, piece.group, CHIPS)
@@ -336,11 +335,6 @@ class _Piece:
     def where(self, cube: PublishedCube) -> str:
         """For messages."""
         return f"{cube.publication.place}/{self.path}: row group {self.group}"
-
-
-def _split_of(path: str) -> str:
-    """What the names of a split's files begin with."""
-    return path.partition("-")[0]
 
 
 def _runs(values: Index, keys: NDArray[np.integer[Any]]) -> Iterator[tuple[Index, int]]:

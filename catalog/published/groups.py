@@ -27,7 +27,7 @@ __all__ = ["RowGroups"]
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-# Decoded bytes of row groups that are kept, the newest use last: a handful of the 64 MiB that pwcat writes.
+# Decoded bytes of row groups that are kept, the newest use last: some of the 32 MiB that pwcat writes.
 KEPT_BYTES = 512 << 20
 # The end of a file that is asked for first: most footers lie in it.
 FOOTER_BYTES = 64 << 10
