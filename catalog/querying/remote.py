@@ -286,7 +286,9 @@ class _File:
 
     def __init__(self, store: Store, name: str) -> None:
         self.store, self.name = store, name
-        self._places: dict[int, int] = {}  # by thread; Python's own local values are lost where a thread is not Python's
+        self._places: dict[
+            int, int
+        ] = {}  # by thread; Python's own local values are lost where a thread is not Python's
 
     @property
     def place(self) -> int:

@@ -97,7 +97,9 @@ def test_shards_keep_the_order_and_come_in_multiples_of_eight(everywhere, tmp_pa
     assert sum(len(shard.rows) for shard in train) == num_train
     assert np.array_equal(np.concatenate([np.sort(shard.rows) for shard in train]), np.sort(train_rows(everywhere)))
     biomes = everywhere.column("div:biome")
-    for shard in train:  # biome by biome, and along the curve, which is the subset's own order, within each: few row groups
+    for (
+        shard
+    ) in train:  # biome by biome, and along the curve, which is the subset's own order, within each: few row groups
         named = [(name is None, name or "", row) for name, row in zip(biomes[shard.rows], shard.rows, strict=True)]
         assert named == sorted(named)
     folder = build_dataset_folder(everywhere, tmp_path / "many", layout=layout)
