@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import pickle
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -116,9 +117,13 @@ def test_the_chips_are_lazy_a_row_group_a_chunk(original, folder):
             assert got[name].dims == known[name].dims
             assert got[name].attrs == {k: v for k, v in known[name].attrs.items() if k != "coordinates"}
     train = open_catalog(folder).search(collections="everywhere", split="train")
-    groups = train.collections[0].cube.row_groups(train.index)
-    assert train.open().chips.chunks[0] == tuple(group.wanted for group in groups)
-    assert len(groups) > 2
+    biome = Counter(train.column("div:biome")).most_common(1)[0][0]
+    alike = train.only(
+        train.column("div:biome") == biome
+    )  # they lie in their own order; those of several are put in it
+    groups = alike.collections[0].cube.row_groups(alike.index)
+    assert len(groups) > 1
+    assert alike.open().chips.chunks[0] == tuple(group.wanted for group in groups)
     assert all(group.path.startswith("data/train-") for group in groups)
 
 
