@@ -152,8 +152,8 @@ def dataset_facts(subset: Subset, *, repo: str | None, release: str | None) -> D
         PublishError: Its collections' pixels mean different things, so that no card could say what they are.
     """
     collections = subset.collections
-    _require_one_meaning(subset)
     recipes = {c.name: public_recipe(c.recipe) for c in collections}
+    _require_one_meaning(subset)
     first = collections[0]
     whole = len(subset) == sum(collection.stats["num_samples"] for collection in collections)
     short = "-".join(collection.name for collection in collections[:MOST_NAMED]) + ("" if whole else "-subset")

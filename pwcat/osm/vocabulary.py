@@ -62,7 +62,9 @@ class TagCounter:
 
     def write(self, path: Path) -> None:
         """Write :data:`~pwcat.osm.schema.TAG_SCHEMA`: the most frequent first, then by key and value."""
-        with pq.ParquetWriter(path, TAG_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        with pq.ParquetWriter(
+            path, TAG_SCHEMA, compression="zstd", write_page_checksum=True, write_page_index=True
+        ) as writer:
             if not self._parts:
                 return
             settings = {"memory_limit": MEMORY, "temp_directory": str(self._folder / "duckdb"), "threads": 2}
