@@ -29,7 +29,7 @@ format: $(READY) ## ruff's fixes and formatting
 bench: $(READY) ## seconds, memory and ratios to peers: the road, places, labels, scenes, pixels, cubes, builds, loaders, training
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,bench]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps litdata boto3 botocore jmespath s3transfer
-	@for name in road plan label search materialize cube loader probes gpu build items osm query similar diversity explorer serve publish; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in road plan label search materialize cube loader probes gpu build items osm query similar diversity explorer serve publish fetch; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) build dist pwcat-demo

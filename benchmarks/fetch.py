@@ -1,4 +1,4 @@
-"""A published dataset from a Hub on loopback: what is fetched, and how fast, of one biome and of everything, in every way.
+"""A published dataset from a Hub on loopback: what is fetched, and how fast, of one biome, and of all, in every way.
 
 The Hub is the tests' own stand-in, which counts the bodies of its answers; it takes a share of the two cores. Clients are
 processes of their own, with a cache of their own. `search` reads the items alone. Shares are of all bytes of the chips' files.
@@ -29,15 +29,15 @@ BEGIN = "import json, sys, time\nbiome, out = sys.argv[1:]\nstarted = time.perf_
 END = "\nprint(json.dumps([rows, time.perf_counter() - started]))"
 LOADED = f'from datasets import load_dataset\nstream = load_dataset("{REPO}", split="train", streaming=True'
 WAYS = {
-    "search, one biome": f'import pwcat\nrows = len(pwcat.open_catalog("hf://{REPO}").search(biome=biome))',
-    "filters=, one biome": f'{LOADED}, filters=[("biome", "==", biome)])\nrows = sum(1 for _ in stream)',
-    "open(), one biome, eight chips": (
+    "search": f'import pwcat\nrows = len(pwcat.open_catalog("hf://{REPO}").search(biome=biome))',
+    "filters=": f'{LOADED}, filters=[("biome", "==", biome)])\nrows = sum(1 for _ in stream)',
+    "open(), 8 chips": (
         f'import pwcat\nfound = pwcat.open_catalog("hf://{REPO}").search(biome=biome)\n'
         "rows = found.open().chips.isel(sample=slice(0, 8)).compute().sizes['sample']"
     ),
-    "pull, one biome": f'import pwcat\nrows = sum(pwcat.pull("{REPO}", out + "/part", biome=biome).collections.values())',
-    "streaming, all of train": f"{LOADED})\nrows = sum(1 for _ in stream)",
-    "pull, all": f'import pwcat\nrows = sum(pwcat.pull("{REPO}", out + "/all").collections.values())',
+    "pull": f'import pwcat\nrows = sum(pwcat.pull("{REPO}", out + "/part", biome=biome).collections.values())',
+    "stream all train": f"{LOADED})\nrows = sum(1 for _ in stream)",
+    "pull all": f'import pwcat\nrows = sum(pwcat.pull("{REPO}", out + "/all").collections.values())',
 }
 
 
@@ -104,7 +104,7 @@ def table_of(rows: list[Row], facts: dict[str, int], samples: int, size_px: int)
     for place, name in enumerate(["Way", "Chips", "MB", "Share", "Requests", "s", "px MB/s"]):
         table.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)
     for row in rows:
-        speed = "" if row.what.startswith("search") else f"{row.pixels_mb_s:,.0f}"
+        speed = "" if row.what == "search" else f"{row.pixels_mb_s:,.0f}"
         numbers = (
             f"{row.rows:,}",
             f"{row.megabytes:,.1f}",

@@ -45,7 +45,7 @@ from publish import shards as publish_shards
 from publish.dataset import build_dataset_folder
 from publish.shards import DEFAULT_LAYOUT, Layout, plan_shards, write_shards
 
-LARGE_CHIPS, SPEED_BYTES = 600, 1.2e9
+LARGE_CHIPS, SPEED_BYTES = 600, 2.4e9
 BASE = 600  # samples of the build of small chips whose memory is taken off; of large ones, a tenth
 FILES = 32  # that a growing dataset is cut into, about
 
