@@ -27,7 +27,7 @@ from catalog.measures.tally import Tally
 from catalog.querying.entities import entities_of
 from catalog.querying.places import read_json
 from catalog.spectral import measure
-from catalog.stac.collection import PARQUET, CollectionFacts
+from catalog.stac.collection import CUBE_ASSET, PARQUET, CollectionFacts
 from catalog.stac.describing import (
     CODEBOOK,
     PARTS,
@@ -290,7 +290,7 @@ def map_facts(plan: MapPlan, cube: Cube, *, num_samples: int, pictured: int) -> 
         pixel_bands=[{**band, **numbers} for band in bands],
         stored=(SCALE / scale, -offset / scale),
         pixels_per_sample=height * width,
-        assets={"cube": _cube_asset(cube), **_files(plan.folder)},
+        assets={"cube": _cube_asset(), **_files(plan.folder)},
         item_assets={"chips": {"type": ZARR_MEDIA_TYPE, "roles": ["data"], "title": "Images, Zarr v3"}},
         summaries={"gsd": [_ground_m(plan)]},
         extra={
@@ -341,16 +341,8 @@ def _providers(plan: MapPlan, made: str) -> list[dict[str, Any]]:
     return [*producers, processor]
 
 
-def _cube_asset(cube: Cube) -> dict[str, Any]:
-    return {
-        "href": "./cube.zarr",
-        "type": ZARR_MEDIA_TYPE,
-        "roles": ["data"],
-        "title": "Images as a Zarr datacube; zeros where a tile has none",
-        "zarr:consolidated": True,
-        "zarr:node_type": "group",
-        "zarr:zarr_format": 3,
-    }
+def _cube_asset() -> dict[str, Any]:
+    return {**CUBE_ASSET, "title": "Images as a Zarr datacube; zeros where a tile has none"}
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

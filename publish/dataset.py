@@ -17,19 +17,22 @@ from publish.hub import Preview, preview_paths, preview_push
 from publish.items import write_items, write_preview
 from publish.manifest import MANIFEST, MANIFEST_VERSION, check_sizes, read_manifest, write_manifest
 from publish.maps import write_map
-from publish.publication import Destination, Publication, building, check_destination, deliver, is_built
+from publish.publication import (
+    Destination,
+    Publication,
+    SampleProgress,
+    building,
+    check_destination,
+    deliver,
+    is_built,
+    uncounted,
+)
 from publish.pushing.progress import PushProgress, silent
 from publish.shards import DEFAULT_LAYOUT, Layout, plan_shards, split_names, write_shards
 from pwcat.building.ledger import damaged_shards
 from pwcat.errors import PublishError
 
 __all__ = ["build_dataset_folder", "publish_dataset"]
-
-Progress = Callable[[int, int], None]
-
-
-def _silent(done: int, total: int) -> None:
-    """No progress."""
 
 
 def publish_dataset(
@@ -41,7 +44,7 @@ def publish_dataset(
     public: bool = False,
     tag: str | None = None,
     dry_run: bool = False,
-    progress: Progress = _silent,
+    progress: SampleProgress = uncounted,
     push_progress: PushProgress = silent,
 ) -> Publication:
     """What was published: a folder, a repository on the Hub, or both.
@@ -134,7 +137,7 @@ def build_dataset_folder(
     release: str | None = None,
     earlier: Release | None = None,
     layout: Layout = DEFAULT_LAYOUT,
-    progress: Progress = _silent,
+    progress: SampleProgress = uncounted,
 ) -> Path:
     """The folder of a dataset: the same subset gives the same bytes, whenever and wherever it is built.
 

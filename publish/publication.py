@@ -14,7 +14,23 @@ from publish.pushing.progress import PushProgress, silent
 from publish.pushing.tagging import check_tag_name
 from pwcat.errors import PublishError
 
-__all__ = ["Destination", "Publication", "building", "check_destination", "deliver", "is_built"]
+__all__ = [
+    "Destination",
+    "Publication",
+    "SampleProgress",
+    "building",
+    "check_destination",
+    "deliver",
+    "is_built",
+    "uncounted",
+]
+
+# Told the samples done and in all.
+SampleProgress = Callable[[int, int], None]
+
+
+def uncounted(done: int, total: int) -> None:
+    """No progress."""
 
 
 @dataclass(frozen=True, kw_only=True)

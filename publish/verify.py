@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from publish.manifest import MANIFEST_VERSION, FileRecord
+from publish.publication import SampleProgress, uncounted
 from publish.pushing.target import Kind
 from publish.verifying.files import check_every_byte, check_files, read_manifest_of, strangers
 from publish.verifying.held import Held, HeldFolder, find_publication
@@ -19,7 +20,6 @@ from pwcat.errors import PublishError
 __all__ = ["Check", "Verification", "verify", "verify_folder"]
 
 KINDS = ("dataset", "model", "zarr", "study")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +72,8 @@ class Verification:
         return not self.faults
 
 
-def _silent(done: int, total: int) -> None:
-    """No progress."""
-
-
 def verify(
-    source: str | Path, *, kind: Kind | None = None, full: bool = False, progress: Progress = _silent
+    source: str | Path, *, kind: Kind | None = None, full: bool = False, progress: SampleProgress = uncounted
 ) -> Verification:
     """What is right and wrong with a publication: files, tables, and a load of it in processes of their own.
 
@@ -141,7 +137,7 @@ def _checks(
     records: Mapping[str, FileRecord],
     *,
     full: bool,
-    progress: Progress,
+    progress: SampleProgress,
 ) -> dict[str, _Ask]:
     """What to look at, in order: each gives what it found and its faults."""
     checks: dict[str, _Ask] = {"files": partial(_files, held, records)}
@@ -179,7 +175,7 @@ def _files(held: Held, records: Mapping[str, FileRecord]) -> tuple[str, list[str
     return f"{len(records)} files are there, {same} that the manifest says", check_files(held, records)
 
 
-def _contents(held: Held, records: Mapping[str, FileRecord], progress: Progress) -> tuple[str, list[str]]:
+def _contents(held: Held, records: Mapping[str, FileRecord], progress: SampleProgress) -> tuple[str, list[str]]:
     total, done = sum(record.bytes for record in records.values()), 0
 
     def advance(count: int) -> None:

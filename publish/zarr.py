@@ -23,20 +23,24 @@ from publish.describing.facts import DatasetFacts, dataset_facts, describe_datas
 from publish.describing.terms import sources_of
 from publish.hub import check_repo_name, preview_paths
 from publish.manifest import MANIFEST_VERSION, write_manifest
-from publish.publication import Destination, Publication, building, check_destination, deliver, is_built
+from publish.publication import (
+    Destination,
+    Publication,
+    SampleProgress,
+    building,
+    check_destination,
+    deliver,
+    is_built,
+    uncounted,
+)
 from publish.pushing.progress import PushProgress, silent
 from pwcat.cube import Cube
 from pwcat.errors import PublishError
 
 __all__ = ["build_zarr_folder", "check_sibling", "publish_zarr"]
 
-Progress = Callable[[int, int], None]
 CUBE: Final = "cube.zarr"
 COPY: Final = "copy"
-
-
-def _silent(done: int, total: int) -> None:
-    """No progress."""
 
 
 def publish_zarr(
@@ -48,7 +52,7 @@ def publish_zarr(
     public: bool = False,
     tag: str | None = None,
     dry_run: bool = False,
-    progress: Progress = _silent,
+    progress: SampleProgress = uncounted,
     push_progress: PushProgress = silent,
 ) -> Publication:
     """Publish the Zarr of a subset to a repository of its own; what the Hub already has is not sent again.
@@ -144,7 +148,7 @@ def build_zarr_folder(
     repo_id: str,
     dataset: str | None = None,
     release: str | None = None,
-    progress: Progress = _silent,
+    progress: SampleProgress = uncounted,
 ) -> Path:
     """The folder of the Zarr: the same subset gives the same bytes, whenever and wherever it is built.
 
@@ -197,7 +201,7 @@ def _versions() -> dict[str, str]:
     return {**software_versions(), "zarr": version("zarr"), "numcodecs": version("numcodecs")}
 
 
-def _copy(subset: Subset, folder: Path, facts: DatasetFacts, dataset: str | None, progress: Progress) -> None:
+def _copy(subset: Subset, folder: Path, facts: DatasetFacts, dataset: str | None, progress: SampleProgress) -> None:
     """Copy the samples into the folder, without what is of use on this computer alone; recipes as they may be shown."""
     origin = {"source": f"hf://datasets/{facts.repo}", "subset_hash": facts.subset_hash, "dataset": dataset}
     copy_subset(subset, folder / COPY, origin=origin, progress=progress)

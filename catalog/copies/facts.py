@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from catalog.items import ZARR_MEDIA_TYPE
 from catalog.query import Collection
-from catalog.stac.collection import PARQUET, CollectionFacts
+from catalog.stac.collection import CUBE_ASSET, PARQUET, CollectionFacts
 from catalog.stac.describing import CODEBOOK
 from catalog.stac.made import bands_of, pixel_bands_of
 from pwcat.copies import ORIGIN
@@ -87,16 +87,7 @@ def _cube_asset(document: Mapping[str, Any], cube: Cube) -> dict[str, Any]:
     if dimensions := told.get("cube:dimensions"):
         sample = {**dimensions.get("sample", {}), "extent": [0, cube.num_samples - 1]}
         told["cube:dimensions"] = {**dimensions, "sample": sample}
-    plain = {
-        "href": "./cube.zarr",
-        "type": ZARR_MEDIA_TYPE,
-        "roles": ["data"],
-        "title": "Chips as a Zarr datacube",
-        "zarr:consolidated": True,
-        "zarr:node_type": "group",
-        "zarr:zarr_format": 3,
-    }
-    return {**plain, **told, "href": plain["href"]}
+    return {**CUBE_ASSET, **told, "href": CUBE_ASSET["href"]}
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

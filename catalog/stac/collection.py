@@ -13,14 +13,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.extension import SCHEMA_URI
-from catalog.items import MAP_MEANINGS, MEANINGS, PROJECTION_URI, STAC_VERSION
+from catalog.items import MAP_MEANINGS, MEANINGS, PROJECTION_URI, STAC_VERSION, ZARR_MEDIA_TYPE
 
 if TYPE_CHECKING:
     from catalog.measures.sums import BandTally
     from catalog.measures.tally import Tally
 
-__all__ = ["PARQUET", "CollectionFacts", "collection_document", "extent_of", "slim_document"]
+__all__ = ["CUBE_ASSET", "PARQUET", "CollectionFacts", "collection_document", "extent_of", "slim_document"]
 
+# The store of a dataset's chips, as the extension for Zarr has it.
+CUBE_ASSET: Final[Mapping[str, Any]] = {
+    "href": "./cube.zarr",
+    "type": ZARR_MEDIA_TYPE,
+    "roles": ["data"],
+    "title": "Chips as a Zarr datacube",
+    "zarr:consolidated": True,
+    "zarr:node_type": "group",
+    "zarr:zarr_format": 3,
+}
 PARQUET: Final = "application/vnd.apache.parquet"
 _EXTENSIONS: Final = "https://stac-extensions.github.io"
 # Extensions by the prefix of their fields, in the versions that are written.

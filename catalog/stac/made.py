@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from catalog.extension import CLASS_LAYERS
 from catalog.items import ZARR_MEDIA_TYPE
-from catalog.stac.collection import PARQUET, CollectionFacts
+from catalog.stac.collection import CUBE_ASSET, PARQUET, CollectionFacts
 from catalog.stac.describing import CODEBOOK
 from pwcat.cube import DIMS, NODATA, OFFSET, SCALE, Cube
 from pwcat.plan import FrozenPlan
@@ -133,13 +133,7 @@ def _known(cube: Cube, name: str) -> list[float]:
 def _cube_asset(plan: FrozenPlan, cube: Cube) -> dict[str, Any]:
     """The store, as the extensions for Zarr and for data cubes have it."""
     return {
-        "href": "./cube.zarr",
-        "type": ZARR_MEDIA_TYPE,
-        "roles": ["data"],
-        "title": "Chips as a Zarr datacube",
-        "zarr:consolidated": True,
-        "zarr:node_type": "group",
-        "zarr:zarr_format": 3,
+        **CUBE_ASSET,
         "cube:dimensions": _dimensions(plan, cube),
         "cube:variables": _variables(),
     }
